@@ -1,0 +1,90 @@
+# make            build/stagerun
+# make demo       the main job, shown on real files        (installs what it needs)
+# make test       every test                               (installs what it needs)
+# make unit | e2e | lint | bundle | install DESTDIR= PREFIX= | deps | clean
+# make SAN=address,undefined test     and     make SAN=thread test      in build directories of their own
+
+PREFIX ?= /usr/local
+PYTHON ?= /usr/bin/python3
+JOBS   ?= $(shell nproc)
+MAKEFLAGS += -j$(JOBS)
+
+comma := ,
+O     ?= build$(if $(SAN),-$(firstword $(subst $(comma), ,$(SAN))))
+
+VERSION := 0.1.0
+PKGS    := libuv libcurl libarchive inih yaml-0.1 libzstd liblzma libisal libdeflate liblz4 bzip2 \
+	   libcrypto jansson
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wformat=2 \
+	-Wpointer-arith -Wno-missing-field-initializers $(if $(CI),-Werror)
+
+CFLAGS ?= -O2 -g
+HARDEN := -fstack-protector-strong -fPIE $(if $(SAN),,-D_FORTIFY_SOURCE=2)
+override CPPFLAGS += -D_GNU_SOURCE -iquote include -DSTAGERUN_VERSION='"$(VERSION)"'
+override CFLAGS   += -std=gnu11 -pthread $(WARN) $(HARDEN) \
+	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+override LDFLAGS  += -pie -Wl,-z,relro,-z,now
+# bzip2 has no .pc file in Debian 12. Expanded when used: `make test` installs the packages first.
+override LDLIBS   += $(shell pkg-config --libs $(filter-out bzip2,$(PKGS))) -lbz2
+
+SRC  := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c hooks/*.c))
+UNIT := $(wildcard tests/unit/*.c)
+LIB  := $(O)/libstagerun.a
+obj   = $(patsubst %.c,$(O)/obj/%.o,$(1))
+
+.PHONY: all deps demo test unit e2e lint bundle install clean
+all: $(O)/stagerun
+
+# Everything but main.c is a library, linked by the program, the tests and the fuzzers.
+$(O)/stagerun: $(call obj,agent/main.c) $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(O)/unit: $(call obj,$(UNIT)) $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+$(LIB): $(call obj,$(SRC))
+	rm -f $@ && $(AR) rcs $@ $^
+$(O)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+-include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
+
+# What was built before the packages were there would be built without them.
+ifneq ($(filter test demo,$(MAKECMDGOALS)),)
+$(call obj,agent/main.c $(SRC) $(UNIT)): | deps
+endif
+
+deps:
+	@packaging/deps
+
+demo: $(O)/stagerun
+	STAGERUN=$(abspath $<) packaging/demo/run
+
+export STAGERUN_TEST_BUILD := $(abspath $(O))
+export ASAN_OPTIONS  ?= detect_leaks=1:abort_on_error=0:exitcode=99
+export UBSAN_OPTIONS ?= print_stacktrace=1
+export TSAN_OPTIONS  ?= exitcode=99:suppressions=$(abspath tests/tsan.supp)
+# The kernel's address randomisation can use more bits than the sanitizers' maps allow.
+UNRANDOM := $(if $(SAN),setarch -R)
+
+unit: $(O)/unit
+	$(UNRANDOM) $(O)/unit $(T)
+e2e: $(O)/stagerun
+	$(UNRANDOM) $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e $(T)
+test: $(O)/unit $(O)/stagerun
+	$(UNRANDOM) $(O)/unit
+	$(UNRANDOM) $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e
+
+lint:
+	tests/lint/run
+
+bundle: $(O)/stagerun
+	packaging/bundle/make $(O)/stagerun $(O)/bundle
+
+install: $(O)/stagerun
+	install -Dm755 $(O)/stagerun $(DESTDIR)$(PREFIX)/bin/stagerun
+	install -Dm644 agent.ini.example $(DESTDIR)$(PREFIX)/share/doc/stagerun/agent.ini.example
+	install -Dm644 packaging/man/stagerun.1 $(DESTDIR)$(PREFIX)/share/man/man1/stagerun.1
+	install -Dm644 packaging/man/agent.ini.5 $(DESTDIR)$(PREFIX)/share/man/man5/stagerun-agent.ini.5
+
+clean:
+	rm -rf build build-*

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_ACTIONS_H
+#define STAGERUN_ACTIONS_H
+
+#include "process.h"
+#include "runfile.h"
+#include "settings.h"
+#include "stage.h"
+
+/* Runs the items of one lifecycle point, one after another, in the order written. Stage items go
+ * through the stage room; strings and run items through a shell (-e), one for each item, with the
+ * working directory shared. An item adds variables for later items and the command by appending
+ * NAME=VALUE lines to the file that $STAGERUN_ENV names. Loop thread. */
+
+struct action_env {
+	uv_loop_t *loop;
+	const struct settings *settings;
+	const struct inherited *inherited;
+	const char *config_path; /* for messages: config.yml */
+	/* Stages spec (already expanded); done as in stage_set_start(). */
+	int (*stage)(void *ctx, const struct stage_spec *spec,
+		void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,
+		struct error *err);
+	void *stage_ctx;
+	struct strings *environment; /* the run's: read for each item, added to by items */
+};
+
+struct action_run;
+
+/* Runs actions->v[first..]. on_done fires exactly once, from the loop: 0, or the code of the item
+ * that failed, and err naming it: "on_experiment_start action 2 (config.yml:14) failed: exit status 3". */
+int actions_start(const struct action_env *env, enum lifecycle_point point,
+	const struct actions *actions, size_t first,
+	void (*on_done)(void *ctx, int code, const struct error *err), void *ctx,
+	struct action_run **ret, struct error *err);
+
+/* Sends SIGTERM to the item under way (SIGKILL at once when hard); on_done follows with -ECANCELED. */
+void actions_cancel(struct action_run *run, bool hard);
+void actions_free(struct action_run *run); /* after on_done; accepts NULL */
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_CANCEL_H
+#define STAGERUN_CANCEL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* One request to stop, seen by every thread of a stage set. Work polls cancel_requested() between
+ * entries and blocks; a thread asleep on a condition is woken because its condition is watched. */
+
+struct cancel_watch {
+	struct cancel_watch *next; /* owned by the cancel */
+	pthread_mutex_t *mutex;
+	pthread_cond_t *cond;
+};
+
+struct cancel {
+	atomic_bool requested;
+	pthread_mutex_t mutex; /* guards watches */
+	struct cancel_watch *watches;
+};
+
+void cancel_init(struct cancel *c);
+void cancel_done(struct cancel *c); /* no watch may be left */
+
+/* Any thread; idempotent. Broadcasts every watched condition while holding its mutex: so the caller
+ * must hold none of them. */
+void cancel_request(struct cancel *c);
+
+static inline bool cancel_requested(const struct cancel *c)
+{
+	return c != NULL && atomic_load_explicit(&c->requested, memory_order_relaxed);
+}
+
+/* From watch to unwatch, *w and its mutex and condition stay valid. Call both without holding
+ * w->mutex. c may be NULL: then nothing happens. */
+void cancel_watch(struct cancel *c, struct cancel_watch *w);
+void cancel_unwatch(struct cancel *c, struct cancel_watch *w);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_LOG_H
+#define STAGERUN_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the agent says, on stderr: one line for each call, human text ("stagerun: ...") or one JSON
+ * object ({"time","level","message",...}). Any thread; a line is one write(2), so lines never mix.
+ * Control bytes in messages (names from archives) are printed as \xNN, so that an archive cannot
+ * draw on a terminal. Modules below the stage return errors and do not log them; they may warn. */
+
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+enum log_format { LOG_TEXT, LOG_JSON };
+
+/* Called once, before any thread. fd is where lines go (2). */
+void log_setup(enum log_level level, enum log_format format, int fd);
+
+enum log_level log_level(void);
+enum log_format log_format(void);
+
+void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
+#define log_warn(...)  log_line(LOG_WARN, __VA_ARGS__)
+#define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
+#define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
+
+/* One typed member of a JSON line; ignored (the message says it) in text. value is JSON text. */
+struct log_field {
+	const char *key;
+	enum { LOG_STRING, LOG_NUMBER } type;
+	const char *string; /* LOG_STRING; NULL: left out */
+	double number;	    /* LOG_NUMBER */
+};
+
+/* As log_line(), with n fields for machines. */
+void log_fields(enum log_level level, const struct log_field *fields, unsigned n, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* Called around every line with the stream locked, so that a live progress display can take itself
+ * off the terminal and come back. Either may be NULL. */
+void log_set_display(void (*hide)(void *ctx), void (*show)(void *ctx), void *ctx);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_PROCESS_H
+#define STAGERUN_PROCESS_H
+
+#include "error.h"
+#include "text.h"
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+/* Child processes and the final exec. A child starts with what the agent itself was started with
+ * (signal dispositions and mask, umask, limits), not with what the agent made of it. Own fork/exec:
+ * uv_spawn has no process group of its own choosing and would own SIGCHLD. Loop thread only. */
+
+typedef struct uv_loop_s uv_loop_t;
+
+/* What the agent inherited. Taken first thing in main(), before anything changes it. */
+struct inherited {
+	sigset_t mask;
+	struct sigaction actions[65]; /* by signal number; handlers cannot be inherited */
+	mode_t umask;
+	struct rlimit nofile;
+};
+
+void inherited_take(struct inherited *in); /* also sets umask 0 and ignores SIGPIPE */
+void inherited_restore(const struct inherited *in); /* async-signal-safe: used between fork and exec */
+
+/* Replaces this process by the command: never returns on success. env NULL-terminated. On failure the
+ * exit code for it: 127 not found, 126 cannot be executed; err says why and where it was looked for
+ * (PATH of env, as the shell would: a name with '/' is used as it is; a script without #! is run by
+ * /bin/sh). */
+int process_exec(const struct inherited *in, char *const argv[], char *const env[],
+	struct error *err);
+
+struct child;
+
+struct child_options {
+	char *const *argv;
+	char *const *env;
+	const char *cwd;	   /* NULL: this one's */
+	const struct inherited *inherited;
+	uint64_t timeout_ms;	   /* 0: none; then SIGTERM to its group, and SIGKILL 5 s later */
+	/* Called for each line of stdout and stderr (without its newline; partial last lines too), or
+	 * NULL: both are inherited, bytes pass as they come. */
+	void (*on_line)(void *ctx, const char *line, size_t len);
+	/* Once, from the loop: the wait status as of waitpid(2); after all output was delivered. Its
+	 * process group is gone by then (what it left behind was killed). */
+	void (*on_exit)(void *ctx, int wait_status, bool timed_out);
+	void *ctx;
+};
+
+/* Starts a child in a process group of its own. The failure of exec itself is reported here. */
+int child_start(uv_loop_t *loop, const struct child_options *opts, struct child **ret,
+	struct error *err);
+void child_kill(struct child *c, int signal); /* its whole group */
+void child_free(struct child *c);	      /* after on_exit; accepts NULL */
+
+/* "exit status 3", "signal 9 (Killed)". Heap string. */
+char *describe_wait_status(int wait_status);
+/* The shell's code for it: the status, or 128+n. */
+int wait_status_code(int wait_status);
+
+/* An environment that is edited before it is given to a child: NAME=VALUE strings. */
+void environment_copy(struct strings *ret, char *const *env);
+void environment_set(struct strings *env, const char *name, const char *value);
+const char *environment_get(const struct strings *env, const char *name); /* NULL: not set */
+
+#endif

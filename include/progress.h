@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_PROGRESS_H
+#define STAGERUN_PROGRESS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <time.h>
+
+/* What one source of a stage has done so far. Written by the threads that do it (relaxed adds),
+ * read at any time by the loop thread for the progress line, the summary and the limits. */
+struct progress {
+	/* Set at creation. */
+	const char *name; /* the source's display name */
+
+	/* Any thread. */
+	atomic_ullong total;	/* compressed bytes of the object, 0 while unknown */
+	atomic_ullong received; /* compressed bytes that arrived, each byte counted once */
+	atomic_ullong consumed; /* compressed bytes handed on to the decoder */
+	atomic_ullong expanded; /* bytes of file content unpacked */
+	atomic_ullong entries;	/* entries unpacked */
+
+	/* Where the time went, in nanoseconds, for "waited for network, decode or disk". */
+	atomic_ullong network_ns; /* the decoder slept because no bytes had arrived */
+	atomic_ullong decode_ns;  /* the unpacker slept because nothing was decoded */
+	atomic_ullong disk_ns;	  /* spent in, or asleep behind, calls that write to the disk */
+};
+
+static inline uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static inline void count(atomic_ullong *c, uint64_t n)
+{
+	atomic_fetch_add_explicit(c, n, memory_order_relaxed);
+}
+
+static inline uint64_t counted(const atomic_ullong *c)
+{
+	return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_RUNFILE_H
+#define STAGERUN_RUNFILE_H
+
+#include "error.h"
+#include "stage.h"
+#include "text.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The run's config.yml (Grid's format): parsed strictly for what is known, with a warning for keys
+ * that are not. Errors name file, line and column. Loop thread, before any other thread starts.
+ *
+ * Strings hold "${VAR}" as written; runfile_expand() expands them when they are used. */
+
+/* Lifecycle points: name, older name (or NULL), whether `stagerun hook` runs it at image build. */
+#define LIFECYCLE_POINTS(X)                                                                            \
+	X(POINT_BUILD_START, "on_build_start", "on_image_build", true)                                 \
+	X(POINT_BUILD, "on_build", NULL, true)                                                         \
+	X(POINT_BUILD_END, "on_build_end", NULL, true)                                                 \
+	X(POINT_EXPERIMENT_START, "on_experiment_start", "on_before_training_start", false)            \
+	X(POINT_EXPERIMENT_END, "on_experiment_end", "on_after_training_end", false)
+
+enum lifecycle_point {
+#define X(id, name, older, build) id,
+	LIFECYCLE_POINTS(X)
+#undef X
+		POINT_COUNT
+};
+
+const char *lifecycle_point_name(enum lifecycle_point p);
+int lifecycle_point_parse(const char *name, enum lifecycle_point *ret, struct error *err);
+
+enum action_kind { ACTION_RUN, ACTION_STAGE, ACTION_DATASTORE };
+
+struct action {
+	enum action_kind kind;
+	unsigned number;      /* 1, 2, ... within its point */
+	unsigned line;	      /* in config.yml */
+	char *script;	      /* ACTION_RUN */
+	uint64_t timeout_ms;  /* ACTION_RUN; 0: the setting's */
+	unsigned retries;     /* ACTION_RUN: further tries after the first */
+	struct stage_spec stage; /* ACTION_STAGE: one source; ACTION_DATASTORE: options only */
+	char *datastore;      /* ACTION_DATASTORE: NAME[:VERSION] */
+};
+
+struct actions {
+	struct action *v;
+	size_t n;
+};
+
+struct datastore_ref {
+	char *name;	/* may be "user:name" */
+	char *version;	/* NULL: newest */
+	char *mount_dir; /* NULL: /datastores/<name> */
+	unsigned line;
+};
+
+struct scratch {
+	uint64_t size_bytes; /* 0: no limit */
+	char *mount_path;
+	unsigned line;
+};
+
+struct runfile {
+	char *path; /* as given, for messages */
+	struct strings environment; /* "NAME=VALUE", in order */
+	struct datastore_ref *datastores;
+	size_t n_datastores;
+	struct scratch *scratch;
+	size_t n_scratch;
+	char *dependency_file, *package_manager; /* NULL when absent */
+	struct actions actions[POINT_COUNT];
+	struct strings params; /* words appended to the command: "--foo", "1" */
+};
+
+/* -ERR_CONFIG with "FILE:LINE:COLUMN: ..." . At most 1 MiB of YAML, 100,000 nodes after aliases,
+ * depth 100. */
+int runfile_read(const char *path, struct runfile **ret, struct error *err);
+void runfile_free(struct runfile *r); /* accepts NULL */
+
+/* Expands "${NAME}" from lookup(); "$NAME" and "$" stay. An undefined one is -ERR_CONFIG. */
+int runfile_expand(const char *s, const char *(*lookup)(void *ctx, const char *name), void *ctx,
+	char **ret, struct error *err);
+
+#endif

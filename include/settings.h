@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_SETTINGS_H
+#define STAGERUN_SETTINGS_H
+
+#include "error.h"
+#include "log.h"
+#include "text.h"
+#include "transfer.h"
+#include "tree.h"
+#include <stdbool.h>
+
+/* The agent's settings: built-in default < agent.ini < environment (STAGERUN_<SECTION>_<KEY>, such as
+ * STAGERUN_NETWORK_CONNECTIONS; the short names of DESIGN such as STAGERUN_STORE where the table has
+ * one) < command line. One table in agent/config/settings.c has a row for each: section, key, type,
+ * default, unit, one line of explanation; agent.ini.example, --dry-run and the parser come from it.
+ *
+ * Read once by the loop thread before any other thread starts; then constant. */
+
+enum origin_kind { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENV, ORIGIN_CONFIG, ORIGIN_OPTION };
+
+/* Where a value came from: "default", "/etc/stagerun/agent.ini:12", "env STAGERUN_STORE",
+ * "config.yml:7", "--store". */
+struct origin {
+	enum origin_kind kind;
+	char *where; /* heap; NULL for the default */
+};
+
+struct settings {
+	/* [agent] */
+	enum log_level log_level;
+	enum log_format log_format;
+	bool progress;		      /* live lines on a terminal */
+	uint64_t memory_budget;	      /* bytes; 0: from the cgroup */
+	unsigned parallel_stages;     /* stages at once */
+	unsigned threads;	      /* decoding threads; 0: the processors this process may use */
+	char *termination_log;	      /* file for the reason; "" or absent file: none */
+	struct strings secret_names;  /* globs of variable names whose values are never printed */
+	struct strings lock;	      /* keys ("network.ca_file") that later layers may not change */
+
+	/* [network] */
+	struct transfer_options network; /* its strings point into the next three */
+	char *ca_file, *netrc_file;
+	struct strings headers;
+
+	/* [limits] */
+	struct tree_limits limits;
+
+	/* [stage] */
+	bool same_owner;
+	char *owner;		      /* "uid:gid" or ""; parsed into uid and gid */
+	uid_t owner_uid;	      /* (uid_t)-1: not set */
+	gid_t owner_gid;
+
+	/* [store] */
+	char *store;		      /* URL; "": none configured */
+
+	/* [actions] */
+	char *shell;		      /* path; "": bash when present, else sh */
+	bool prefix_output;	      /* "[action 2] " before each line */
+	uint64_t action_timeout_ms;   /* 0: none */
+
+	/* One for each row of the table, in its order; see settings_describe(). */
+	struct origin *origins;
+};
+
+struct settings *settings_new(void); /* the built-in defaults */
+void settings_free(struct settings *s); /* accepts NULL */
+
+/* Reads agent.ini into s. path NULL: $STAGERUN_AGENT_CONFIG, else /etc/stagerun/agent.ini if it is
+ * there. Locks of /etc/stagerun/agent.ini hold even when path names another file. Unknown keys are
+ * warned about, with line and nearest known key; wrong values are -ERR_CONFIG with file and line. */
+int settings_read_file(struct settings *s, const char *path, struct error *err);
+
+/* The STAGERUN_* variables of this process. */
+int settings_read_environment(struct settings *s, struct error *err);
+
+/* One value from the command line or config.yml: key is "section.key", where is for messages
+ * ("--store"). -ERR_CONFIG when it is locked (by whom) or wrong. */
+int settings_set(struct settings *s, const char *key, const char *value, enum origin_kind kind,
+	const char *where, struct error *err);
+
+/* Calls row() for each setting in the table's order: key "network.connections", its value as text
+ * (headers and other secrets redacted), where it came from. */
+void settings_describe(const struct settings *s,
+	void (*row)(void *ctx, const char *key, const char *value, const char *origin), void *ctx);
+
+/* agent.ini.example: every key commented out with its default, unit and explanation. */
+char *settings_example(void);
+
+/* Whether the variable name's value must not be printed: matches *TOKEN*, *SECRET*, *PASSWORD*, *KEY*
+ * without regard to case, or a glob of secret_names. */
+bool settings_is_secret(const struct settings *s, const char *name);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_STAGE_H
+#define STAGERUN_STAGE_H
+
+#include "budget.h"
+#include "error.h"
+#include "text.h"
+#include "tree.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+/* To bring sources into a directory: fetch, decode, unpack, write, publish. Every stage is a thread of
+ * straight-line code; a set of them is started and awaited by the loop thread. */
+
+typedef struct uv_loop_s uv_loop_t;
+struct transfer;
+
+struct stage_source {
+	char *url;    /* or a path */
+	char *sha256; /* 64 lower-case hex digits, or NULL */
+};
+
+/* What to stage. Several sources into one directory are one stage. All strings are the spec's. */
+struct stage_spec {
+	struct stage_source *sources;
+	size_t n_sources;
+	char *to;	       /* destination directory */
+	struct strings include, exclude;
+	unsigned strip_components;
+	bool no_extract;
+	bool replace;
+	char *origin;	       /* who asked: "config.yml:12", "--stage", for messages */
+	uint64_t max_bytes;    /* 0: the settings' limit; else as for scratch.size_gb */
+	char *max_bytes_why;   /* what that limit is called, or NULL */
+};
+
+void stage_spec_add_source(struct stage_spec *s, const char *url, const char *sha256);
+void stage_spec_done(struct stage_spec *s);
+
+/* "SOURCE=DIR", split at the last "=/", "=./" or "=../" (URLs hold many '='). */
+int stage_spec_parse(const char *arg, struct stage_spec *ret, struct error *err);
+
+struct stage_env {
+	uv_loop_t *loop;
+	struct transfer *transfer;
+	struct budget *budget;
+	struct tree_options tree; /* limits and ownership; the stage fills in the rest */
+	unsigned threads;	  /* decoding and inflating, for all stages together */
+	unsigned parallel;	  /* stages at once */
+	bool show_progress;	  /* a live line for each source, on a terminal */
+};
+
+struct stage_set;
+
+/* Loop thread. Specs with the same destination are joined into one stage first (options must agree:
+ * -ERR_USAGE). Starts all, largest first as far as known; when one fails, the others are cancelled.
+ * on_done(code, err) fires exactly once, from the loop, never from inside this call: code 0, or the
+ * first failure, when every thread has ended; each reason was logged. specs outlive the set. */
+int stage_set_start(const struct stage_env *env, const struct stage_spec *specs, size_t n,
+	void (*on_done)(void *ctx, int code, const struct error *err), void *ctx,
+	struct stage_set **ret, struct error *err);
+
+/* Loop thread; idempotent; on_done follows with -ECANCELED. */
+void stage_set_cancel(struct stage_set *set);
+void stage_set_free(struct stage_set *set); /* after on_done; accepts NULL */
+
+#endif

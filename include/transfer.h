@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_TRANSFER_H
+#define STAGERUN_TRANSFER_H
+
+#include "cancel.h"
+#include "error.h"
+#include "object.h"
+#include "progress.h"
+#include "text.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The transfer engine: curl's multi interface driven by a libuv loop. It fetches many objects at
+ * once, each as parallel ranges, under one pool of blocks and one cap on connections, and hands each
+ * object's bytes to its worker in order.
+ *
+ * Threads: the engine lives on the loop thread; http_object_open() and what it returns are for worker
+ * threads. Only the inbox and each object's window are shared, each under its own lock. */
+
+typedef struct uv_loop_s uv_loop_t;
+
+struct transfer_options {
+	unsigned connections;		 /* cap for all hosts together */
+	unsigned connections_per_host;	 /* cap for one host:port */
+	uint64_t range_min, range_max;	 /* bytes of one ranged GET: where it starts, where growth stops */
+	uint64_t connect_timeout_ms;	 /* TCP, TLS and proxy, each attempt */
+	uint64_t stall_timeout_ms;	 /* no byte for this long: the attempt is broken */
+	unsigned retries;		 /* attempts after the first, for each range, without progress */
+	uint64_t retry_base_ms, retry_max_ms; /* backoff: doubled each time, full jitter */
+	const char *ca_file;		 /* PEM; NULL: the system's, probed */
+	const char *netrc_file;		 /* NULL: none */
+	/* "URL-PREFIX NAME: VALUE", sent with requests to URLs that begin so, and never to another
+	 * host after a redirect. */
+	const char *const *headers;	 /* NULL-terminated, or NULL */
+};
+
+struct transfer;
+
+/* Loop thread. opts and its strings must outlive the engine. network_bytes: for blocks. */
+int transfer_new(uv_loop_t *loop, const struct transfer_options *opts, uint64_t network_bytes,
+	struct transfer **ret, struct error *err);
+
+/* Loop thread. Every object must be closed, or its cancel requested and its worker gone. Cuts all
+ * connections, closes the handles; run the loop once more afterwards, then closed() is called. */
+void transfer_close(struct transfer *t, void (*closed)(void *ctx), void *ctx);
+
+struct http_request {
+	const char *url;
+	const char *name;	     /* display name for messages; copied */
+	const struct identity *have; /* sends If-None-Match or If-Modified-Since */
+	bool probe;		     /* asks for one byte, to learn size and identity */
+	struct progress *progress;   /* may be NULL */
+	struct cancel *cancel;
+};
+
+/* Worker threads. The first ranged GET is also the discovery: there is no HEAD. Returns when its
+ * headers are in (or it was retried in vain). */
+int http_object_open(struct transfer *t, const struct http_request *req, struct object **ret,
+	struct error *err);
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_TREE_H
+#define STAGERUN_TREE_H
+
+#include "cancel.h"
+#include "error.h"
+#include "progress.h"
+#include "reader.h"
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+/* One directory that is being filled, and the only code that creates what an archive asks for. It
+ * assumes that names and link targets are hostile: nothing is ever created outside the directory
+ * (openat2 RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS; where the kernel or a seccomp profile lacks it, a walk
+ * with O_NOFOLLOW does the same), and nothing that could lead out of it later.
+ *
+ * Rules for entries (a refused one fails the stage with -ERR_REFUSED, its name, and why):
+ *   names       any bytes but NUL and '/'; "./" and repeated or trailing slashes are normalised away;
+ *               absolute names, ".." and names over the limit are refused
+ *   parents     are created when missing (0755); a parent that is not a real directory is refused,
+ *               also when it is a symbolic link to one inside the tree
+ *   twice       the later file, link or metadata wins, as with tar; but a directory never replaces
+ *               something else nor the reverse; with tree_options.several_sources any second file
+ *               under one name is refused
+ *   symlinks    whose target is absolute or climbs above the root are refused; ".." after a name in
+ *               the target is allowed only if that name turns out to be a real directory when the
+ *               tree is finished; dangling inside is kept
+ *   hard links  to a regular file of this tree; to a symbolic link: the target is checked again for
+ *               its new place; where links are not supported: a copy, and one warning for the tree
+ *   modes       setuid, setgid and sticky are cleared; owner is the running user unless same_owner
+ *               or uid/gid say otherwise
+ *   xattrs      user.* only; where not supported: one warning for the tree
+ *
+ * Threads: a tree is shared by any number of threads, each through a writer of its own. */
+
+struct tree_limits {
+	uint64_t max_bytes;    /* content of all files; UINT64_MAX: none */
+	uint64_t max_entries;  /* entries */
+	uint64_t max_ratio;    /* expanded/compressed, looked at once 1 GiB is expanded; 0: none */
+	unsigned max_path;     /* bytes of one entry's name or link target */
+	const char *bytes_why; /* what max_bytes is called in the message ("limits.max_bytes",
+				  "scratch.size_gb in config.yml:12"); NULL: limits.max_bytes */
+};
+
+struct tree_options {
+	struct tree_limits limits;
+	bool same_owner;
+	uid_t uid; /* (uid_t)-1: not set */
+	gid_t gid;
+	bool several_sources;
+	bool no_openat2; /* use the fallback walk (tests) */
+	struct cancel *cancel;
+};
+
+/* What an archive says of an entry besides its name. */
+struct meta {
+	mode_t mode; /* permission bits */
+	struct timespec mtime;
+	uid_t uid;
+	gid_t gid;
+	const struct xattr *xattrs; /* borrowed for the call */
+	size_t n_xattrs;
+};
+
+struct xattr {
+	const char *name;
+	const void *value;
+	size_t len;
+};
+
+struct tree;
+struct writer;
+
+/* root_fd: the directory, empty; borrowed until tree_free(). scratch_fd: a directory on any file
+ * system for unnamed temporary files (directory times are remembered on disk, so that memory does
+ * not grow with their number). */
+int tree_new(int root_fd, int scratch_fd, const struct tree_options *opts, struct tree **ret,
+	struct error *err);
+void tree_free(struct tree *t); /* accepts NULL; all writers closed before */
+
+/* After the last entry, with all writers closed: checks what could only be checked now, sets the
+ * directories' modes and times. ret_root_meta (may be NULL) says whether the archive spoke of the root
+ * itself ("./"), whose own metadata the publisher applies: mode (mode_t)-1 when not. */
+int tree_finish(struct tree *t, struct meta *ret_root_meta, struct error *err);
+
+/* -ERR_SPACE when the file system cannot take bytes and entries more (0: not known). Says what is
+ * needed and what there is. */
+int tree_check_room(struct tree *t, uint64_t bytes, uint64_t entries, struct error *err);
+
+/* source: for messages; borrowed. progress may be NULL. */
+struct writer *writer_new(struct tree *t, const char *source, struct progress *progress);
+void writer_close(struct writer *w); /* accepts NULL */
+
+int writer_dir(struct writer *w, const char *name, const struct meta *m, struct error *err);
+int writer_symlink(struct writer *w, const char *name, const char *target, const struct meta *m,
+	struct error *err);
+int writer_hardlink(struct writer *w, const char *name, const char *target, struct error *err);
+
+/* A regular file: open, write in rising offsets (gaps become holes), close. size is what the archive
+ * promises, SIZE_UNKNOWN without one; writer_file_close() makes the file exactly size bytes when it
+ * is known (a trailing hole). One file at a time for each writer; on failure it is gone.
+ * existing: the name is a hard link just made, whose content follows (cpio). */
+int writer_file_open(struct writer *w, const char *name, const struct meta *m, uint64_t size,
+	bool existing, struct error *err);
+int writer_file_write(struct writer *w, uint64_t offset, const void *bytes, size_t len,
+	struct error *err);
+int writer_file_close(struct writer *w, struct error *err);
+
+/* A whole small file whose bytes are at hand. The writer takes its own reference to content. */
+int writer_file(struct writer *w, const char *name, const struct meta *m,
+	const struct slice *content, struct error *err);
+
+/* Removes a directory tree beneath dir_fd without following links, whatever its modes and depth.
+ * name is one component. 0 when it is not there. Stops with -ECANCELED. */
+int remove_tree(int dir_fd, const char *name, struct cancel *cancel, struct error *err);
+
+/* Turns an errno of a write-side call on path into one sentence: ENOSPC, EDQUOT and EROFS become
+ * -ERR_SPACE and say what is free (asked of fd) and what to do. */
+int disk_error(struct error *err, int errnum, int fd, const char *doing, const char *path);
+
+#endif
