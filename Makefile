@@ -2,6 +2,7 @@
 # make demo       the main job, shown on real files        (installs what it needs)
 # make test       every test                               (installs what it needs)
 # make unit | e2e | lint | bundle | install DESTDIR= PREFIX= | deps | clean
+# V=1 shows the commands.
 # make SAN=address,undefined test     and     make SAN=thread test      in build directories of their own
 
 PREFIX ?= /usr/local
@@ -26,11 +27,12 @@ override CFLAGS   += -std=gnu11 -pthread $(WARN) $(HARDEN) \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 override LDFLAGS  += -pie -Wl,-z,relro,-z,now
 # bzip2 has no .pc file in Debian 12. Expanded when used: `make test` installs the packages first.
-override LDLIBS   += $(shell pkg-config --libs $(filter-out bzip2,$(PKGS))) -lbz2
+override LDLIBS   += $(shell pkg-config --libs $(filter-out bzip2,$(PKGS))) -lbz2 -lm
 
 SRC  := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c hooks/*.c))
 UNIT := $(wildcard tests/unit/*.c)
 LIB  := $(O)/libstagerun.a
+Q    := $(if $(V),,@)
 obj   = $(patsubst %.c,$(O)/obj/%.o,$(1))
 
 .PHONY: all deps demo test unit e2e lint bundle install clean
@@ -38,14 +40,17 @@ all: $(O)/stagerun
 
 # Everything but main.c is a library, linked by the program, the tests and the fuzzers.
 $(O)/stagerun: $(call obj,agent/main.c) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo "  LD $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(O)/unit: $(call obj,$(UNIT)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	@echo "  LD $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 $(LIB): $(call obj,$(SRC))
-	rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 $(O)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  CC $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 -include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
 
 # What was built before the packages were there would be built without them.

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/* The agent's voice. The one piece of process-wide state: level, format, stream and the display
+ * that shares the terminal with it. Each line is built first and written with one write(2). */
+#include "log.h"
+#include "defer.h"
+#include "text.h"
+#include <jansson.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+	/* Set before any thread starts. */
+	enum log_level level;
+	enum log_format format;
+	int fd;
+
+	/* Under lock. */
+	pthread_mutex_t mutex;
+	void (*hide)(void *ctx);
+	void (*show)(void *ctx);
+	void *ctx;
+} voice = {.level = LOG_INFO, .fd = STDERR_FILENO, .mutex = PTHREAD_MUTEX_INITIALIZER};
+
+void log_setup(enum log_level level, enum log_format format, int fd)
+{
+	voice.level = level;
+	voice.format = format;
+	voice.fd = fd;
+}
+
+enum log_level log_level(void)
+{
+	return voice.level;
+}
+
+enum log_format log_format(void)
+{
+	return voice.format;
+}
+
+void log_set_display(void (*hide)(void *ctx), void (*show)(void *ctx), void *ctx)
+{
+	pthread_mutex_lock(&voice.mutex);
+	voice.hide = hide;
+	voice.show = show;
+	voice.ctx = ctx;
+	pthread_mutex_unlock(&voice.mutex);
+}
+
+static void write_line(const char *s, size_t len)
+{
+	pthread_mutex_lock(&voice.mutex);
+	if (voice.hide != NULL)
+		voice.hide(voice.ctx);
+	while (len > 0) {
+		ssize_t n = write(voice.fd, s, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break; /* there is nobody left to tell */
+		s += n;
+		len -= (size_t)n;
+	}
+	if (voice.show != NULL)
+		voice.show(voice.ctx);
+	pthread_mutex_unlock(&voice.mutex);
+}
+
+static void add_printable(struct text *t, const char *s)
+{
+	for (; *s != '\0'; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c < 0x20 || c == 0x7f)
+			text_addf(t, "\\x%02x", c);
+		else
+			text_add_bytes(t, s, 1);
+	}
+}
+
+static const char *const level_names[] = {
+	[LOG_ERROR] = "error", [LOG_WARN] = "warning", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
+
+static void say_text(enum log_level level, const char *message)
+{
+	struct text t = {0};
+
+	text_add(&t, "stagerun: ");
+	if (level != LOG_INFO)
+		text_addf(&t, "%s: ", level_names[level]);
+	add_printable(&t, message);
+	text_add(&t, "\n");
+	write_line(t.s, t.len);
+	text_done(&t);
+}
+
+/* JSON strings are UTF-8; a message may quote a name that is not. */
+static json_t *json_text(const char *s)
+{
+	struct text t = {0};
+	json_t *j = json_string(s);
+
+	if (j != NULL)
+		return j;
+	for (; *s != '\0'; s++) {
+		if ((unsigned char)*s >= 0x80)
+			text_addf(&t, "\\x%02x", (unsigned char)*s);
+		else
+			text_add_bytes(&t, s, 1);
+	}
+	j = json_string(t.s);
+	text_done(&t);
+	return j;
+}
+
+static json_t *json_time(void)
+{
+	struct timespec now;
+	struct tm tm;
+	char buf[64];
+	size_t n;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	n = strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf + n, sizeof(buf) - n, ".%03ldZ", now.tv_nsec / 1000000);
+	return json_string(buf);
+}
+
+static void say_json(
+	enum log_level level, const struct log_field *fields, unsigned n, const char *message)
+{
+	json_t *line = json_object();
+	struct text t = {0};
+	char *s;
+
+	json_object_set_new(line, "time", json_time());
+	json_object_set_new(line, "level", json_string(level_names[level]));
+	json_object_set_new(line, "message", json_text(message));
+	for (unsigned i = 0; i < n; i++) {
+		if (fields[i].type == LOG_NUMBER)
+			json_object_set_new(line, fields[i].key, json_real(fields[i].number));
+		else if (fields[i].string != NULL)
+			json_object_set_new(line, fields[i].key, json_text(fields[i].string));
+	}
+	s = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(15));
+	if (s != NULL) {
+		text_addf(&t, "%s\n", s);
+		write_line(t.s, t.len);
+	}
+	text_done(&t);
+	free(s);
+	json_decref(line);
+}
+
+static void say(
+	enum log_level level, const struct log_field *fields, unsigned n, const char *message)
+{
+	if (voice.format == LOG_JSON)
+		say_json(level, fields, n, message);
+	else
+		say_text(level, message);
+}
+
+static char *format_message(const char *fmt, va_list ap)
+{
+	char *s = NULL;
+
+	if (vasprintf(&s, fmt, ap) < 0)
+		abort();
+	return s;
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+	_free_ char *message = NULL;
+	va_list ap;
+
+	if (level > voice.level)
+		return;
+	va_start(ap, fmt);
+	message = format_message(fmt, ap);
+	va_end(ap);
+	say(level, NULL, 0, message);
+}
+
+void log_fields(
+	enum log_level level, const struct log_field *fields, unsigned n, const char *fmt, ...)
+{
+	_free_ char *message = NULL;
+	va_list ap;
+
+	if (level > voice.level)
+		return;
+	va_start(ap, fmt);
+	message = format_message(fmt, ap);
+	va_end(ap);
+	say(level, fields, n, message);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* Sizes, durations and switches as people write and read them. */
+#include "defer.h"
+#include "text.h"
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* A non-negative decimal number, without strtod's signs, hex and "nan". */
+static const char *scan_number(const char *s, double *ret)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)*s) && *s != '.')
+		return NULL;
+	*ret = strtod(s, &end);
+	return end == s || !isfinite(*ret) ? NULL : end;
+}
+
+static const char *scan_binary_prefix(const char *s, double *factor)
+{
+	static const char prefixes[] = "kmgtp";
+	const char *at = *s != '\0' ? strchr(prefixes, tolower((unsigned char)*s)) : NULL;
+
+	*factor = 1;
+	if (at == NULL)
+		return s;
+	*factor = ldexp(1, 10 * (int)(at - prefixes + 1));
+	return s[1] == 'i' ? s + 2 : s + 1;
+}
+
+int parse_size(const char *s, uint64_t *ret_bytes, struct error *err)
+{
+	double number, factor;
+	const char *rest = scan_number(s, &number);
+
+	if (rest != NULL) {
+		while (*rest == ' ')
+			rest++;
+		rest = scan_binary_prefix(rest, &factor);
+		if (*rest == 'B' || *rest == 'b')
+			rest++;
+	}
+	if (rest == NULL || *rest != '\0' || number * factor >= 0x1p63)
+		return error_set(err, -ERR_CONFIG,
+			"'%s' is not a size (a number with K, M, G or T behind it: 64M)", s);
+	*ret_bytes = (uint64_t)(number * factor);
+	return 0;
+}
+
+static const struct unit {
+	const char *name;
+	double ms;
+} duration_units[] = {
+	{"ms", 1},
+	{"s", 1e3},
+	{"m", 60e3},
+	{"h", 3600e3},
+	{"d", 86400e3},
+	{"", 1e3},
+};
+
+static const char *scan_duration_unit(const char *s, double *ms)
+{
+	size_t len = strspn(s, "abcdefghijklmnopqrstuvwxyz");
+
+	for (size_t i = 0; i < ARRAY_LEN(duration_units); i++) {
+		const char *name = duration_units[i].name;
+
+		if (strlen(name) == len && strncmp(s, name, len) == 0) {
+			*ms = duration_units[i].ms;
+			return s + len;
+		}
+	}
+	return NULL;
+}
+
+int parse_duration(const char *s, uint64_t *ret_ms, struct error *err)
+{
+	const char *rest = s;
+	double total = 0;
+
+	do {
+		double number, ms;
+
+		rest = scan_number(rest, &number);
+		if (rest != NULL)
+			rest = scan_duration_unit(rest, &ms);
+		if (rest != NULL)
+			total += number * ms;
+	} while (rest != NULL && *rest != '\0');
+	if (rest == NULL || total >= 0x1p53)
+		return error_set(err, -ERR_CONFIG,
+			"'%s' is not a duration (seconds, or with ms, s, m, h or d: 1h30m)", s);
+	*ret_ms = (uint64_t)total;
+	return 0;
+}
+
+int parse_uint(const char *s, uint64_t max, uint64_t *ret, struct error *err)
+{
+	char *end;
+	unsigned long long n;
+
+	errno = 0;
+	n = strtoull(s, &end, 10);
+	if (!isdigit((unsigned char)*s) || *end != '\0')
+		return error_set(err, -ERR_CONFIG, "'%s' is not a whole number", s);
+	if (errno == ERANGE || n > max)
+		return error_set(err, -ERR_CONFIG, "%s is too large (at most %llu)", s,
+			(unsigned long long)max);
+	*ret = n;
+	return 0;
+}
+
+int parse_bool(const char *s, bool *ret, struct error *err)
+{
+	static const char *const words[][2] = {
+		{"no", "yes"}, {"false", "true"}, {"off", "on"}, {"0", "1"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		for (int value = 0; value < 2; value++) {
+			if (strcasecmp(s, words[i][value]) == 0) {
+				*ret = value;
+				return 0;
+			}
+		}
+	}
+	return error_set(err, -ERR_CONFIG, "'%s' is neither yes nor no", s);
+}
+
+const char *print_size(uint64_t bytes, char buf[static 32])
+{
+	static const char *const names[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+	double n = (double)bytes;
+	size_t i = 0;
+
+	while (n >= 999.5 && i + 1 < ARRAY_LEN(names)) {
+		n /= 1000;
+		i++;
+	}
+	snprintf(buf, 32,
+		i == 0 || n >= 99.95 ? "%.0f %s"
+		: n >= 9.995         ? "%.1f %s"
+				     : "%.2f %s",
+		n, names[i]);
+	return buf;
+}
+
+const char *print_duration(uint64_t ns, char buf[static 32])
+{
+	uint64_t ms = (ns + 500000) / 1000000;
+	unsigned long long s = (ms + 500) / 1000;
+
+	if (ms < 1000)
+		snprintf(buf, 32, "%u ms", (unsigned)ms);
+	else if (ms < 10000)
+		snprintf(buf, 32, "%.2f s", (double)ms / 1e3);
+	else if (ms < 60000)
+		snprintf(buf, 32, "%.1f s", (double)ms / 1e3);
+	else if (s < 3600)
+		snprintf(buf, 32, "%llu min %llu s", s / 60, s % 60);
+	else
+		snprintf(buf, 32, "%llu h %llu min", s / 3600, s / 60 % 60);
+	return buf;
+}
