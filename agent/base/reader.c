@@ -35,7 +35,7 @@ int reader_next(struct reader *r, struct slice *ret, struct error *err)
 		r->back = (struct slice){0};
 		return 1;
 	}
-	if (r->failed != 0)
+	if (r->failed < 0)
 		return reader_sticky(r, err);
 	n = r->ops->next(r, ret, &why);
 	if (n < 0) {
@@ -66,7 +66,7 @@ int reader_peek(struct reader *r, void *buf, size_t n, struct error *err)
 {
 	assert(n <= 4096);
 	while (r->back.len < n) {
-		struct slice had = r->back, more;
+		struct slice had = r->back, more = {0};
 		int got;
 
 		r->back = (struct slice){0};
@@ -103,7 +103,7 @@ static uint64_t skip_back(struct reader *r, uint64_t n)
 int reader_skip(struct reader *r, uint64_t n, struct error *err)
 {
 	while (n > 0) {
-		struct slice s;
+		struct slice s = {0};
 		int got;
 
 		n -= skip_back(r, n);
@@ -132,7 +132,7 @@ int reader_read(struct reader *r, void *buf, size_t n, struct error *err)
 	uint8_t *to = buf;
 
 	while (n > 0) {
-		struct slice s;
+		struct slice s = {0};
 		size_t take;
 		int got = reader_next(r, &s, err);
 
@@ -150,7 +150,7 @@ int reader_read(struct reader *r, void *buf, size_t n, struct error *err)
 
 int reader_drain(struct reader *r, struct error *err)
 {
-	struct slice s;
+	struct slice s = {0};
 	int got;
 
 	while ((got = reader_next(r, &s, err)) > 0)

@@ -10,15 +10,16 @@
 #include <string.h>
 #include <strings.h>
 
-/* A non-negative decimal number, without strtod's signs, hex and "nan". */
+/* A non-negative decimal number, without strtod's signs, exponents, hex and "nan". */
 static const char *scan_number(const char *s, double *ret)
 {
-	char *end;
+	const char *end = s + strspn(s, "0123456789.");
+	char *parsed;
 
-	if (!isdigit((unsigned char)*s) && *s != '.')
+	if (end == s || end - s > 30 || *end == 'x')
 		return NULL;
-	*ret = strtod(s, &end);
-	return end == s || !isfinite(*ret) ? NULL : end;
+	*ret = strtod(s, &parsed);
+	return parsed == end ? end : NULL;
 }
 
 static const char *scan_binary_prefix(const char *s, double *factor)
