@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* A reader that computes the SHA-256 of what passes through it, without touching it. One thread at
+ * a time. Skipping is not offered: bytes that were not seen cannot be digested. */
+#include "decode.h"
+#include "defer.h"
+#include "text.h"
+#include <openssl/evp.h>
+#include <string.h>
+#include <strings.h>
+
+struct sha256 {
+	struct reader base;
+	struct reader *in;
+	EVP_MD_CTX *ctx;
+	char want[65]; /* "": any */
+	char got[65];  /* "" until the end of the stream */
+};
+
+static void finish(struct sha256 *s)
+{
+	uint8_t digest[32];
+
+	if (EVP_DigestFinal_ex(s->ctx, digest, NULL) != 1)
+		abort(); /* it was initialised: cannot be */
+	for (size_t i = 0; i < sizeof(digest); i++)
+		sprintf(s->got + 2 * i, "%02x", digest[i]);
+}
+
+static int sha256_next(struct reader *r, struct slice *ret, struct error *err)
+{
+	struct sha256 *s = container_of(r, struct sha256, base);
+	struct slice piece;
+	int got;
+
+	if (s->got[0] != '\0')
+		return 0;
+	got = reader_next(s->in, &piece, err);
+	if (got < 0)
+		return got;
+	if (got > 0) {
+		EVP_DigestUpdate(s->ctx, piece.data, piece.len);
+		*ret = piece;
+		return 1;
+	}
+	finish(s);
+	if (s->want[0] != '\0' && strcasecmp(s->want, s->got) != 0)
+		return error_set(err, -ERR_DIGEST,
+			"SHA-256 of %s is %s, expected %s: the object is not what was pinned; "
+			"check the digest or the source",
+			r->name, s->got, s->want);
+	return 0;
+}
+
+static void sha256_close(struct reader *r)
+{
+	struct sha256 *s = container_of(r, struct sha256, base);
+
+	reader_close(s->in);
+	EVP_MD_CTX_free(s->ctx);
+	free(s);
+}
+
+struct reader *reader_sha256(struct reader *in, const char *want_hex)
+{
+	static const struct reader_ops ops = {.next = sha256_next, .close = sha256_close};
+	struct sha256 *s = zalloc(sizeof(*s));
+
+	reader_init(&s->base, &ops, in->name);
+	s->in = in;
+	if (want_hex != NULL)
+		snprintf(s->want, sizeof(s->want), "%s", want_hex);
+	s->ctx = EVP_MD_CTX_new();
+	if (s->ctx == NULL || EVP_DigestInit_ex(s->ctx, EVP_sha256(), NULL) != 1)
+		abort(); /* out of memory, as zalloc() */
+	return &s->base;
+}
+
+void reader_sha256_hex(struct reader *r, char ret_hex[static 65])
+{
+	struct sha256 *s = container_of(r, struct sha256, base);
+
+	memcpy(ret_hex, s->got, sizeof(s->got));
+}

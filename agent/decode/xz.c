@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* xz, through liblzma's threaded decoder, which decodes the blocks of a file side by side when the
+ * file has several and says how long they are, and as one thread otherwise. Integrity checks are
+ * verified. liblzma's threads see no signals. One caller at a time. */
+#include "codec.h"
+#include "defer.h"
+#include "text.h"
+#include <errno.h>
+#include <lzma.h>
+
+#define XZ_MAGIC "\xfd\x37\x7a\x58\x5a\x00"
+
+/* How long one call may sleep for liblzma's threads: they can take seconds over a large block, and
+ * a request to stop is only seen between calls. */
+#define XZ_PATIENCE_MS 100
+
+/* What liblzma itself needs beside dictionaries and blocks. */
+#define XZ_OVERHEAD ((uint64_t)1 << 20)
+
+#define PEEK (LZMA_STREAM_HEADER_SIZE + LZMA_BLOCK_HEADER_SIZE_MAX)
+
+struct xz {
+	struct codec codec;
+	lzma_stream strm;
+};
+
+static bool xz_matches(const uint8_t *first, size_t len)
+{
+	return codec_has_magic(first, len, XZ_MAGIC, 6);
+}
+
+/* What begin() has reserved for it is what liblzma may have, so a block whose dictionary is too
+ * large is refused by it, and threads are only started as far as they fit. */
+static int xz_begin(struct codec *c, const uint8_t *first, size_t len, struct error *err)
+{
+	struct xz *x = container_of(c, struct xz, codec);
+	lzma_mt mt = {
+		.flags = LZMA_TELL_UNSUPPORTED_CHECK | LZMA_FAIL_FAST,
+		.threads = c->env.threads,
+		.timeout = XZ_PATIENCE_MS,
+		.memlimit_threading = c->memory,
+		.memlimit_stop = c->memory,
+	};
+
+	(void)first;
+	(void)len;
+	if (lzma_stream_decoder_mt(&x->strm, &mt) != LZMA_OK)
+		return error_set(err, -ENOMEM, "%s: no memory to decode xz", c->base.name);
+	return 0;
+}
+
+/* A block's dictionary needs more than the first block did. */
+static int allow_more(struct xz *x, struct error *err)
+{
+	uint64_t need = lzma_memusage(&x->strm);
+	int code = codec_grow(&x->codec, need, err);
+
+	if (code < 0)
+		return code;
+	if (lzma_memlimit_set(&x->strm, need) != LZMA_OK)
+		return error_set(err, -ERR_LIMIT, "%s: xz block refused", x->codec.base.name);
+	return STEP_ON;
+}
+
+static int damaged(struct codec_io *io, const char *why)
+{
+	io->why = why;
+	return STEP_DAMAGED;
+}
+
+static int judge(struct xz *x, lzma_ret code, struct codec_io *io, struct error *err)
+{
+	const char *name = x->codec.base.name;
+
+	switch (code) {
+	case LZMA_OK:
+		return io->in_len == 0 && io->out_len > 0 && !io->last ? STEP_STARVED : STEP_ON;
+	case LZMA_BUF_ERROR:
+		return io->in_len == 0 ? STEP_STARVED : damaged(io, "no progress");
+	case LZMA_STREAM_END:
+		return STEP_END;
+	case LZMA_MEMLIMIT_ERROR:
+		return allow_more(x, err);
+	case LZMA_MEM_ERROR:
+		return error_set(err, -ENOMEM, "%s: no memory to decode xz", name);
+	case LZMA_OPTIONS_ERROR:
+		return error_set(err, -ERR_UNSUPPORTED,
+			"%s: xz data uses a filter or option that liblzma %s does not know", name,
+			lzma_version_string());
+	case LZMA_UNSUPPORTED_CHECK:
+		return error_set(err, -ERR_UNSUPPORTED,
+			"%s: xz data has an integrity check that liblzma %s cannot verify", name,
+			lzma_version_string());
+	default:
+		return damaged(io, "invalid data or check mismatch");
+	}
+}
+
+static int xz_step(struct codec *c, struct codec_io *io, struct error *err)
+{
+	struct xz *x = container_of(c, struct xz, codec);
+	lzma_ret code;
+
+	x->strm.next_in = io->in;
+	x->strm.avail_in = io->in_len;
+	x->strm.next_out = io->out;
+	x->strm.avail_out = io->out_len;
+	code = lzma_code(&x->strm, io->last ? LZMA_FINISH : LZMA_RUN);
+	io->in_len = x->strm.avail_in;
+	io->out_len = x->strm.avail_out;
+	return judge(x, code, io, err);
+}
+
+static void xz_free(struct codec *c)
+{
+	struct xz *x = container_of(c, struct xz, codec);
+
+	lzma_end(&x->strm);
+	free(x);
+}
+
+/* What the first block needs: its dictionary for one thread; where it gives its sizes, as those
+ * that were compressed by threads do, then its compressed and decoded bytes for each thread as
+ * well, and for one more the decoded bytes that are being handed out. */
+static uint64_t memory_for_block(const lzma_block *b, unsigned threads)
+{
+	uint64_t tables = lzma_raw_decoder_memusage(b->filters);
+	uint64_t compressed;
+
+	if (tables == UINT64_MAX)
+		return 0; /* unknown filters: refused when decoded */
+	if (threads < 2 || b->compressed_size == LZMA_VLI_UNKNOWN ||
+		b->uncompressed_size == LZMA_VLI_UNKNOWN)
+		return tables;
+	if (b->uncompressed_size > UINT32_MAX || b->compressed_size > UINT32_MAX)
+		return tables; /* hostile, or hopeless */
+	/* Blocks hold the same number of bytes, but some compress better than others. */
+	compressed = b->uncompressed_size / 4;
+	if (compressed < b->compressed_size)
+		compressed = b->compressed_size;
+	return threads * (tables + compressed) + (threads + 1) * b->uncompressed_size;
+}
+
+static uint64_t memory_for(const uint8_t *first, size_t len, unsigned threads)
+{
+	lzma_filter filters[LZMA_FILTERS_MAX + 1];
+	lzma_block b = {.filters = filters};
+	lzma_stream_flags flags;
+	uint64_t memory;
+
+	if (len <= LZMA_STREAM_HEADER_SIZE || lzma_stream_header_decode(&flags, first) != LZMA_OK)
+		return 0;
+	first += LZMA_STREAM_HEADER_SIZE;
+	len -= LZMA_STREAM_HEADER_SIZE;
+	b.check = flags.check;
+	b.header_size = lzma_block_header_size_decode(first[0]);
+	if (first[0] == 0 || b.header_size > len ||
+		lzma_block_header_decode(&b, NULL, first) != LZMA_OK)
+		return 0;
+	memory = memory_for_block(&b, threads);
+	lzma_filters_free(filters, NULL);
+	return memory;
+}
+
+/* Threads beyond the first are a matter of speed: they get most of the budget, not all. */
+static uint64_t memory_to_reserve(const uint8_t *first, size_t len, const struct decode_env *env)
+{
+	uint64_t one = memory_for(first, len, 1);
+	uint64_t all = memory_for(first, len, env->threads);
+	uint64_t share = budget_stage_half(env->budget) / 8 * 7;
+
+	if (all > share)
+		all = share;
+	return (all > one ? all : one) + XZ_OVERHEAD;
+}
+
+static int xz_open(
+	struct reader *in, const struct decode_env *env, struct reader **ret, struct error *err)
+{
+	static const struct codec_ops ops = {.begin = xz_begin, .step = xz_step, .free = xz_free};
+	struct xz *x;
+	uint8_t first[PEEK];
+	int len;
+
+	len = reader_peek(in, first, sizeof(first), err);
+	if (len < 0) {
+		reader_close(in);
+		return len;
+	}
+	x = zalloc(sizeof(*x));
+	x->strm = (lzma_stream)LZMA_STREAM_INIT;
+	x->codec.decoder = &xz_decoder;
+	x->codec.ops = &ops;
+	return codec_open(&x->codec, in, env, memory_to_reserve(first, (size_t)len, env), ret, err);
+}
+
+const struct decoder xz_decoder = {
+	.name = "xz",
+	.suffixes = ".xz",
+	.magic_bytes = 6,
+	.matches = xz_matches,
+	.open = xz_open,
+};
