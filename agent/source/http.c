@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* http:// and https:// sources: the transfer engine does the work. Worker threads. */
+#include "defer.h"
+#include "scheme.h"
+#include "transfer.h"
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdlib.h>
+
+int http_check(const char *url, struct error *err)
+{
+	_free_ char *shown = source_display(url);
+	CURLU *u = curl_url();
+	CURLUcode code;
+
+	if (u == NULL)
+		return error_set(err, -ENOMEM, "out of memory");
+	code = curl_url_set(u, CURLUPART_URL, url, 0);
+	curl_url_cleanup(u);
+	if (code != CURLUE_OK)
+		return error_set(err, -ERR_USAGE,
+			"source '%s' is not a well-formed URL: %s; spaces and other special characters are "
+			"written as %%20 and so on",
+			shown, curl_url_strerror(code));
+	return 0;
+}
+
+int http_open(const struct source_env *env, const struct source_request *req, struct object **ret,
+	struct error *err)
+{
+	_free_ char *name = source_display(req->url);
+	struct http_request http = {
+		.url = req->url,
+		.name = name,
+		.have = req->have,
+		.probe = req->probe,
+		.progress = req->progress,
+		.cancel = env->cancel,
+	};
+
+	return http_object_open(env->transfer, &http, ret, err);
+}

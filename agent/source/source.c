@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* The scheme table: which file opens which URL. Any thread; does no I/O itself. */
+#include "source.h"
+#include "defer.h"
+#include "scheme.h"
+#include "url.h"
+#include <string.h>
+#include <strings.h>
+
+static const struct source_scheme schemes[] = {
+	{.prefix = "https://", .check = http_check, .open = http_open},
+	{.prefix = "http://", .check = http_check, .open = http_open},
+	{.prefix = "file://", .check = file_check, .open = file_open},
+};
+
+static const struct source_scheme path = {.prefix = "", .open = file_open};
+
+static const char known[] = "https://, http://, file:// and plain paths are";
+
+static const struct source_scheme *find(const char *url)
+{
+	for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+		if (strncasecmp(url, schemes[i].prefix, strlen(schemes[i].prefix)) == 0)
+			return &schemes[i];
+	}
+	return url_scheme_len(url) == 0 ? &path : NULL;
+}
+
+static bool begins_with(const char *s, const char *prefix)
+{
+	return strncasecmp(s, prefix, strlen(prefix)) == 0;
+}
+
+static int unknown(const char *url, struct error *err)
+{
+	_free_ char *shown = source_display(url);
+
+	if (begins_with(url, "s3://") || begins_with(url, "datastore:") || begins_with(url, "grid:"))
+		return error_set(err, -ERR_USAGE,
+			"source '%s': %.*s sources are not supported by this version; %s", shown,
+			(int)strcspn(url, ":"), url, known);
+	return error_set(err, -ERR_USAGE, "source '%s': the scheme '%.*s' is not known; %s", shown,
+		(int)url_scheme_len(url), url, known);
+}
+
+int source_check(const char *url, struct error *err)
+{
+	const struct source_scheme *scheme = find(url);
+
+	if (url[0] == '\0')
+		return error_set(err, -ERR_USAGE, "the source is empty; %s sources", known);
+	if (scheme == NULL || begins_with(url, "datastore:") || begins_with(url, "grid:"))
+		return unknown(url, err);
+	return scheme->check != NULL ? scheme->check(url, err) : 0;
+}
+
+int source_open(const struct source_env *env, const struct source_request *req, struct object **ret,
+	struct error *err)
+{
+	int code = source_check(req->url, err);
+
+	return code < 0 ? code : find(req->url)->open(env, req, ret, err);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_TRANSFER_PACE_H
+#define STAGERUN_TRANSFER_PACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* How many connections one object is worth, and how long a range should be: measured, not guessed.
+ * Both grow only while the worker sleeps for want of bytes, and connections only while the last growth
+ * paid. Knows no clock of its own: the caller tells the time. */
+
+struct pace {
+	unsigned connections; /* wanted now */
+	uint64_t range_bytes; /* wanted now */
+
+	unsigned before;      /* connections before the last growth */
+	bool grown;	      /* the last growth waits for its verdict */
+	double rate;	      /* bytes/s when it was made */
+	uint64_t hold_ns;     /* no growth until then */
+	uint64_t interval_ns; /* between two looks */
+
+	/* Since the last look. */
+	uint64_t since_ns;
+	uint64_t slept_ns; /* the worker's total, at the last look */
+	uint64_t bytes;
+	uint64_t waited_us, lasted_us; /* ranges: for their first byte, and in all */
+};
+
+struct pace_limits {
+	unsigned connections;
+	uint64_t range_bytes;
+};
+
+void pace_init(struct pace *p, uint64_t now_ns, uint64_t range_bytes);
+
+/* The first response took so long: growth is not judged sooner than its effect can be seen. */
+void pace_latency(struct pace *p, uint64_t latency_us);
+
+void pace_range_done(struct pace *p, uint64_t waited_us, uint64_t lasted_us);
+
+/* The server pushes back: fewer connections, and no growth for a while. */
+void pace_trouble(struct pace *p, uint64_t now_ns);
+
+/* slept_ns: how long the worker has slept for bytes, in all. used: the connections at work now. */
+void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, unsigned used,
+	const struct pace_limits *limits);
+
+#endif
