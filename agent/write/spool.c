@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/* Records on file, chained into lists: each record begins with the offset of the next one in its
+ * list. The buffer holds the end of the file while records are added, and afterwards whichever part
+ * was read last; neighbours in a list are usually neighbours in the file. */
+#include "spool.h"
+#include "text.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+struct link {
+	uint64_t next;
+	uint64_t len; /* of the record, which follows */
+};
+
+static int named_then_unlinked(int dir_fd, mode_t mode)
+{
+	for (int attempt = 0; attempt < 16; attempt++) {
+		char name[48];
+		uint64_t random = 0;
+		int fd;
+
+		(void)!getrandom(&random, sizeof(random), GRND_NONBLOCK);
+		snprintf(name, sizeof(name), ".unnamed-%016llx", (unsigned long long)random);
+		fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+		if (fd >= 0) {
+			unlinkat(dir_fd, name, 0);
+			return fd;
+		}
+		if (errno != EEXIST)
+			return -errno;
+	}
+	return -EEXIST;
+}
+
+int unnamed_file(int dir_fd, mode_t mode)
+{
+	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+
+	/* NFS and others have no O_TMPFILE; what they say of it differs. */
+	return fd >= 0 ? fd : named_then_unlinked(dir_fd, mode);
+}
+
+int spool_init(struct spool *s, int scratch_fd, struct error *err)
+{
+	*s = (struct spool){.fd = unnamed_file(scratch_fd, 0600)};
+	pthread_mutex_init(&s->mutex, NULL);
+	if (s->fd < 0) {
+		errno = -s->fd;
+		return error_set(err, s->fd,
+			"cannot create a temporary file in the directory for "
+			"temporary files: %m");
+	}
+	s->buffer = zalloc(SPOOL_BUFFER);
+	return 0;
+}
+
+void spool_done(struct spool *s)
+{
+	if (s->fd >= 0)
+		close(s->fd);
+	pthread_mutex_destroy(&s->mutex);
+	free(s->buffer);
+	free(s->lists);
+}
+
+static int write_all(int fd, const void *bytes, size_t len, uint64_t offset)
+{
+	const uint8_t *p = bytes;
+
+	while (len > 0) {
+		ssize_t n = pwrite(fd, p, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		p += n;
+		len -= (size_t)n;
+		offset += (size_t)n;
+	}
+	return 0;
+}
+
+static int flush_locked(struct spool *s)
+{
+	int r = write_all(s->fd, s->buffer, s->used, s->start);
+
+	if (r < 0)
+		return r;
+	s->start += s->used;
+	s->used = 0;
+	s->unwritten = false;
+	return 0;
+}
+
+static struct spool_list *list_locked(struct spool *s, size_t list)
+{
+	if (list >= s->n_lists) {
+		s->lists = reallocarray(s->lists, list + 1, sizeof(*s->lists));
+		if (s->lists == NULL)
+			abort();
+		for (size_t i = s->n_lists; i <= list; i++)
+			s->lists[i] = (struct spool_list){SPOOL_NONE, SPOOL_NONE};
+		s->n_lists = list + 1;
+	}
+	return &s->lists[list];
+}
+
+/* Makes the record at offset `at` the one after the list's last. */
+static int chain_locked(struct spool *s, struct spool_list *l, uint64_t at)
+{
+	uint64_t last = l->last;
+
+	if (last == SPOOL_NONE)
+		l->first = at;
+	l->last = at;
+	if (last == SPOOL_NONE)
+		return 0;
+	if (last < s->start)
+		return write_all(s->fd, &at, sizeof(at), last + offsetof(struct link, next));
+	memcpy(s->buffer + (last - s->start) + offsetof(struct link, next), &at, sizeof(at));
+	return 0;
+}
+
+static int add_locked(struct spool *s, size_t list, const struct link *link, const void *head,
+	size_t head_len, const void *tail)
+{
+	uint8_t *p;
+	int r;
+
+	if (sizeof(*link) + link->len > SPOOL_BUFFER - s->used && (r = flush_locked(s)) < 0)
+		return r;
+	if ((r = chain_locked(s, list_locked(s, list), s->start + s->used)) < 0)
+		return r;
+	p = mempcpy(s->buffer + s->used, link, sizeof(*link));
+	p = mempcpy(p, head, head_len);
+	p = mempcpy(p, tail, link->len - head_len);
+	s->used = (size_t)(p - s->buffer);
+	s->unwritten = true;
+	return 0;
+}
+
+static int failed(struct error *err, int code)
+{
+	errno = -code;
+	return error_set(err, code == -ENOSPC || code == -EDQUOT ? -ERR_SPACE : code,
+		"cannot write to the temporary file that remembers directories: %m");
+}
+
+int spool_add(struct spool *s, size_t list, const void *head, size_t head_len, const void *tail,
+	size_t tail_len, struct error *err)
+{
+	struct link link = {.next = SPOOL_NONE, .len = head_len + tail_len};
+	int r;
+
+	if (link.len > SPOOL_RECORD)
+		return failed(err, -EMSGSIZE);
+	pthread_mutex_lock(&s->mutex);
+	r = add_locked(s, list, &link, head, head_len, tail);
+	pthread_mutex_unlock(&s->mutex);
+	return r < 0 ? failed(err, r) : 0;
+}
+
+size_t spool_lists(const struct spool *s)
+{
+	return s->n_lists;
+}
+
+/* len bytes at offset, in the buffer. NULL: the file does not have them. */
+static const uint8_t *look_at(struct spool *s, uint64_t offset, size_t len)
+{
+	if (offset < s->start || offset + len > s->start + s->used) {
+		ssize_t n = pread(s->fd, s->buffer, SPOOL_BUFFER, (off_t)offset);
+
+		s->start = offset;
+		s->used = n < 0 ? 0 : (size_t)n;
+	}
+	return offset + len > s->start + s->used ? NULL : s->buffer + (offset - s->start);
+}
+
+static const uint8_t *record_at(struct spool *s, uint64_t offset, struct link *ret_link)
+{
+	const uint8_t *p = look_at(s, offset, sizeof(*ret_link));
+
+	if (p == NULL)
+		return NULL;
+	memcpy(ret_link, p, sizeof(*ret_link));
+	return look_at(s, offset + sizeof(*ret_link), ret_link->len);
+}
+
+int spool_each(struct spool *s, size_t list, struct cancel *cancel,
+	int (*visit)(void *ctx, const void *record, size_t len, struct error *err), void *ctx,
+	struct error *err)
+{
+	struct link link = {.next = list < s->n_lists ? s->lists[list].first : SPOOL_NONE};
+	int r = 0;
+
+	/* What only the buffer holds would be lost when it looks elsewhere; where it holds all, it
+	 * never does. */
+	if (s->start > 0 && s->unwritten && (r = flush_locked(s)) < 0)
+		return failed(err, r);
+	while (link.next != SPOOL_NONE && r == 0) {
+		const uint8_t *record = record_at(s, link.next, &link);
+
+		if (record == NULL)
+			return failed(err, -EIO);
+		if (cancel_requested(cancel))
+			return error_set(err, -ECANCELED, "cancelled");
+		r = visit(ctx, record, link.len, err);
+	}
+	return r;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_WRITE_TREE_PRIVATE_H
+#define STAGERUN_WRITE_TREE_PRIVATE_H
+
+#include "parents.h"
+#include "spool.h"
+#include "tree.h"
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* What the files of this room share: a tree is used by all writers at once, a writer by one thread.
+ */
+
+/* The mode of directories that no entry speaks of. */
+#define PARENT_MODE 0755
+
+/* No directory may be in the way of what is still to be created in it. */
+#define WORKING_MODE 0700
+
+struct tree {
+	/* Set at creation. */
+	int root_fd; /* borrowed */
+	struct tree_options opts;
+	size_t max_path;  /* opts.limits.max_path, but never more than the kernel takes */
+	bool openat2;     /* it works here and may be used */
+	mode_t mode_lost; /* bits that the umask or a default ACL takes from a new file */
+
+	/* Any thread. */
+	atomic_ullong bytes;
+	atomic_ullong entries;
+	atomic_bool warned_links;
+	atomic_bool warned_xattrs;
+	struct spool spool; /* locks itself */
+
+	/* Under mutex. */
+	pthread_mutex_t mutex;
+	struct meta root_meta; /* what an entry said of the root; mode (mode_t)-1: none did */
+};
+
+/* The file between writer_file_open() and writer_file_close(). */
+struct open_file {
+	int fd;                /* -1: none */
+	struct timespec mtime; /* applied at the end, since writing changes it */
+	uint64_t size;         /* promised, or SIZE_UNKNOWN */
+	uint64_t end;          /* where the last write ended */
+	bool has_gap;          /* holes were left */
+	bool room_checked;
+};
+
+struct writer {
+	/* Set at creation. */
+	struct tree *tree;
+	const char *source;
+	struct progress *progress; /* may be NULL */
+
+	/* The writer's thread. */
+	struct parents parents;
+	struct open_file file;
+	char path[PATH_MAX];   /* normalised name of the entry under way */
+	char target[PATH_MAX]; /* normalised name a hard link points to */
+};
+
+/* Where an entry goes. The fd is the writer's, good until two more parents were asked for. */
+struct place {
+	int parent_fd;
+	const char *base;
+};
+
+/* writer.c. Every entry starts here: looks at cancel, counts the entry against its limit and
+ * normalises its name into w->path. */
+int writer_begin(struct writer *w, const char *name, struct error *err);
+
+/* The place of w->path; makes missing parents. The root itself is refused. */
+int writer_place(struct writer *w, struct place *ret, struct error *err);
+
+/* Takes away what is in the place of a new file or link, so that the later entry wins: anything but
+ * a directory, and nothing at all when several sources share the tree. */
+int writer_clear_place(struct writer *w, const struct place *at, struct error *err);
+
+/* Adds the time since start_ns to the source's disk time. */
+void writer_spent(struct writer *w, uint64_t start_ns);
+
+/* limits.c: 0, or -ERR_LIMIT with the limit's setting, its value and the entry. */
+int limit_entry(struct writer *w, const char *name, struct error *err);
+int limit_promised(const struct writer *w, uint64_t size, struct error *err);
+int limit_bytes(struct writer *w, uint64_t n, struct error *err);
+
+/* file.c: a file at w->path, as writer_file_open() and its sisters say. */
+int file_open(struct writer *w, const struct place *at, const struct meta *m, uint64_t size,
+	struct error *err);
+int file_write(struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err);
+int file_close(struct writer *w, struct error *err);
+void file_abandon(struct writer *w); /* no file is open: nothing happens */
+
+/* copy.c: a file at w->path like the one at from. */
+int copy_file(
+	struct writer *w, const struct place *from, const struct place *to, struct error *err);
+
+/* symlink.c: makes a link at w->path whose target was checked; notes one whose target only
+ * tree_finish() can judge; judges those. */
+int symlink_make(struct writer *w, const struct place *at, const char *target, const struct meta *m,
+	struct error *err);
+int symlink_remember(struct writer *w, struct error *err);
+int symlinks_judge(struct tree *t, struct error *err);
+
+/* directory.c: gives the directories the metadata that entries asked for. */
+int directories_finish(struct tree *t, struct error *err);
+
+/* The lists of the spool: symbolic links to judge; directories, by depth, from depth 1 on. */
+#define SYMLINKS_LIST 0
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/* A writer, and what all kinds of entries have in common: the look at cancel and limits, the
+ * checked name, the open parent, and the rule for names that come twice. One thread at a time. */
+#include "path.h"
+#include "text.h"
+#include "tree_private.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct writer *writer_new(struct tree *t, const char *source, struct progress *progress)
+{
+	struct writer *w = zalloc(sizeof(*w));
+
+	w->tree = t;
+	w->source = source;
+	w->progress = progress;
+	w->file.fd = -1;
+	return w;
+}
+
+void writer_close(struct writer *w)
+{
+	if (w == NULL)
+		return;
+	file_abandon(w);
+	parents_done(&w->parents);
+	free(w);
+}
+
+void writer_spent(struct writer *w, uint64_t start_ns)
+{
+	if (w->progress != NULL)
+		count(&w->progress->disk_ns, now_ns() - start_ns);
+}
+
+int writer_begin(struct writer *w, const char *name, struct error *err)
+{
+	int r;
+
+	assert(w->file.fd < 0);
+	if (cancel_requested(w->tree->opts.cancel))
+		return error_set(err, -ECANCELED, "cancelled");
+	if ((r = limit_entry(w, name, err)) < 0)
+		return r;
+	return path_normalise(name, w->tree->max_path, w->path, err);
+}
+
+int writer_place(struct writer *w, struct place *ret, struct error *err)
+{
+	size_t len = path_parent_len(w->path), bad_len = len;
+	int fd;
+
+	if (*w->path == '\0')
+		return entry_refused(err, ".", "only a directory can be the root");
+	fd = parents_get(&w->parents, w->tree, w->path, len, true, &bad_len);
+	if (fd == -ENOTDIR || fd == -ELOOP)
+		return entry_refused(err, w->path, "its parent '%.*s' is not a directory",
+			bad_len < 300 ? (int)bad_len : 300, w->path);
+	if (fd < 0)
+		return disk_error(
+			err, -fd, w->tree->root_fd, "open the parent directory of", w->path);
+	*ret = (struct place){.parent_fd = fd, .base = path_base(w->path)};
+	return 0;
+}
+
+int writer_clear_place(struct writer *w, const struct place *at, struct error *err)
+{
+	if (w->tree->opts.several_sources)
+		return entry_refused(
+			err, w->path, "two sources, or one of them twice, have this name");
+	if (unlinkat(at->parent_fd, at->base, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno == EISDIR)
+		return entry_refused(err, w->path, "it would replace a directory");
+	return disk_error(err, errno, at->parent_fd, "replace", w->path);
+}
