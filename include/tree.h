@@ -39,7 +39,7 @@ struct tree_limits {
 	uint64_t max_bytes;    /* content of all files; UINT64_MAX: none */
 	uint64_t max_entries;  /* entries */
 	uint64_t max_ratio;    /* expanded/compressed, looked at once 1 GiB is expanded; 0: none */
-	unsigned max_path;     /* bytes of one entry's name or link target */
+	unsigned max_path;     /* bytes of one entry's name or link target; at most PATH_MAX - 1 */
 	const char *bytes_why; /* what max_bytes is called in the message ("limits.max_bytes",
 				  "scratch.size_gb in config.yml:12"); NULL: limits.max_bytes */
 };
@@ -73,7 +73,9 @@ struct xattr {
 struct tree;
 struct writer;
 
-/* root_fd: the directory, empty; borrowed until tree_free(). scratch_fd: a directory on any file
+/* The process's umask is to be 0 (another one costs a call more for each file).
+ *
+ * root_fd: the directory, empty; borrowed until tree_free(). scratch_fd: a directory on any file
  * system for unnamed temporary files (directory times are remembered on disk, so that memory does
  * not grow with their number). */
 int tree_new(int root_fd, int scratch_fd, const struct tree_options *opts, struct tree **ret,
@@ -82,7 +84,9 @@ void tree_free(struct tree *t); /* accepts NULL; all writers closed before */
 
 /* After the last entry, with all writers closed: checks what could only be checked now, sets the
  * directories' modes and times. ret_root_meta (may be NULL) says whether the archive spoke of the root
- * itself ("./"), whose own metadata the publisher applies: mode (mode_t)-1 when not. */
+ * itself ("./"), whose own metadata the publisher applies: mode (mode_t)-1 when not. Its uid and gid
+ * are those to give it, (uid_t)-1 and (gid_t)-1 to leave them. Once set, a mode may forbid to rename
+ * the directories in the tree (and so any of them that the publisher moves). */
 int tree_finish(struct tree *t, struct meta *ret_root_meta, struct error *err);
 
 /* -ERR_SPACE when the file system cannot take bytes and entries more (0: not known). Says what is

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#define COPY_BYTES (256 * 1024)
+#define COPY_BYTES ((size_t)256 << 10)
 
 struct attributes {
 	struct xattr *v;

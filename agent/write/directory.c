@@ -25,14 +25,14 @@ static int remember(struct writer *w, const struct meta *m, bool made, struct er
 {
 	mode_t mode = metadata_mode(m);
 	struct record rec;
+	struct iovec parts[] = {{&rec, sizeof(rec)}, {w->path, strlen(w->path) + 1}};
 
 	memset(&rec, 0, sizeof(rec)); /* also the padding: it goes to a file */
 	rec.mtime = m->mtime;
 	rec.mode = mode;
 	rec.mode_is_set = made && (mode & WORKING_MODE) == WORKING_MODE;
 	metadata_owner(&w->tree->opts, m, &rec.uid, &rec.gid);
-	return spool_add(&w->tree->spool, path_depth(w->path), &rec, sizeof(rec), w->path,
-		strlen(w->path) + 1, err);
+	return spool_add(&w->tree->spool, path_depth(w->path), parts, err);
 }
 
 static int check_is_dir(struct writer *w, const struct place *at, struct error *err)

@@ -115,7 +115,7 @@ static int link_symlink(struct writer *w, const struct place *from, const struct
 {
 	struct meta m = {.mtime = st->st_mtim, .uid = st->st_uid, .gid = st->st_gid};
 	char target[PATH_MAX];
-	bool verify;
+	bool verify = false;
 	int r;
 
 	if ((r = check_symlink(w, from, target, &verify, err)) < 0)
@@ -130,7 +130,7 @@ static int link_symlink(struct writer *w, const struct place *from, const struct
 static int make(struct writer *w, const char *name, const char *target, struct error *err)
 {
 	struct place from, to;
-	struct stat st;
+	struct stat st = {0};
 	int r;
 
 	if ((r = writer_begin(w, name, err)) < 0 ||

@@ -96,7 +96,7 @@ static int descend(struct removal *r, const char *name, struct error *err)
 	}
 	l = &r->levels[r->depth++];
 	*l = (struct level){.dir = dir};
-	strcpy(l->name, name);
+	snprintf(l->name, sizeof(l->name), "%s", name);
 	return 0;
 }
 
@@ -184,7 +184,7 @@ static int next_step(struct removal *r, struct error *err)
 	if (cancel_requested(r->cancel))
 		return error_set(err, -ECANCELED, "cancelled");
 	errno = 0;
-	e = readdir(lowest(r)->dir);
+	e = readdir(lowest(r)->dir); /* NOLINT(concurrency-mt-unsafe): one thread's stream */
 	if (e == NULL && errno != 0)
 		return failed(r, "", err);
 	if (e == NULL)

@@ -128,8 +128,8 @@ static int chain_locked(struct spool *s, struct spool_list *l, uint64_t at)
 	return 0;
 }
 
-static int add_locked(struct spool *s, size_t list, const struct link *link, const void *head,
-	size_t head_len, const void *tail)
+static int add_locked(
+	struct spool *s, size_t list, const struct link *link, const struct iovec parts[static 2])
 {
 	uint8_t *p;
 	int r;
@@ -139,8 +139,8 @@ static int add_locked(struct spool *s, size_t list, const struct link *link, con
 	if ((r = chain_locked(s, list_locked(s, list), s->start + s->used)) < 0)
 		return r;
 	p = mempcpy(s->buffer + s->used, link, sizeof(*link));
-	p = mempcpy(p, head, head_len);
-	p = mempcpy(p, tail, link->len - head_len);
+	p = mempcpy(p, parts[0].iov_base, parts[0].iov_len);
+	p = mempcpy(p, parts[1].iov_base, parts[1].iov_len);
 	s->used = (size_t)(p - s->buffer);
 	s->unwritten = true;
 	return 0;
@@ -153,16 +153,15 @@ static int failed(struct error *err, int code)
 		"cannot write to the temporary file that remembers directories: %m");
 }
 
-int spool_add(struct spool *s, size_t list, const void *head, size_t head_len, const void *tail,
-	size_t tail_len, struct error *err)
+int spool_add(struct spool *s, size_t list, const struct iovec parts[static 2], struct error *err)
 {
-	struct link link = {.next = SPOOL_NONE, .len = head_len + tail_len};
+	struct link link = {.next = SPOOL_NONE, .len = parts[0].iov_len + parts[1].iov_len};
 	int r;
 
 	if (link.len > SPOOL_RECORD)
 		return failed(err, -EMSGSIZE);
 	pthread_mutex_lock(&s->mutex);
-	r = add_locked(s, list, &link, head, head_len, tail);
+	r = add_locked(s, list, &link, parts);
 	pthread_mutex_unlock(&s->mutex);
 	return r < 0 ? failed(err, r) : 0;
 }

@@ -8,12 +8,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /* Numbered lists of records, in one unnamed file: what must be remembered of each directory until a
  * tree is finished, in memory that does not grow with their number. First records are added, by any
  * thread; then the lists are read, by one. A spool that stays small never reaches the disk. */
 
-#define SPOOL_BUFFER (64 * 1024)
+#define SPOOL_BUFFER ((size_t)64 << 10)
 #define SPOOL_RECORD (SPOOL_BUFFER / 4) /* the most bytes of one record */
 #define SPOOL_NONE   UINT64_MAX
 
@@ -39,9 +40,8 @@ int unnamed_file(int dir_fd, mode_t mode);
 int spool_init(struct spool *s, int scratch_fd, struct error *err);
 void spool_done(struct spool *s); /* accepts one that spool_init() failed on */
 
-/* Puts a record of two parts, head and tail, at the end of a list. */
-int spool_add(struct spool *s, size_t list, const void *head, size_t head_len, const void *tail,
-	size_t tail_len, struct error *err);
+/* Puts a record of two parts at the end of a list. */
+int spool_add(struct spool *s, size_t list, const struct iovec parts[static 2], struct error *err);
 
 size_t spool_lists(const struct spool *s); /* the number of the last list in use, plus one */
 

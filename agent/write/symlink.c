@@ -29,7 +29,10 @@ int symlink_make(struct writer *w, const struct place *at, const char *target, c
 
 int symlink_remember(struct writer *w, struct error *err)
 {
-	return spool_add(&w->tree->spool, SYMLINKS_LIST, "", 0, w->path, strlen(w->path) + 1, err);
+	char end[] = "";
+	struct iovec parts[] = {{w->path, strlen(w->path)}, {end, sizeof(end)}};
+
+	return spool_add(&w->tree->spool, SYMLINKS_LIST, parts, err);
 }
 
 static int make(struct writer *w, const char *name, const char *target, const struct meta *m,
