@@ -9,7 +9,8 @@
 #include <stdbool.h>
 #include <time.h>
 
-/* The destination of a stage: where its hidden tree grows, and the one moment after which it exists.
+/* The destination of a stage: where its hidden tree grows, and the one moment after which it
+ *exists.
  *
  * Let DEST be the destination's real path (resolved once), PARENT/NAME. State lives in the state
  * directory: PARENT/.stagerun/NAME, or DEST/.stagerun when DEST is a mount root or PARENT is not
@@ -23,22 +24,22 @@
  *
  *	DEST is absent or an empty directory	whole: the tree is renamed to DEST, one rename
  *	DEST was staged whole by the agent	the same version: nothing to do; else an error, or
- *						with replace one exchange, then the old tree is removed
- *	DEST exists otherwise, or is a mount root  merge: the tree's top-level entries are renamed into
- *						DEST one by one, never over an existing name without replace
+ *						with replace one exchange, then the old tree is
+ *removed DEST exists otherwise, or is a mount root  merge: the tree's top-level entries are renamed
+ *into DEST one by one, never over an existing name without replace
  *
  * Worker threads, one at a time for each destination. */
 
 struct record_source {
-	char *key;	      /* source_key() */
-	char *name;	      /* source_display() */
+	char *key;  /* source_key() */
+	char *name; /* source_display() */
 	struct identity identity;
-	char sha256[65];      /* of the bytes as fetched, when it was computed; "" otherwise */
+	char sha256[65]; /* of the bytes as fetched, when it was computed; "" otherwise */
 };
 
 /* What was staged. Written as JSON; a file that is damaged or foreign counts as absent. */
 struct record {
-	char *key;	      /* names sources and options; hex, fit for a file name */
+	char *key; /* names sources and options; hex, fit for a file name */
 	struct record_source *sources;
 	size_t n_sources;
 	uint64_t bytes, entries; /* of the tree */
@@ -64,9 +65,9 @@ int destination_open(const char *dir, const struct destination_options *opts,
 /* The real path. */
 const char *destination_path(const struct destination *d);
 
-/* What is there under this key and still as it was left (same inodes); NULL when nothing is. Owned by
- * the destination. */
-const struct record *destination_holds(const struct destination *d, const char *key);
+/* What is there under this key and still as it was left (same inodes); NULL when nothing is. Owned
+ * by the destination. */
+const struct record *destination_holds(struct destination *d, const char *key);
 
 /* Makes the hidden tree. An error when DEST was staged from something else (what, when) and replace
  * was not asked. May be called again to start over: the previous tree is removed. The fds are the
@@ -84,8 +85,8 @@ int destination_accepts(struct destination *d, const char *top_name, struct erro
 int destination_publish(struct destination *d, const struct record *record, const struct meta *root,
 	struct error *err);
 
-/* Unlocks. An unpublished tree is removed, unless cancel was requested: then it is left for the next
- * run, as a signal leaves no time. Accepts NULL. */
+/* Unlocks. An unpublished tree is removed, unless cancel was requested: then it is left for the
+ * next run, as a signal leaves no time. Accepts NULL. */
 void destination_close(struct destination *d);
 
 #endif

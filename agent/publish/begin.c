@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/* The hidden tree, and what it may replace. The stage's thread; destination_accepts() any. Nothing
+ * visible changes here. */
+#include "defer.h"
+#include "destination.h"
+#include "record.h"
+#include "resolve.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#define NAME_TRIES 100
+
+void begin_undo(struct destination *d)
+{
+	if (d->tree_fd >= 0)
+		close(d->tree_fd);
+	if (d->dest_fd >= 0)
+		close(d->dest_fd);
+	d->tree_fd = d->dest_fd = -1;
+	strings_done(&d->mine);
+	/* A signal leaves no time; the next run removes it. */
+	if (d->lock_fd >= 0 && !cancel_requested(d->opts.cancel))
+		(void)leftovers_remove(d, NULL, NULL);
+	d->tree[0] = '\0';
+}
+
+/* Nobody can tell whether the source has changed: it is fetched again, and may take its own place.
+ */
+static bool is_fetched_again(const struct record *old, const char *key)
+{
+	return strcmp(old->key, key) == 0 && !record_is_pinned(old);
+}
+
+static int refuse_whole(const struct destination *d, const struct record *old, struct error *err)
+{
+	struct text what = {0};
+
+	record_describe(old, &what);
+	error_set(err, -EEXIST, "%s holds %s; --replace (or replace: true) replaces it",
+		d->place.path, what.s);
+	text_done(&what);
+	return -EEXIST;
+}
+
+static int may_replace_whole(struct destination *d, const char *key, struct error *err)
+{
+	struct record *old = holdings_whole(d);
+	int code = 0;
+
+	d->replace = true;
+	if (old != NULL && !d->opts.replace && !is_fetched_again(old, key))
+		code = refuse_whole(d, old, err);
+	record_free(old);
+	return code;
+}
+
+static int prepare_merge(struct destination *d, const char *key, struct error *err)
+{
+	struct record *old = holdings_find(d, key);
+
+	if (old != NULL && is_fetched_again(old, key))
+		holdings_names(d, key, &d->mine);
+	record_free(old);
+	return dest_open(d, &d->dest_fd, err);
+}
+
+static void random_name(char name[static 16])
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
+	unsigned char bytes[6] = {0};
+
+	(void)!getrandom(bytes, sizeof(bytes), GRND_NONBLOCK);
+	strcpy(name, "tree.");
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		name[5 + i] = letters[bytes[i] % 32];
+	name[5 + sizeof(bytes)] = '\0';
+}
+
+static int make_tree(struct destination *d, struct error *err)
+{
+	int state_fd = d->place.state_fd, code = -1;
+	struct inode tree;
+
+	for (int i = 0; i < NAME_TRIES && code != 0; i++) {
+		random_name(d->tree);
+		code = mkdirat(state_fd, d->tree, 0755);
+		if (code != 0 && errno != EEXIST)
+			break;
+	}
+	if (code != 0 || inode_look(state_fd, d->tree, &tree) < 0)
+		return disk_error(err, errno, state_fd, "make a directory in", d->place.state_path);
+	d->tree_mode = tree.mode & 07777;
+	d->tree_fd = openat(state_fd, d->tree, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (d->tree_fd < 0 || fchmod(d->tree_fd, 0700) != 0)
+		return disk_error(err, errno, state_fd, "open", d->place.state_path);
+	return 0;
+}
+
+int destination_begin(struct destination *d, const char *key, int *ret_root_fd, int *ret_state_fd,
+	struct error *err)
+{
+	int code;
+
+	if (d->lock_fd < 0)
+		return error_set(err, d->refusal.code, "%s", d->refusal.msg);
+	begin_undo(d);
+	d->replace = d->opts.replace;
+	code = dest_look(d, &d->kind, err);
+	if (code == 0 && d->kind == DEST_OURS)
+		code = may_replace_whole(d, key, err);
+	else if (code == 0 && d->kind == DEST_OTHER)
+		code = prepare_merge(d, key, err);
+	if (code == 0)
+		code = make_tree(d, err);
+	if (code < 0)
+		return code;
+	*ret_root_fd = d->tree_fd;
+	*ret_state_fd = d->place.state_fd;
+	return 0;
+}
+
+static bool is_mine(const struct destination *d, const char *name)
+{
+	size_t low = 0, high = d->mine.n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = strcmp(name, d->mine.v[middle]);
+
+		if (order == 0)
+			return true;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return false;
+}
+
+static int refuse_name(const struct destination *d, const char *name, struct error *err)
+{
+	struct record *owner = holdings_owner(d, name);
+	struct text what = {0};
+
+	if (owner != NULL) {
+		text_add(&what, "it is from ");
+		record_describe(owner, &what);
+	} else {
+		text_add(&what, "it was not staged by this agent");
+	}
+	error_set(err, -EEXIST,
+		"%s/%s exists (%s); --replace (or replace: true) replaces it, or stage into "
+		"another "
+		"directory",
+		d->place.path, name, what.s);
+	text_done(&what);
+	record_free(owner);
+	return -EEXIST;
+}
+
+int destination_accepts(struct destination *d, const char *top_name, struct error *err)
+{
+	struct inode there;
+
+	if (resolve_is_own_name(top_name))
+		return error_set(err, -ERR_REFUSED,
+			"an entry called %s is refused: the agent keeps its own files under such "
+			"names",
+			top_name);
+	if (d->kind != DEST_OTHER || inode_look(d->dest_fd, top_name, &there) == -ENOENT)
+		return 0;
+	return d->replace || is_mine(d, top_name) ? 0 : refuse_name(d, top_name, err);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_PUBLISH_DESTINATION_H
+#define STAGERUN_PUBLISH_DESTINATION_H
+
+#include "inode.h"
+#include "journal.h"
+#include "place.h"
+#include "publish.h"
+#include "text.h"
+
+/* What the files of this room share. */
+
+enum dest_kind {
+	DEST_ABSENT,
+	DEST_EMPTY, /* a directory that may be replaced by a rename */
+	DEST_OURS,  /* staged whole, and still the same directory */
+	DEST_OTHER, /* anything else that is there: its entries are merged */
+};
+
+struct destination {
+	/* Set at opening. */
+	struct destination_options opts;
+	struct place place;
+	int lock_fd;          /* -1: nobody may write here, records are only read */
+	struct error refusal; /* why, when lock_fd is -1 */
+
+	/* The stage's thread. */
+	struct record *held; /* what destination_holds() found last */
+
+	/* Set by destination_begin() and constant until the next: destination_accepts() may be
+	 * called by any thread. */
+	enum dest_kind kind;
+	int dest_fd;   /* O_PATH; -1 unless its entries are merged */
+	char tree[16]; /* name of the hidden tree in the state directory; "" without one */
+	int tree_fd;
+	mode_t tree_mode;    /* of a directory made with the user's umask */
+	bool replace;        /* DEST_OURS may be replaced */
+	struct strings mine; /* DEST_OTHER: top-level names this stage may replace, sorted */
+};
+
+/* What is there. Looks afresh at every call. */
+int dest_look(const struct destination *d, enum dest_kind *ret, struct error *err);
+
+/* Opens DEST's directory to rename entries into it (O_PATH). */
+int dest_open(const struct destination *d, int *ret_fd, struct error *err);
+
+/* ---- begin.c ---- */
+
+/* Forgets what destination_begin() made, and removes it unless cancel was requested. */
+void begin_undo(struct destination *d);
+
+/* ---- holdings.c: what the records say that still holds. Records returned are the caller's. ----
+ */
+
+struct record *holdings_whole(const struct destination *d); /* of any key; NULL */
+struct record *holdings_find(const struct destination *d, const char *key);
+bool holdings_any(const struct destination *d);
+/* Whose entry DEST/name is: NULL when nobody's. */
+struct record *holdings_owner(const struct destination *d, const char *name);
+/* The top-level names that were merged under key, sorted. */
+void holdings_names(const struct destination *d, const char *key, struct strings *ret);
+
+/* ---- moves.c: what a journal says, done or undone. ---- */
+
+/* Carries out journal.json and makes it a record. After a failure everything is as before and the
+ * journal is gone, except after -ECANCELED: then the next run goes on. */
+int moves_carry_out(struct destination *d, struct error *err);
+
+/* Carries out what a killed agent had begun, or undoes it: when the kernel was started anew since
+ * (the tree's bytes were never synced), or when something is in the way. */
+void moves_resume(struct destination *d);
+
+/* ---- leftovers.c ---- */
+
+/* Removes all that is neither lock nor record from the state directory. Stops with -ECANCELED; what
+ * cannot be removed is warned about and left. */
+int leftovers_remove(const struct destination *d, struct cancel *cancel, struct error *err);
+
+/* Removes the state directory when it holds no record. The lock is held. */
+void leftovers_tidy(const struct destination *d);
+
+#endif

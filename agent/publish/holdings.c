@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* Which records still tell the truth. Worker threads. A record is believed only while every entry
+ * it names is the very file that was published; it is never mended. */
+#include "defer.h"
+#include "destination.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+static bool entry_holds(int dir_fd, const struct journal_entry *e, const char *name)
+{
+	struct inode now;
+
+	return inode_look(dir_fd, name, &now) == 0 && inode_same(&now, &e->inode);
+}
+
+static struct record *take_record(struct journal *j)
+{
+	return take_ptr(&j->record);
+}
+
+struct record *holdings_whole(const struct destination *d)
+{
+	struct record *record = NULL;
+	struct journal_entry e;
+	struct journal *j;
+
+	if (d->place.inside || journal_open(d->place.state_fd, WHOLE_FILE, &j) < 0)
+		return NULL;
+	if (j->kind == PUBLISH_WHOLE && journal_next(j, &e) > 0 &&
+		entry_holds(d->place.parent_fd, &e, d->place.name))
+		record = take_record(j);
+	journal_close(j);
+	return record;
+}
+
+static struct journal *open_merged(const struct destination *d, const char *file)
+{
+	_free_ char *path = format_text(MERGED_DIR "/%s", file);
+	struct journal *j = NULL;
+
+	if (journal_open(d->place.state_fd, path, &j) < 0)
+		return NULL;
+	if (j->kind == PUBLISH_MERGE)
+		return j;
+	journal_close(j);
+	return NULL;
+}
+
+static struct journal *open_merged_key(const struct destination *d, const char *key)
+{
+	_free_ char *file = format_text("%s.json", key);
+
+	return open_merged(d, file);
+}
+
+static bool merged_holds(struct journal *j, int dest_fd)
+{
+	struct journal_entry e;
+
+	while (journal_next(j, &e) > 0)
+		if (!entry_holds(dest_fd, &e, e.name))
+			return false;
+	return true;
+}
+
+struct record *holdings_find(const struct destination *d, const char *key)
+{
+	struct record *record = holdings_whole(d);
+	_close_ int dest_fd = -1;
+	struct journal *j;
+
+	if (record != NULL && strcmp(record->key, key) == 0)
+		return record;
+	record_free(record);
+	if (dest_open(d, &dest_fd, NULL) < 0)
+		return NULL;
+	j = open_merged_key(d, key);
+	record = j != NULL && merged_holds(j, dest_fd) ? take_record(j) : NULL;
+	journal_close(j);
+	return record;
+}
+
+/* The record of the first journal among the merged ones that satisfies. */
+static struct record *find_merged(const struct destination *d, const char *name,
+	bool (*satisfies)(struct journal *j, int dest_fd, const char *name))
+{
+	_close_ int dest_fd = -1;
+	int merged_fd = openat(
+		d->place.state_fd, MERGED_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_closedir_ DIR *dir = merged_fd < 0 ? NULL : fdopendir(merged_fd);
+	struct record *found = NULL;
+	struct dirent *file;
+
+	if (dir == NULL || dest_open(d, &dest_fd, NULL) < 0)
+		return NULL;
+	while (found == NULL && (file = readdir(dir)) != NULL) {
+		struct journal *j = file->d_name[0] == '.' ? NULL : open_merged(d, file->d_name);
+
+		if (j != NULL && satisfies(j, dest_fd, name))
+			found = take_record(j);
+		journal_close(j);
+	}
+	return found;
+}
+
+static bool owns(struct journal *j, int dest_fd, const char *name)
+{
+	struct journal_entry e;
+
+	while (journal_next(j, &e) > 0)
+		if (strcmp(e.name, name) == 0)
+			return entry_holds(dest_fd, &e, name);
+	return false;
+}
+
+struct record *holdings_owner(const struct destination *d, const char *name)
+{
+	return find_merged(d, name, owns);
+}
+
+static bool holds(struct journal *j, int dest_fd, const char *name)
+{
+	(void)name;
+	return merged_holds(j, dest_fd);
+}
+
+bool holdings_any(const struct destination *d)
+{
+	struct record *record = holdings_whole(d);
+
+	if (record == NULL)
+		record = find_merged(d, NULL, holds);
+	record_free(record);
+	return record != NULL;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void holdings_names(const struct destination *d, const char *key, struct strings *ret)
+{
+	struct journal *j = open_merged_key(d, key);
+	struct journal_entry e;
+
+	while (j != NULL && journal_next(j, &e) > 0)
+		strings_add(ret, e.name);
+	journal_close(j);
+	if (ret->n > 0)
+		qsort(ret->v, ret->n, sizeof(*ret->v), by_name);
+}

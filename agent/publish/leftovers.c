@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* Clearing the state directory. Worker threads. It is called with the lock held, so whatever a tree
+ * there belonged to is dead; journals are seen to before. */
+#include "defer.h"
+#include "destination.h"
+#include "lock.h"
+#include "log.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+static bool is_kept(const char *name)
+{
+	static const char *const kept[] = {
+		".", "..", LOCK_FILE, WHOLE_FILE, MERGED_DIR, JOURNAL_FILE};
+
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+		if (strcmp(name, kept[i]) == 0)
+			return true;
+	return false;
+}
+
+static int remove_one(
+	const struct destination *d, const char *name, struct cancel *cancel, struct error *err)
+{
+	struct error why;
+	int code = 0;
+
+	if (unlinkat(d->place.state_fd, name, 0) != 0 && errno != ENOENT)
+		code = remove_tree(d->place.state_fd, name, cancel, &why);
+	if (code == -ECANCELED)
+		return error_set(err, code, "%s", why.msg);
+	if (code < 0)
+		log_warn("what an earlier run left is still there: %s/%s: %s", d->place.state_path,
+			name, why.msg);
+	return 0;
+}
+
+int leftovers_remove(const struct destination *d, struct cancel *cancel, struct error *err)
+{
+	int fd = openat(d->place.state_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int code = 0;
+
+	while (dir != NULL && code == 0 && (entry = readdir(dir)) != NULL)
+		if (!is_kept(entry->d_name))
+			code = remove_one(d, entry->d_name, cancel, err);
+	return code;
+}
+
+void leftovers_tidy(const struct destination *d)
+{
+	int state_fd = d->place.state_fd;
+	struct inode ignored;
+
+	unlinkat(state_fd, MERGED_DIR, AT_REMOVEDIR);
+	if (inode_look(state_fd, MERGED_DIR, &ignored) == -ENOENT &&
+		inode_look(state_fd, WHOLE_FILE, &ignored) == -ENOENT &&
+		inode_look(state_fd, JOURNAL_FILE, &ignored) == -ENOENT &&
+		unlinkat(state_fd, LOCK_FILE, 0) == 0)
+		place_remove_state(&d->place);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* From a finished hidden tree to a journal of what shall be renamed. The stage's thread. The
+ * renames are in moves.c. */
+#include "defer.h"
+#include "destination.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static int cannot_finish(const struct destination *d, struct error *err)
+{
+	return disk_error(err, errno, d->tree_fd, "set the attributes of", d->place.path);
+}
+
+/* What the archive leaves open, an empty directory that is replaced decides. */
+static mode_t inherit(const struct destination *d)
+{
+	struct inode old, tree;
+
+	if (d->kind != DEST_EMPTY || inode_look(d->place.parent_fd, d->place.name, &old) < 0 ||
+		inode_look(d->tree_fd, "", &tree) < 0)
+		return d->tree_mode;
+	/* Only root can; others keep what they made. */
+	if (tree.uid == geteuid() && (old.uid != tree.uid || old.gid != tree.gid))
+		(void)!fchown(d->tree_fd, old.uid, old.gid);
+	return old.mode & 07777;
+}
+
+/* Gives the tree DEST's mode and time. A mode that would forbid the rename is left to it. */
+static int dress_root(
+	const struct destination *d, const struct meta *root, mode_t *ret_mode, struct error *err)
+{
+	const struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, root->mtime};
+	bool spoken_of = root->mode != (mode_t)-1;
+	mode_t mode = inherit(d);
+
+	if (spoken_of)
+		mode = root->mode & 0777;
+	if ((mode & S_IWUSR) != 0 && fchmod(d->tree_fd, mode) != 0)
+		return cannot_finish(d, err);
+	if (spoken_of && futimens(d->tree_fd, times) != 0)
+		return cannot_finish(d, err);
+	*ret_mode = mode;
+	return 0;
+}
+
+static int list_root(
+	const struct destination *d, mode_t mode, struct journal_writer *w, struct error *err)
+{
+	struct journal_entry e = {.name = d->place.name, .replace = d->kind == DEST_OURS};
+
+	if (inode_look(d->tree_fd, "", &e.inode) < 0)
+		return cannot_finish(d, err);
+	e.inode.mode = S_IFDIR | mode;
+	return journal_add(w, &e, err);
+}
+
+static int list_entry(
+	struct destination *d, const char *name, struct journal_writer *w, struct error *err)
+{
+	struct journal_entry e = {.name = name};
+	struct inode there;
+	int code = destination_accepts(d, name, err);
+
+	if (code < 0)
+		return code;
+	e.replace = inode_look(d->dest_fd, name, &there) == 0;
+	code = inode_look(d->tree_fd, name, &e.inode);
+	if (code == 0)
+		return journal_add(w, &e, err);
+	errno = -code;
+	return error_set(
+		err, code, "cannot look at %s/%s/%s: %m", d->place.state_path, d->tree, name);
+}
+
+static int list_entries(struct destination *d, struct journal_writer *w, struct error *err)
+{
+	int fd = openat(d->tree_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	int code = 0;
+
+	if (dir == NULL)
+		return error_set(
+			err, -errno, "cannot list %s/%s: %m", d->place.state_path, d->tree);
+	while (code == 0 && (errno = 0, entry = readdir(dir)) != NULL)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			code = list_entry(d, entry->d_name, w, err);
+	if (code == 0 && errno != 0)
+		return error_set(
+			err, -errno, "cannot list %s/%s: %m", d->place.state_path, d->tree);
+	return code;
+}
+
+static int write_journal(struct destination *d, const struct record *record,
+	const struct meta *root, struct error *err)
+{
+	bool merge = d->kind == DEST_OTHER;
+	const struct journal_head head = {.dir_fd = d->place.state_fd,
+		.path = d->place.state_path,
+		.kind = merge ? PUBLISH_MERGE : PUBLISH_WHOLE,
+		.tree = d->tree,
+		.record = record};
+	struct journal_writer w;
+	mode_t mode = 0;
+	int code = merge ? 0 : dress_root(d, root, &mode, err);
+
+	if (code < 0)
+		return code;
+	code = journal_begin(&w, &head, err);
+	if (code == 0)
+		code = merge ? list_entries(d, &w, err) : list_root(d, mode, &w, err);
+	/* One rename needs no promise about the disk; many do, or a crash of the machine would
+	 * leave some of them unaccounted for. */
+	if (code == 0)
+		code = journal_commit(&w, merge, err);
+	if (code < 0)
+		journal_abandon(&w);
+	return code;
+}
+
+int destination_publish(struct destination *d, const struct record *record, const struct meta *root,
+	struct error *err)
+{
+	int code = write_journal(d, record, root, err);
+
+	if (code == 0)
+		code = moves_carry_out(d, err);
+	/* What was replaced lies in the state directory now. */
+	if (code == 0)
+		begin_undo(d);
+	return code;
+}
