@@ -153,6 +153,7 @@ static bool read_head(struct journal *j)
 	good = json_integer_value(json_object_get(head, "format")) == FORMAT &&
 	       read_kind(head, &j->kind) && is_component(j->tree) && j->record != NULL;
 	json_decref(head);
+	j->entries_at = ftello(j->f);
 	return good;
 }
 
@@ -213,8 +214,7 @@ int journal_next(struct journal *j, struct journal_entry *ret)
 
 void journal_rewind(struct journal *j)
 {
-	rewind(j->f);
-	(void)getline(&j->line, &j->line_size, j->f); /* the head */
+	(void)fseeko(j->f, j->entries_at, SEEK_SET);
 }
 
 static FILE *open_file(int dir_fd, const char *name)

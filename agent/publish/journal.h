@@ -63,6 +63,8 @@ struct journal {
 	bool this_boot; /* written since the kernel started: what it speaks of was not lost with it
 			 */
 
+	off_t entries_at; /* in f */
+
 	/* Reading on. */
 	FILE *f;
 	char *line;

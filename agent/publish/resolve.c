@@ -146,7 +146,7 @@ int resolve_path(const char *dir, char **ret_path, struct error *err)
 {
 	_free_ char *path = NULL;
 	char real[PATH_MAX];
-	size_t len;
+	size_t len = 0;
 	int code = absolute(dir, &path, err);
 
 	if (code == 0)
