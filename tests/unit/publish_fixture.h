@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_TEST_PUBLISH_FIXTURE_H
+#define STAGERUN_TEST_PUBLISH_FIXTURE_H
+
+#include "error.h"
+#include "publish.h"
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* A stage without network and archives: what a caller of publish.h does with a destination. */
+struct staging {
+	const char *to;
+	const char *key;
+	const char *etag;  /* becomes the content of every file; NULL: a source without a version */
+	const char *names; /* "a b/ c": files, and directories with a file "inside" */
+	bool replace;
+	mode_t root_mode; /* 0: the archive does not speak of the root */
+	mode_t dir_mode;  /* of the directories; 0: 0755 */
+	struct cancel *cancel;
+};
+
+enum { STAGED = 0, WARM = 1 };
+
+/* STAGED, WARM, or a negative code. */
+int stage(const struct staging *s, struct error *err);
+
+/* Fills the tree as s says. 0 or -errno. */
+int fill(int root_fd, const struct staging *s);
+
+/* A record as stage() would write it; record_free(). */
+struct record *record_for(const struct staging *s);
+
+/* Whether to/NAME is there for all names of s, complete, with the content of s. */
+bool is_complete(const struct staging *s);
+bool exists(const char *path);
+bool name_exists(const char *dir, const char *name);
+
+/* The names in a directory, sorted, joined by blanks; "" when it is not there. The caller's. */
+char *list(const char *dir);
+
+/* dir/name, the test's until it ends. */
+char *in(const char *dir, const char *name);
+void put_text(const char *path, const char *content);
+
+/* Runs f(ctx) in a child process as uid; what f returns, or -1 when it was killed. f must not use
+ * assertions of the test runner: it returns a line number instead. */
+int in_child(uid_t uid, int (*f)(void *ctx), void *ctx);
+#define CHECK(condition) \
+	do { \
+		if (!(condition)) \
+			return __LINE__ % 250 + 1; \
+	} while (0)
+
+/* Runs f(ctx) in a child process and kills it at its nth system call. 1: killed; 0: it ended
+ * before; -1: processes cannot be traced here. */
+int kill_at_system_call(unsigned n, int (*f)(void *ctx), void *ctx);
+
+/* A test directory that every user may reach. */
+char *shared_directory(void);
+
+#endif
