@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Where bytes come from: files, plain paths, URLs, and how they are named."""
+
+import os
+import subprocess
+
+import pytest
+from archives import COMPRESS, file, noise, tar, zip_entry, zip_of
+
+ARCHIVE = tar(file("a"))
+
+
+@pytest.fixture
+def local(stagerun):
+    path = stagerun.cwd / "my data.tar"
+    path.write_bytes(ARCHIVE)
+    return path
+
+
+def test_a_plain_path(stagerun, local, dest):
+    stagerun.fetch(local, dest).ok()
+    assert (dest / "a").exists()
+
+
+def test_a_relative_path_is_relative_to_the_working_directory(stagerun, local, dest):
+    stagerun.fetch(local.name, dest).ok()
+    assert (dest / "a").exists()
+
+
+@pytest.mark.parametrize("host", ["", "localhost"])
+def test_a_file_url_is_percent_decoded(stagerun, local, dest, host):
+    stagerun.fetch(f"file://{host}{local.parent}/my%20data.tar", dest).ok()
+    assert (dest / "a").exists()
+
+
+def test_a_zip_on_the_disk(stagerun, dest):
+    path = stagerun.directory / "x.zip"
+    path.write_bytes(zip_of(zip_entry("a", noise(300_000)), zip_entry("b")))
+    stagerun.fetch(path, dest).ok()
+    assert (dest / "a").read_bytes() == noise(300_000)
+
+
+@pytest.mark.parametrize("archive", [COMPRESS["gz"](ARCHIVE), zip_of(zip_entry("a"))],
+                         ids=["tar.gz", "zip"])
+def test_a_fifo_is_read_as_it_comes(stagerun, dest, archive):
+    fifo = stagerun.directory / "fifo"
+    os.mkfifo(fifo)
+    running = stagerun.start("fetch", fifo, dest)
+    fifo.write_bytes(archive)
+    running.wait().ok()
+    assert (dest / "a").exists()
+
+
+def test_a_missing_file_is_named(stagerun, dest, place):
+    stagerun.fetch("/not/here.tar", dest).failed(1, "/not/here.tar", "no such file")
+    place.assert_nothing_published()
+
+
+def test_a_directory_is_no_source(stagerun, dest, place):
+    stagerun.fetch(stagerun.cwd, dest).failed(1, str(stagerun.cwd), "directory")
+    place.assert_nothing_published()
+
+
+def test_an_unknown_scheme_is_a_usage_error_that_lists_the_known_ones(stagerun, dest, place):
+    stagerun.fetch("gopher://host/x", dest).failed(2, "gopher", "https://")
+    place.assert_nothing_published()
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///x", "https://host:99999/x"])
+def test_a_malformed_url_is_a_usage_error(stagerun, dest, place, url):
+    stagerun.fetch(url, dest).failed(2, "http")
+    place.assert_nothing_published()
+
+
+def test_a_query_with_equals_signs_and_slashes_is_split_off_the_directory(stagerun, server, dest):
+    served = server.put("/x.tar", ARCHIVE)
+    stagerun.run("prewarm", "--stage", f"{served.url}?a=/b&c=d==={dest}").ok()
+    assert (dest / "a").exists()
+    assert served.requests[0].target == "/x.tar?a=/b&c=d=="
+
+
+def test_a_relative_destination(stagerun, server):
+    served = server.put("/x.tar", ARCHIVE)
+    stagerun.run("prewarm", "--stage", f"{served.url}=./data/cats").ok()
+    assert (stagerun.cwd / "data/cats/a").exists()
+
+
+def test_a_fragment_is_not_sent(stagerun, server, dest):
+    served = server.put("/x.tar", ARCHIVE)
+    stagerun.fetch(served.url + "#part", dest).ok()
+    assert served.requests[0].target == "/x.tar"
+
+
+def test_the_name_of_a_single_file_comes_from_the_path_alone(stagerun, server, dest):
+    served = server.put("/dir/my%20model.bin", noise(1000))
+    stagerun.fetch(served.url + "?name=../evil", dest).ok()
+    assert os.listdir(dest) == ["my model.bin"]
+
+
+def test_the_name_of_a_single_file_cannot_leave(stagerun, server, place):
+    served = server.put("/dir/..%2fpwned", noise(1000))
+    stagerun.fetch(served.url, place.dest).ok()
+    place.assert_neighbours_untouched()
+    assert len(os.listdir(place.dest)) == 1
+
+
+def test_real_nginx_gives_the_same_tree(stagerun, nginx, dest):
+    archive = COMPRESS["zst"](tar(*(file(f"{i}", noise(100_000, i)) for i in range(30))))
+    nginx.put("x.tar.zst", archive)
+    stagerun.fetch(nginx.url("x.tar.zst"), dest).ok()
+    for i in range(30):
+        assert (dest / str(i)).read_bytes() == noise(100_000, i)
+    before = nginx_log(nginx)
+    stagerun.fetch(nginx.url("x.tar.zst"), dest).ok()
+    assert [line.split('"')[2].split()[0] for line in nginx_log(nginx)[len(before):]] == ["304"]
+
+
+def nginx_log(nginx):
+    return (nginx.root.parent / "access.log").read_text().splitlines()
+
+
+def test_the_agent_closes_what_it_opened(stagerun, server, dest):
+    """A source list longer than the limit on open files is staged all the same."""
+    served = [server.put(f"/{i}", tar(file(f"{i}"))) for i in range(60)]
+    stages = [a for i, s in enumerate(served) for a in ("--stage", f"{s.url}={dest}/{i}")]
+    stagerun.run("prewarm", *stages,
+                 wrap=["sh", "-c", 'ulimit -Sn 128; exec "$0" "$@"']).ok()
+    assert subprocess.run(["find", dest, "-type", "f"], stdout=subprocess.PIPE,
+                          check=True).stdout.count(b"\n") >= 60
