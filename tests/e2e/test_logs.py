@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""What is said while it works: little by default, never a secret, for people or for machines."""
+
+import json
+import os
+import pty
+import select
+
+import pytest
+from archives import COMPRESS, file, noise, tar
+from faultserver import rate, status
+
+ARCHIVE = COMPRESS["gz"](tar(file("a", noise(600_000))))
+
+
+def test_a_fetch_says_a_few_lines(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE)
+    lines = stagerun.fetch(served.url, dest).ok().err.splitlines()
+    assert 1 <= len(lines) <= 4
+    assert all(line.startswith("stagerun: ") for line in lines)
+
+
+def test_the_line_of_a_source_tells_size_time_rate_and_what_it_waited_for(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE, rate(800_000))
+    err = stagerun.fetch(served.url, dest).ok().err
+    line = next(line for line in err.splitlines() if "x.tar.gz" in line and "/s" in line)
+    for pattern in ("600 kB", r"B/s", "network"):
+        assert pattern in line, err
+
+
+def test_nothing_goes_to_stdout(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE)
+    assert stagerun.run("run", "--verbose", "--stage", f"{served.url}={dest}", "--", "true"
+                        ).ok().out == ""
+
+
+def test_verbose_says_more(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE)
+    quiet = stagerun.run("prewarm", "--stage", f"{served.url}={dest}").ok().err
+    verbose = stagerun.run("prewarm", "--verbose", "--stage", f"{served.url}={dest}-2").ok().err
+    assert len(verbose.splitlines()) > len(quiet.splitlines())
+
+
+def test_json_lines_are_json(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE)
+    err = stagerun.run("prewarm", "--log-format", "json", "--verbose", "--stage",
+                       f"{served.url}={dest}").ok().err
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert lines and all({"time", "level", "message"} <= line.keys() for line in lines)
+
+
+def test_the_json_line_of_a_source_has_numbers(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE)
+    err = stagerun.run("prewarm", "--log-format=json", "--stage", f"{served.url}={dest}").ok().err
+    lines = [json.loads(line) for line in err.splitlines()]
+    done = next(line for line in lines if len(ARCHIVE) in line.values())
+    assert done["level"] == "info"
+
+
+def test_a_failure_is_one_line_that_says_what_where_and_why(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE, status(403, times=None))
+    err = stagerun.fetch(served.url, dest).failed(1).err
+    reasons = [line for line in err.splitlines() if "403" in line]
+    assert len(reasons) == 1
+    assert served.url in reasons[0]
+
+
+def test_the_failure_goes_to_the_termination_message(stagerun, server, dest):
+    message = stagerun.directory / "termination-log"
+    message.touch()
+    result = stagerun.run("run", "--stage", f"{server.url('/gone')}={dest}", "--", "true",
+                          env={"STAGERUN_TERMINATION_LOG": str(message)}).failed(125, "404")
+    said = message.read_text()
+    assert "404" in said and "/gone" in said and len(said) <= 4096, str(result)
+
+
+SECRETS = ["hunter2", "s3cr3t-signature", "sesame-token"]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["success", "failure"])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_secrets_are_never_said(stagerun, server, dest, fails, form):
+    stagerun.configure(network={"headers": [f"{server.url('/')} Authorization: sesame-token"]})
+    served = server.put("/x.tar.gz", ARCHIVE)
+    if fails:
+        served.faults.append(status(503, times=None))
+    url = server.url("/x.tar.gz", host="cat:hunter2@127.0.0.1")
+    url += "?X-Amz-Signature=s3cr3t-signature"
+    for args in (["prewarm", "--verbose", "--log-format", form], ["run", "--dry-run"]):
+        command = ["--", "true"] if args[0] == "run" else []
+        result = stagerun.run(*args, "--stage", f"{url}={dest}", *command)
+        for secret in SECRETS:
+            assert secret not in result.err + result.out
+
+
+def test_state_files_hold_no_secret(stagerun, server, place):
+    url = server.put("/x.tar.gz", ARCHIVE).url.replace("//", "//cat:hunter2@")
+    stagerun.fetch(url + "?X-Amz-Signature=s3cr3t-signature", place.dest).ok()
+    records = list((place.parent / ".stagerun").rglob("*.json"))
+    assert records
+    for record in records:
+        for secret in SECRETS:
+            assert secret not in record.read_text()
+
+
+# --- progress ---
+
+def on_a_terminal(stagerun, *args, env=None):
+    """Runs it with stderr on a pseudo terminal; what the terminal got."""
+    master, slave = pty.openpty()
+    running = stagerun.start(*args, stderr=slave, env={"TERM": "xterm", **(env or {})})
+    os.close(slave)
+    seen = b""
+    while select.select([master], [], [], 20)[0]:
+        try:
+            block = os.read(master, 65536)
+        except OSError:  # how a terminal whose other end is closed says so
+            break
+        if not block:
+            break
+        seen += block
+    os.close(master)
+    running.wait().ok()
+    return seen.decode(errors="replace")
+
+
+def is_live(output):
+    return "\r" in output.replace("\r\n", "\n") or "\x1b[" in output
+
+
+def test_progress_is_live_on_a_terminal(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE, rate(800_000))
+    output = on_a_terminal(stagerun, "fetch", served.url, dest)
+    assert is_live(output) and "%" in output
+
+
+@pytest.mark.parametrize("option, env", [(["--no-progress"], {}), ([], {"NO_COLOR": "1"}),
+                                         ([], {"TERM": "dumb"})],
+                         ids=["--no-progress", "NO_COLOR", "TERM=dumb"])
+def test_progress_can_be_turned_off(stagerun, server, dest, option, env):
+    served = server.put("/x.tar.gz", ARCHIVE, rate(800_000))
+    output = on_a_terminal(stagerun, "prewarm", *option, "--stage", f"{served.url}={dest}",
+                           env=env)
+    assert not is_live(output)
+    assert "x.tar.gz" in output
+
+
+def test_there_is_no_progress_without_a_terminal(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE, rate(800_000))
+    assert not is_live(stagerun.fetch(served.url, dest).ok().err)

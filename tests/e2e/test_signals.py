@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""A signal stops all work within a second and leaves no process; the next run takes over."""
+
+import signal
+import time
+
+import pytest
+from agent import wait_until
+from archives import COMPRESS, file, noise, tar
+from faultserver import rate, stall, status
+from trees import unpublished_trees
+
+ARCHIVE = tar(file("a", noise(2_000_000)))
+LIMIT = 1.0  # seconds, from the signal to the end
+
+
+def stop(running, number, slowness):
+    at = time.monotonic()
+    running.signal(number)
+    result = running.wait()
+    assert time.monotonic() - at < LIMIT * slowness, str(result)
+    return result
+
+
+def command(kind, stagerun, url, dest):
+    if kind == "fetch":
+        return ["fetch", url, dest]
+    if kind == "prewarm":
+        return ["prewarm", "--stage", f"{url}={dest}"]
+    config = stagerun.config("compute: {train: {actions: {on_experiment_start: "
+                             f"[{{stage: {{source: '{url}', to: '{dest}'}}}}]}}}}}}\n")
+    return ["run", "--config", config, "--", "touch", "ran"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", ["fetch", "prewarm", "run"])
+def test_a_signal_ends_staging_at_once(stagerun, server, dest, slowness, kind, number):
+    served = server.put("/x.tar", ARCHIVE, rate(100_000))
+    running = stagerun.start(*command(kind, stagerun, served.url, dest))
+    wait_until(lambda: any(r.sent > 50_000 for r in served.requests), what="some bytes")
+    assert stop(running, number, slowness).code == 128 + number
+    assert stagerun.leftovers() == []
+    assert not dest.exists() and not (stagerun.cwd / "ran").exists()
+
+
+FAULTS = {
+    "stalled body": lambda: [stall(10_000, times=None)],
+    "server that never answers": lambda: [stall(0, times=None)],
+    "long Retry-After": lambda: [status(503, times=None, Retry_After="60")],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_signal_ends_every_kind_of_waiting(stagerun, server, dest, slowness, fault):
+    stagerun.configure(network={"stall_timeout": "60s"})
+    served = server.put("/x.tar", ARCHIVE, *FAULTS[fault]())
+    running = stagerun.start("fetch", served.url, dest)
+    wait_until(lambda: served.requests, what="a first request")
+    time.sleep(0.1)
+    assert stop(running, signal.SIGTERM, slowness).code == 143
+    assert not dest.exists()
+
+
+def test_a_signal_ends_waiting_for_another_agent(stagerun, server, dest, slowness):
+    served = server.put("/x.tar", ARCHIVE, rate(100_000))
+    holder = stagerun.start("fetch", served.url, dest)
+    wait_until(lambda: served.requests, what="a first request")
+    second = stagerun.start("fetch", served.url, dest)
+    wait_until(lambda: "waiting" in second.err(), what="the second agent's wait")
+    assert stop(second, signal.SIGTERM, slowness).code == 143
+    assert stop(holder, signal.SIGTERM, slowness).code == 143
+
+
+def test_a_signal_ends_unpacking(stagerun, server, dest, slowness):
+    """The archive is all here, and large: the writer is at work."""
+    path = stagerun.directory / "x.tar.zst"
+    path.write_bytes(COMPRESS["zst"](tar(*(file(f"{i}", bytes(4_000_000)) for i in range(60)))))
+    running = stagerun.start("fetch", path, dest)
+    wait_until(lambda: unpublished_trees(dest.parent) or running.finished(), what="a tree")
+    result = stop(running, signal.SIGTERM, slowness)
+    assert result.code in (143, 0)
+    assert dest.exists() == (result.code == 0)
+
+
+def test_a_signal_ends_an_action_and_what_it_started(stagerun, slowness):
+    config = stagerun.config("compute: {train: {actions: {on_experiment_start: "
+                             "['touch started; sleep 60 & sleep 60']}}}\n")
+    running = stagerun.start("run", "--config", config, "--", "touch", "ran")
+    wait_until((stagerun.cwd / "started").exists, what="the action")
+    assert stop(running, signal.SIGTERM, slowness).code == 143
+    assert stagerun.leftovers() == []
+    assert not (stagerun.cwd / "ran").exists()
+
+
+def test_an_action_that_ignores_the_signal_is_ended_all_the_same(stagerun, slowness):
+    config = stagerun.config("compute: {train: {actions: {on_experiment_start: "
+                             "['trap \"\" TERM; touch started; sleep 60']}}}\n")
+    running = stagerun.start("run", "--config", config, "--", "true")
+    wait_until((stagerun.cwd / "started").exists, what="the action")
+    running.signal(signal.SIGTERM)
+    result = running.wait(limit=10)
+    assert result.code == 143
+    assert stagerun.leftovers() == []
+
+
+def test_the_next_run_takes_over(stagerun, server, place):
+    served = server.put("/x.tar", ARCHIVE, rate(100_000))
+    running = stagerun.start("fetch", served.url, place.dest)
+    wait_until(lambda: unpublished_trees(place.parent), what="an unfinished tree")
+    running.signal(signal.SIGTERM)
+    running.wait()
+    served.faults.clear()
+    stagerun.fetch(served.url, place.dest).ok()
+    assert (place.dest / "a").read_bytes() == noise(2_000_000)
+    assert unpublished_trees(place.parent) == []
+    place.assert_neighbours_untouched()
+
+
+def test_a_signal_says_why_it_ended(stagerun, server, dest):
+    served = server.put("/x.tar", ARCHIVE, rate(100_000))
+    running = stagerun.start("fetch", served.url, dest)
+    wait_until(lambda: served.requests, what="a first request")
+    running.signal(signal.SIGTERM)
+    running.wait().failed(143, "signal|SIGTERM|terminated")
+
+
+def test_an_ignored_signal_stays_ignored(stagerun, server, dest):
+    """As under nohup: a closed terminal does not end the staging."""
+    served = server.put("/x.tar", tar(file("a", noise(300_000))), rate(600_000))
+    running = stagerun.start("fetch", served.url, dest,
+                             wrap=["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""])
+    wait_until(lambda: served.requests, what="a first request")
+    running.signal(signal.SIGHUP)
+    running.wait().ok()
+    assert (dest / "a").exists()
