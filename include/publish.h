@@ -106,8 +106,8 @@ int destination_accepts(struct destination *d, const char *top_name, struct erro
 int destination_publish(struct destination *d, const struct record *record, const struct meta *root,
 	struct error *err);
 
-/* Unlocks. An unpublished tree is removed, unless cancel was requested: then it is left for the
- * next run, as a signal leaves no time. Accepts NULL. */
-void destination_close(struct destination *d);
+/* Unlocks. An unpublished tree is removed, or left for the next run when a signal leaves no time.
+ * Accepts NULL. */
+void destination_close(struct destination *d, bool leave_tree);
 
 #endif

@@ -51,6 +51,10 @@ struct tree_options {
 	gid_t gid;
 	bool several_sources;
 	bool no_openat2; /* use the fallback walk (tests) */
+	/* Asked once for each new top-level name, before it is created; may refuse. NULL: all. Any
+	 * thread that has a writer. */
+	int (*accept_top_name)(void *ctx, const char *name, struct error *err);
+	void *accept_ctx;
 	struct cancel *cancel;
 };
 

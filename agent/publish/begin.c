@@ -13,7 +13,7 @@
 
 #define NAME_TRIES 100
 
-void begin_undo(struct destination *d)
+void begin_undo(struct destination *d, bool leave_tree)
 {
 	if (d->tree_fd >= 0)
 		close(d->tree_fd);
@@ -21,8 +21,7 @@ void begin_undo(struct destination *d)
 		close(d->dest_fd);
 	d->tree_fd = d->dest_fd = -1;
 	strings_done(&d->mine);
-	/* A signal leaves no time; the next run removes it. */
-	if (d->lock_fd >= 0 && !cancel_requested(d->opts.cancel))
+	if (d->lock_fd >= 0 && !leave_tree)
 		(void)leftovers_remove(d, NULL, NULL);
 	d->tree[0] = '\0';
 }
@@ -106,7 +105,7 @@ int destination_begin(struct destination *d, const char *key, int *ret_root_fd, 
 
 	if (d->lock_fd < 0)
 		return error_set(err, d->refusal.code, "%s", d->refusal.msg);
-	begin_undo(d);
+	begin_undo(d, false);
 	d->replace = d->opts.replace;
 	code = dest_look(d, &d->kind, err);
 	if (code == 0 && d->kind == DEST_OURS)

@@ -272,11 +272,11 @@ const struct record *destination_holds(struct destination *d, const char *key)
 	return d->held;
 }
 
-void destination_close(struct destination *d)
+void destination_close(struct destination *d, bool leave_tree)
 {
 	if (d == NULL)
 		return;
-	begin_undo(d);
+	begin_undo(d, leave_tree);
 	leave_place(d);
 	place_done(&d->place);
 	record_free(d->held);

@@ -130,6 +130,6 @@ int destination_publish(struct destination *d, const struct record *record, cons
 		code = moves_carry_out(d, err);
 	/* What was replaced lies in the state directory now. */
 	if (code == 0)
-		begin_undo(d);
+		begin_undo(d, false);
 	return code;
 }

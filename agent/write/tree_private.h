@@ -57,6 +57,7 @@ struct writer {
 	/* The writer's thread. */
 	struct parents parents;
 	struct open_file file;
+	char top[NAME_MAX + 1]; /* the top-level name that was accepted last */
 	char path[PATH_MAX];   /* normalised name of the entry under way */
 	char target[PATH_MAX]; /* normalised name a hard link points to */
 };

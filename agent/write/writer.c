@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct writer *writer_new(struct tree *t, const char *source, struct progress *progress)
@@ -35,6 +36,21 @@ void writer_spent(struct writer *w, uint64_t start_ns)
 		count(&w->progress->disk_ns, now_ns() - start_ns);
 }
 
+/* Asks whether a top-level name may be created, when it is not the one asked about last. */
+static int accept_top_name(struct writer *w, struct error *err)
+{
+	const struct tree_options *opts = &w->tree->opts;
+	size_t len = strcspn(w->path, "/");
+
+	if (opts->accept_top_name == NULL || len == 0 || len > NAME_MAX)
+		return 0;
+	if (strncmp(w->top, w->path, len) == 0 && w->top[len] == '\0')
+		return 0;
+	memcpy(w->top, w->path, len);
+	w->top[len] = '\0';
+	return opts->accept_top_name(opts->accept_ctx, w->top, err);
+}
+
 int writer_begin(struct writer *w, const char *name, struct error *err)
 {
 	int r;
@@ -44,7 +60,9 @@ int writer_begin(struct writer *w, const char *name, struct error *err)
 		return error_set(err, -ECANCELED, "cancelled");
 	if ((r = limit_entry(w, name, err)) < 0)
 		return r;
-	return path_normalise(name, w->tree->max_path, w->path, err);
+	if ((r = path_normalise(name, w->tree->max_path, w->path, err)) < 0)
+		return r;
+	return accept_top_name(w, err);
 }
 
 int writer_place(struct writer *w, struct place *ret, struct error *err)

@@ -148,7 +148,7 @@ int stage(const struct staging *s, struct error *err)
 		code = WARM;
 	else if (code == 0)
 		code = unpack_and_publish(d, s, record, err);
-	destination_close(d);
+	destination_close(d, false);
 	record_free(record);
 	return code;
 }

@@ -54,7 +54,7 @@ TEST(publish_shows_nothing_before_it_is_called)
 	assert_int_equal(0, destination_begin(d, s.key, &root_fd, &state_fd, NULL));
 	assert_int_equal(0, fill(root_fd, &s));
 	assert_false(exists(s.to));
-	destination_close(d);
+	destination_close(d, false);
 	assert_list("", dir);
 }
 
@@ -78,7 +78,7 @@ TEST(publish_finds_the_same_version_warm)
 	assert_true(have->sources[0].identity.size == SIZE_UNKNOWN);
 	assert_true(have->bytes == 5000000000 && have->entries == 3);
 	assert_true(have->staged_at == 1767323045);
-	destination_close(d);
+	destination_close(d, false);
 }
 
 TEST(publish_takes_the_place_of_an_empty_directory_and_keeps_its_mode)
@@ -190,7 +190,7 @@ TEST(publish_does_not_take_another_directory_for_its_own)
 	put_text(in(s.to, "users"), "data");
 	assert_int_equal(0, destination_open(s.to, &opts, &d, NULL));
 	assert_null(destination_holds(d, KEY_A));
-	destination_close(d);
+	destination_close(d, false);
 }
 
 TEST(publish_does_not_take_a_reused_inode_for_its_own)
@@ -229,7 +229,7 @@ TEST(publish_leaves_what_appeared_meanwhile_alone)
 	put_text(in(s.to, "users"), "data");
 	assert_true(destination_publish(d, record, &root, &err) < 0);
 	assert_non_null(strstr(err.msg, "somebody else made it meanwhile"));
-	destination_close(d);
+	destination_close(d, false);
 	record_free(record);
 	assert_list("users", s.to);
 	assert_list("cats", dir);
@@ -252,7 +252,7 @@ TEST(publish_starts_over_with_an_empty_tree)
 	s.names = "only";
 	assert_int_equal(0, fill(root_fd, &s));
 	assert_int_equal(0, destination_publish(d, record, &root, NULL));
-	destination_close(d);
+	destination_close(d, false);
 	record_free(record);
 	assert_list("only", s.to);
 }
@@ -272,7 +272,7 @@ TEST(publish_leaves_the_tree_when_cancelled_and_removes_it_next_time)
 	assert_int_equal(0, destination_begin(d, s.key, &root_fd, &state_fd, NULL));
 	assert_int_equal(0, fill(root_fd, &s));
 	cancel_request(&cancel);
-	destination_close(d);
+	destination_close(d, true);
 	cancel_done(&cancel);
 	left = list(in(dir, ".stagerun/cats"));
 	assert_non_null(strstr(left, "tree."));
