@@ -258,7 +258,7 @@ int destination_open(const char *dir, const struct destination_options *opts,
 	if (code == 0)
 		code = clear_up(d, err);
 	if (code < 0) {
-		destination_close(d);
+		destination_close(d, cancel_requested(opts->cancel));
 		return code;
 	}
 	*ret = d;

@@ -46,7 +46,7 @@ int dest_open(const struct destination *d, int *ret_fd, struct error *err);
 
 /* ---- begin.c ---- */
 
-/* Forgets what destination_begin() made, and removes it unless cancel was requested. */
+/* Forgets what destination_begin() made, and removes it unless it is to be left. */
 void begin_undo(struct destination *d, bool leave_tree);
 
 /* ---- holdings.c: what the records say that still holds. Records returned are the caller's. ----
