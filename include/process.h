@@ -24,38 +24,58 @@ struct inherited {
 	struct rlimit nofile;
 };
 
-void inherited_take(struct inherited *in); /* also sets umask 0 and ignores SIGPIPE */
-void inherited_restore(const struct inherited *in); /* async-signal-safe: used between fork and exec */
+/* Also makes of this process what the agent wants: umask 0, SIGPIPE ignored, SIGCHLD not, no signal
+ * blocked, more open files where the hard limit allows, and /dev/null (close-on-exec) in the place
+ * of a standard stream that was closed. */
+void inherited_take(struct inherited *in);
+void inherited_restore(
+	const struct inherited *in); /* async-signal-safe: used between fork and exec */
 
-/* Replaces this process by the command: never returns on success. env NULL-terminated. On failure the
- * exit code for it: 127 not found, 126 cannot be executed; err says why and where it was looked for
- * (PATH of env, as the shell would: a name with '/' is used as it is; a script without #! is run by
- * /bin/sh). */
-int process_exec(const struct inherited *in, char *const argv[], char *const env[],
-	struct error *err);
+/* Replaces this process by the command: never returns on success. env NULL-terminated. On failure
+ * the exit code for it: 127 not found, 126 cannot be executed; err says why and where it was looked
+ * for (PATH of env, as the shell would: a name with '/' is used as it is; a script without #! is
+ * run by /bin/sh). After a failure all that is left to do is to say so and exit: what was inherited
+ * has been restored. */
+int process_exec(
+	const struct inherited *in, char *const argv[], char *const env[], struct error *err);
+
+/* The program that process_exec() would run for name, as a path on the heap; NULL: none. */
+char *process_find(const char *name, char *const env[]);
 
 struct child;
+
+struct child_end {
+	int wait_status; /* as of waitpid(2) */
+	bool timed_out;
+	bool left_processes; /* some of its group outlived it, and were killed */
+};
 
 struct child_options {
 	char *const *argv;
 	char *const *env;
-	const char *cwd;	   /* NULL: this one's */
+	const char *cwd; /* NULL: this one's */
 	const struct inherited *inherited;
-	uint64_t timeout_ms;	   /* 0: none; then SIGTERM to its group, and SIGKILL 5 s later */
-	/* Called for each line of stdout and stderr (without its newline; partial last lines too), or
-	 * NULL: both are inherited, bytes pass as they come. */
+	uint64_t timeout_ms; /* 0: none; then as child_kill(SIGTERM) */
+	/* Called for each line of stdout and stderr (without its newline; partial last lines too;
+	 * lines over 64 KiB in pieces), or NULL: both are inherited, bytes pass as they come. */
 	void (*on_line)(void *ctx, const char *line, size_t len);
-	/* Once, from the loop: the wait status as of waitpid(2); after all output was delivered. Its
-	 * process group is gone by then (what it left behind was killed). */
-	void (*on_exit)(void *ctx, int wait_status, bool timed_out);
+	/* Once, from the loop, after all output was delivered. Its process group is gone by then:
+	 * what it left behind got SIGTERM, and SIGKILL 1 s later. Only a process that made a
+	 * session of its own (setsid) stays; its later output is not waited for. */
+	void (*on_exit)(void *ctx, const struct child_end *end);
 	void *ctx;
 };
 
-/* Starts a child in a process group of its own. The failure of exec itself is reported here. */
-int child_start(uv_loop_t *loop, const struct child_options *opts, struct child **ret,
-	struct error *err);
-void child_kill(struct child *c, int signal); /* its whole group */
-void child_free(struct child *c);	      /* after on_exit; accepts NULL */
+/* Starts a child in a session, and so a process group, of its own, reading /dev/null: it can
+ * neither eat the command's input nor be stopped for asking a terminal that is not its. What opts
+ * points to is not needed after this, inherited and ctx aside. The failure of exec itself is
+ * reported here. */
+int child_start(
+	uv_loop_t *loop, const struct child_options *opts, struct child **ret, struct error *err);
+
+/* To its whole group. The first SIGTERM is followed by SIGKILL 5 s later. */
+void child_kill(struct child *c, int signal);
+void child_free(struct child *c); /* in or after on_exit; accepts NULL */
 
 /* "exit status 3", "signal 9 (Killed)". Heap string. */
 char *describe_wait_status(int wait_status);
