@@ -4,6 +4,7 @@
  * only, so that several children, and whoever else waits in this process, never take each other's
  * status. */
 #include "defer.h"
+#include "group.h"
 #include "lines.h"
 #include "process.h"
 #include "spawn.h"
@@ -18,8 +19,7 @@ enum {
 	TICK_MS = 10,           /* how often the rest of a group is looked at */
 	GROUP_TERM_TICKS = 1,   /* what ends by itself has this long */
 	GROUP_KILL_TICKS = 101, /* and what was told to, a second */
-	GROUP_LOST_TICKS = 301, /* what survives SIGKILL is stuck in the kernel, or a zombie that
-				 * its parent elsewhere does not fetch */
+	GROUP_LOST_TICKS = 301, /* what survives SIGKILL is stuck in the kernel */
 	OUTPUT_TICKS = 100,     /* for a process that left the group but holds our pipe */
 	READ_BYTES = 64 * 1024,
 	LAST_READS = 16, /* a pipe holds a megabyte at most */
@@ -143,32 +143,16 @@ static void drain_tick(struct child *c)
 
 /* The group. */
 
-/* As PID 1 the agent inherits the orphans of the group, and a zombie counts as a member until it is
- * fetched. */
-static bool group_is_gone(const struct child *c)
-{
-	while (waitpid(-c->pid, NULL, WNOHANG) > 0)
-		;
-	return kill(-c->pid, 0) < 0 && errno == ESRCH;
-}
-
-static void signal_group(const struct child *c, int signal)
-{
-	kill(-c->pid, signal);
-	if (signal == SIGTERM)
-		kill(-c->pid, SIGCONT); /* one that is stopped would not notice */
-}
-
 static void disband_tick(struct child *c)
 {
 	c->ticks++;
-	if (group_is_gone(c) || c->ticks == GROUP_LOST_TICKS) {
+	if (group_is_gone(c->pid) || c->ticks == GROUP_LOST_TICKS) {
 		child_drain(c);
 	} else if (c->ticks == GROUP_TERM_TICKS) {
 		c->end.left_processes = true;
-		signal_group(c, SIGTERM);
+		group_signal(c->pid, SIGTERM);
 	} else if (c->ticks >= GROUP_KILL_TICKS) {
-		signal_group(c, SIGKILL);
+		group_signal(c->pid, SIGKILL);
 	}
 }
 
@@ -188,7 +172,7 @@ static void child_disband(struct child *c)
 	uv_signal_stop(&c->sigchld);
 	uv_timer_stop(&c->patience);
 	uv_timer_start(&c->tick, on_tick, TICK_MS, TICK_MS);
-	if (group_is_gone(c))
+	if (group_is_gone(c->pid))
 		child_drain(c);
 }
 
@@ -214,14 +198,16 @@ static void on_sigchld(uv_signal_t *h, int signal)
 
 static void on_patience_over(uv_timer_t *h)
 {
-	signal_group(h->data, SIGKILL);
+	const struct child *c = h->data;
+
+	group_signal(c->pid, SIGKILL);
 }
 
 void child_kill(struct child *c, int signal)
 {
 	if (c->state != CHILD_RUNNING && c->state != CHILD_DISBANDS)
 		return;
-	signal_group(c, signal);
+	group_signal(c->pid, signal);
 	if (signal != SIGTERM || c->terminating)
 		return;
 	c->terminating = true;

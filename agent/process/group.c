@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* What is left of a child's process group after the child. Loop thread. Never waits for more than
+ * this group: the status of other children belongs to others. */
+#include "group.h"
+#include "defer.h"
+#include "text.h"
+#include <ctype.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* One process's line in /proc: "PID (NAME) STATE PPID GROUP ... THREADS ...". The name may hold
+ * anything. A process whose first thread has ended is listed as a zombie while others of it run. */
+static bool runs_in_group(const char *pid, pid_t group)
+{
+	_free_ char *path = format_text("/proc/%s/stat", pid);
+	_fclose_ FILE *f = fopen(path, "re");
+	char line[1024] = "", state = 'X';
+	const char *rest;
+	int of_group = 0;
+	long threads = 0;
+
+	if (f == NULL || fgets(line, sizeof(line), f) == NULL ||
+		(rest = strrchr(line, ')')) == NULL)
+		return false;
+	if (sscanf(rest + 1,
+		    " %c %*d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld",
+		    &state, &of_group, &threads) != 3)
+		return false;
+	return of_group == group && ((state != 'Z' && state != 'X') || threads > 1);
+}
+
+/* Zombies count as members for kill(2) until their parent fetches them, and there are containers
+ * whose first process is late to do so, or never does. Only /proc tells them apart. */
+static bool only_zombies_are_left(pid_t group)
+{
+	_closedir_ DIR *proc = opendir("/proc");
+	const struct dirent *entry;
+
+	if (proc == NULL)
+		return false;
+	while ((entry = readdir(proc)) != NULL)
+		if (isdigit((unsigned char)entry->d_name[0]) && runs_in_group(entry->d_name, group))
+			return false;
+	return true;
+}
+
+bool group_is_gone(pid_t group)
+{
+	while (waitpid(-group, NULL, WNOHANG) > 0)
+		;
+	if (kill(-group, 0) < 0 && errno == ESRCH)
+		return true;
+	return only_zombies_are_left(group);
+}
+
+void group_signal(pid_t group, int signal)
+{
+	kill(-group, signal);
+	if (signal == SIGTERM)
+		kill(-group, SIGCONT); /* one that is stopped would not notice */
+}
