@@ -246,7 +246,7 @@ int file_check(const char *url, struct error *err)
 	return 0;
 }
 
-int file_open(const struct source_env *env, const struct source_request *req, struct object **ret,
+int file_source_open(const struct source_env *env, const struct source_request *req, struct object **ret,
 	struct error *err)
 {
 	_free_ char *path =

@@ -10,10 +10,10 @@
 static const struct source_scheme schemes[] = {
 	{.prefix = "https://", .check = http_check, .open = http_open},
 	{.prefix = "http://", .check = http_check, .open = http_open},
-	{.prefix = "file://", .check = file_check, .open = file_open},
+	{.prefix = "file://", .check = file_check, .open = file_source_open},
 };
 
-static const struct source_scheme path = {.prefix = "", .open = file_open};
+static const struct source_scheme path = {.prefix = "", .open = file_source_open};
 
 static const char known[] = "https://, http://, file:// and plain paths are";
 
