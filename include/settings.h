@@ -22,7 +22,8 @@ enum origin_kind { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENV, ORIGIN_CONFIG, ORIGI
  * "config.yml:7", "--store". */
 struct origin {
 	enum origin_kind kind;
-	char *where; /* heap; NULL for the default */
+	char *where;	 /* heap; NULL for the default */
+	char *locked_by; /* heap: where the lock is written; NULL: not locked */
 };
 
 struct settings {
@@ -67,17 +68,30 @@ struct settings *settings_new(void); /* the built-in defaults */
 void settings_free(struct settings *s); /* accepts NULL */
 
 /* Reads agent.ini into s. path NULL: $STAGERUN_AGENT_CONFIG, else /etc/stagerun/agent.ini if it is
- * there. Locks of /etc/stagerun/agent.ini hold even when path names another file. Unknown keys are
- * warned about, with line and nearest known key; wrong values are -ERR_CONFIG with file and line. */
+ * there. Unknown keys are warned about, with line and nearest known key; wrong values are -ERR_CONFIG
+ * with file and line.
+ *
+ * Values may be of any length and are taken whole: a ';' inside one begins no comment. A list grows
+ * with each line that repeats its key or, indented, continues it; a higher layer replaces it.
+ *
+ * "lock = network.ca_file, limits.*" binds the layers above the file. The locks of
+ * /etc/stagerun/agent.ini, and its values of what they lock, hold even when path names another file:
+ * setting such a key there is an error. */
 int settings_read_file(struct settings *s, const char *path, struct error *err);
 
-/* The STAGERUN_* variables of this process. */
+/* The STAGERUN_* variables of this process; an empty one counts as absent, lists are one item a line.
+ * Warns about names that begin as a setting's would and are none. */
 int settings_read_environment(struct settings *s, struct error *err);
 
 /* One value from the command line or config.yml: key is "section.key", where is for messages
- * ("--store"). -ERR_CONFIG when it is locked (by whom) or wrong. */
+ * ("--store"). A list grows with each call of the same kind. -ERR_CONFIG when it is locked (by whom)
+ * or wrong. */
 int settings_set(struct settings *s, const char *key, const char *value, enum origin_kind kind,
 	const char *where, struct error *err);
+
+/* After the last layer: -ERR_CONFIG for values that contradict each other (range_min above range_max),
+ * naming where both came from. */
+int settings_check(const struct settings *s, struct error *err);
 
 /* Calls row() for each setting in the table's order: key "network.connections", its value as text
  * (headers and other secrets redacted), where it came from. */
