@@ -9,7 +9,9 @@
 #include <stdint.h>
 
 /* The run's config.yml (Grid's format): parsed strictly for what is known, with a warning for keys
- * that are not. Errors name file, line and column. Loop thread, before any other thread starts.
+ * that are not; but an unknown key in an action's map, its stage: map or an item of datastores: is an
+ * error, as a misspelt sha256 must not pass. Errors name file, line and column. Loop thread, before
+ * any other thread starts.
  *
  * Strings hold "${VAR}" as written; runfile_expand() expands them when they are used. */
 
@@ -52,13 +54,18 @@ struct actions {
 struct datastore_ref {
 	char *name;	/* may be "user:name" */
 	char *version;	/* NULL: newest */
-	char *mount_dir; /* NULL: /datastores/<name> */
+	char *mount_dir; /* without a slash at its end; NULL: /datastores/<name> */
 	unsigned line;
 };
 
+/* "NAME[:VERSION][=DIR]", where NAME may be "user:name": after a single ':', what is a number (or holds
+ * a ${VAR}) is a version. -ERR_USAGE. */
+int datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err);
+void datastore_ref_done(struct datastore_ref *d);
+
 struct scratch {
-	uint64_t size_bytes; /* 0: no limit */
-	char *mount_path;
+	uint64_t size_bytes; /* size_gb, in units of 1024^3; 0: no limit */
+	char *mount_path;    /* /tmp/scratch when not said */
 	unsigned line;
 };
 
@@ -71,15 +78,19 @@ struct runfile {
 	size_t n_scratch;
 	char *dependency_file, *package_manager; /* NULL when absent */
 	struct actions actions[POINT_COUNT];
-	struct strings params; /* words appended to the command: "--foo", "1" */
+	struct strings params; /* words appended to the command: "--foo", "1"; a null value: the key */
 };
 
 /* -ERR_CONFIG with "FILE:LINE:COLUMN: ..." . At most 1 MiB of YAML, 100,000 nodes after aliases,
  * depth 100. */
 int runfile_read(const char *path, struct runfile **ret, struct error *err);
+/* The same from memory; name is for messages. */
+int runfile_parse(const char *name, const char *bytes, size_t len, struct runfile **ret,
+	struct error *err);
 void runfile_free(struct runfile *r); /* accepts NULL */
 
-/* Expands "${NAME}" from lookup(); "$NAME" and "$" stay. An undefined one is -ERR_CONFIG. */
+/* Expands "${NAME}" from lookup(); "$NAME" and "$" stay. An undefined one is -ERR_CONFIG, as is any
+ * other "${...}". What lookup() gives is not expanded again. */
 int runfile_expand(const char *s, const char *(*lookup)(void *ctx, const char *name), void *ctx,
 	char **ret, struct error *err);
 
