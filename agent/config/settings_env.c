@@ -21,8 +21,11 @@ static char *variable_name(const char *section, const char *key)
 
 static const char *value_of(const char *name)
 {
-	const char *value = name != NULL ? getenv(name) : NULL;
+	const char *value;
 
+	if (name == NULL)
+		return NULL;
+	value = getenv(name); /* NOLINT(concurrency-mt-unsafe): before any other thread */
 	return value != NULL && *value != '\0' ? value : NULL;
 }
 

@@ -220,6 +220,7 @@ int settings_read_files(
 
 int settings_read_file(struct settings *s, const char *path, struct error *err)
 {
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): before any other thread */
 	const char *variable = getenv("STAGERUN_AGENT_CONFIG");
 
 	if (path == NULL && variable != NULL && *variable != '\0')

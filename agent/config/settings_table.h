@@ -19,6 +19,7 @@ enum setting_type {
 	SETTING_LINES,    /* struct strings, one a line */
 };
 
+/* In the order in which a row is read. NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct setting {
 	const char *section, *key;
 	enum setting_type type;
@@ -32,9 +33,10 @@ struct setting {
 	const char *const *choices; /* NULL-terminated */
 	const char *short_env;
 	bool file_only; /* means nothing in the layers above agent.ini */
-	int (*check)(
-		const char *value, struct error *err); /* of a text that is not empty, or a line */
-	char *(*redact)(const char *value);            /* what may be printed of it; heap */
+	/* Of a text that is not empty, or of each line. */
+	int (*check)(const char *value, struct error *err);
+	/* What may be printed of a text or line; heap. */
+	char *(*redact)(const char *value);
 };
 
 extern const struct setting settings_table[];
@@ -46,8 +48,8 @@ int settings_find(const char *section, const char *key);
 const char *settings_nearest_key(const char *section, const char *key);
 const char *settings_nearest_section(const char *section);
 
-/* Takes one value, whoever gives it; see settings_set(). */
-int settings_assign(struct settings *s, size_t row, const char *value, const struct origin *from,
+/* Takes one value for row i, whoever gives it; see settings_set(). */
+int settings_assign(struct settings *s, size_t i, const char *value, const struct origin *from,
 	struct error *err);
 
 /* Locks every setting that s->lock names. Warns about names that match none. */
