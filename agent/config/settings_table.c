@@ -3,6 +3,7 @@
  * come from these rows; a new setting is a field in struct settings and a row here. */
 #include "settings_table.h"
 #include "defer.h"
+#include "source.h"
 #include <string.h>
 
 #define AT(field) offsetof(struct settings, field)
@@ -45,19 +46,6 @@ static int check_header(const char *line, struct error *err)
 static char *redact_header(const char *line)
 {
 	return format_text("%.*s: ***", (int)(header_value(line) - line), line);
-}
-
-/* "scheme://user:password@host" without the part before the '@'. */
-static char *redact_url(const char *url)
-{
-	const char *scheme = strstr(url, "://");
-	const char *host = scheme != NULL ? scheme + 3 : url;
-	size_t authority = strcspn(host, "/?#");
-	const char *at = memrchr(host, '@', authority);
-
-	if (at == NULL)
-		return copy_text(url);
-	return format_text("%.*s***%s", (int)(host - url), url, at);
 }
 
 const struct setting settings_table[] = {
@@ -133,7 +121,7 @@ const struct setting settings_table[] = {
 
 	{"store", "url", SETTING_TEXT, AT(store), "", "Where datastores are kept; empty: no store.",
 		.unit = "s3://bucket/prefix or file:///dir", .short_env = "STAGERUN_STORE",
-		.redact = redact_url},
+		.redact = source_display},
 
 	{"actions", "shell", SETTING_TEXT, AT(shell), "",
 		"What runs the shell actions; empty: bash when present, else sh.",

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/* The settings without files: defaults, options, the environment, what is told about them. */
+#include "config_fixture.h"
+#include "defer.h"
+#include "settings.h"
+#include "test.h"
+#include <string.h>
+
+#define assert_says(err, part) assert_non_null(strstr((err).msg, part))
+
+struct told {
+	const char *key;
+	char *value, *origin;
+};
+
+static void remember(void *ctx, const char *key, const char *value, const char *origin)
+{
+	struct told *told = ctx;
+
+	if (strcmp(key, told->key) != 0)
+		return;
+	told->value = copy_text(value);
+	told->origin = copy_text(origin);
+}
+
+static void assert_told(
+	const struct settings *s, const char *key, const char *value, const char *origin)
+{
+	struct told told = {.key = key};
+
+	settings_describe(s, remember, &told);
+	assert_non_null(told.value);
+	assert_string_equal(value, told.value);
+	assert_string_equal(origin, told.origin);
+	free(told.value);
+	free(told.origin);
+}
+
+static int set_option(struct settings *s, const char *key, const char *value, struct error *err)
+{
+	return settings_set(s, key, value, ORIGIN_OPTION, "--option", err);
+}
+
+/* The message when key cannot have this value. */
+static struct error refusal(const char *key, const char *value)
+{
+	struct settings *s = settings_new();
+	struct error err = {0};
+
+	assert_int_equal(-ERR_CONFIG, set_option(s, key, value, &err));
+	settings_free(s);
+	return err;
+}
+
+TEST(settings_begin_with_the_documented_defaults)
+{
+	struct settings *s = settings_new();
+
+	assert_int_equal(64, s->network.connections);
+	assert_int_equal(16, s->network.connections_per_host);
+	assert_int_equal(1 << 20, s->network.range_min);
+	assert_int_equal(8 << 20, s->network.range_max);
+	assert_int_equal(10000, s->network.connect_timeout_ms);
+	assert_int_equal(15000, s->network.stall_timeout_ms);
+	assert_int_equal(5, s->network.retries);
+	assert_int_equal(200, s->network.retry_base_ms);
+	assert_int_equal(20000, s->network.retry_max_ms);
+	assert_null(s->network.ca_file);
+	assert_null(s->network.headers);
+	assert_true(s->limits.max_bytes == UINT64_MAX);
+	assert_int_equal(20000000, s->limits.max_entries);
+	assert_int_equal(1000, s->limits.max_ratio);
+	assert_int_equal(4096, s->limits.max_path);
+	assert_int_equal(LOG_INFO, s->log_level);
+	assert_int_equal(LOG_TEXT, s->log_format);
+	assert_true(s->progress);
+	assert_int_equal(0, s->memory_budget);
+	assert_int_equal(8, s->parallel_stages);
+	assert_int_equal(0, s->threads);
+	assert_string_equal("/dev/termination-log", s->termination_log);
+	assert_true(s->owner_uid == (uid_t)-1 && s->owner_gid == (gid_t)-1);
+	assert_string_equal("", s->store);
+	assert_int_equal(0, s->action_timeout_ms);
+	assert_told(s, "network.connections", "64", "default");
+	settings_free(s);
+}
+
+TEST(settings_read_sizes_durations_and_the_words_for_zero)
+{
+	struct settings *s = settings_new();
+
+	assert_int_equal(0, set_option(s, "limits.max_bytes", "2G", NULL));
+	assert_true(s->limits.max_bytes == 2ULL << 30);
+	assert_told(s, "limits.max_bytes", "2G", "--option");
+	assert_int_equal(0, set_option(s, "limits.max_bytes", "0", NULL));
+	assert_true(s->limits.max_bytes == UINT64_MAX);
+	assert_told(s, "limits.max_bytes", "none", "--option");
+	assert_int_equal(0, set_option(s, "actions.timeout", "1h30m", NULL));
+	assert_int_equal(5400000, s->action_timeout_ms);
+	assert_told(s, "actions.timeout", "90m", "--option");
+	assert_int_equal(0, set_option(s, "agent.memory_budget", "64M", NULL));
+	assert_int_equal(0, set_option(s, "agent.memory_budget", "auto", NULL));
+	assert_int_equal(0, s->memory_budget);
+	settings_free(s);
+}
+
+TEST(settings_refuse_wrong_values_and_keep_the_old_one)
+{
+	struct settings *s = settings_new();
+	struct error err = refusal("network.connections", "many");
+
+	assert_string_equal("--option: network.connections: 'many' is not a whole number", err.msg);
+	err = refusal("network.connections", "0");
+	assert_says(err, "0 is too small (at least 1)");
+	err = refusal("network.connections", "5000");
+	assert_says(err, "5000 is too large (at most 4096)");
+	err = refusal("agent.memory_budget", "1M");
+	assert_says(err, "1M is too small (at least 16M)");
+	err = refusal("agent.log_level", "loud");
+	assert_says(err, "'loud' is not one of error, warn, info or debug");
+	err = refusal("agent.progress", "maybe");
+	assert_says(err, "neither yes nor no");
+	err = refusal("stage.owner", "root:root");
+	assert_says(err, "is not uid:gid");
+	err = refusal("network.conections", "1");
+	assert_says(err, "there is no setting 'network.conections'");
+	err = refusal("agent.lock", "limits.*");
+	assert_says(err, "can only be set in agent.ini");
+
+	assert_int_equal(-ERR_CONFIG, set_option(s, "network.retries", "x", NULL));
+	assert_told(s, "network.retries", "5", "default");
+	settings_free(s);
+}
+
+TEST(settings_follow_through_to_the_fields_that_others_use)
+{
+	struct settings *s = settings_new();
+
+	assert_int_equal(0, set_option(s, "network.ca_file", "/ca.pem", NULL));
+	assert_string_equal("/ca.pem", s->network.ca_file);
+	assert_int_equal(0, set_option(s, "network.ca_file", "", NULL));
+	assert_null(s->network.ca_file);
+	assert_int_equal(0, set_option(s, "stage.owner", "1000:100", NULL));
+	assert_int_equal(1000, s->owner_uid);
+	assert_int_equal(100, s->owner_gid);
+	assert_int_equal(0, set_option(s, "network.headers", "https://a/ X: 1", NULL));
+	assert_int_equal(0, set_option(s, "network.headers", "https://b/ Y: 2", NULL));
+	assert_string_equal("https://a/ X: 1", s->network.headers[0]);
+	assert_string_equal("https://b/ Y: 2", s->network.headers[1]);
+	assert_null(s->network.headers[2]);
+	settings_free(s);
+}
+
+TEST(settings_never_tell_the_value_of_a_header)
+{
+	struct settings *s = settings_new();
+	struct error err = refusal("network.headers", "Authorization: Bearer hunter2");
+
+	assert_null(strstr(err.msg, "hunter2"));
+	set_option(s, "network.headers", "https://a/ Authorization: Bearer hunter2", NULL);
+	set_option(s, "network.headers", "https://b/x X-Token:hunter3", NULL);
+	assert_told(s, "network.headers", "https://a/ Authorization: ***\nhttps://b/x X-Token: ***",
+		"--option");
+	set_option(s, "store.url", "https://me:hunter2@host/p", NULL);
+	assert_told(s, "store.url", "https://host/p", "--option");
+	settings_free(s);
+}
+
+TEST(settings_that_contradict_each_other_are_refused_with_both_origins)
+{
+	struct settings *s = settings_new();
+	struct error err;
+
+	assert_int_equal(0, settings_check(s, &err));
+	set_option(s, "network.range_min", "16M", NULL);
+	assert_int_equal(-ERR_CONFIG, settings_check(s, &err));
+	assert_string_equal("network.range_min = 16M (--option) is above "
+			    "network.range_max = 8M (default)",
+		err.msg);
+	set_option(s, "network.range_max", "32M", NULL);
+	assert_int_equal(0, settings_check(s, &err));
+	set_option(s, "network.retry_base", "1m", NULL);
+	assert_int_equal(-ERR_CONFIG, settings_check(s, &err));
+	set_option(s, "network.retry_base", "1s", NULL);
+	set_option(s, "stage.owner", "1:1", NULL);
+	set_option(s, "stage.same_owner", "yes", NULL);
+	assert_int_equal(-ERR_CONFIG, settings_check(s, &err));
+	settings_free(s);
+}
+
+TEST(settings_come_from_the_environment_by_section_and_key_or_short_name)
+{
+	struct settings *s = settings_new();
+
+	setenv("STAGERUN_NETWORK_CONNECTIONS", "7", 1);
+	setenv("STAGERUN_NETWORK_HEADERS", "https://a/ X: 1\nhttps://b/ Y: 2", 1);
+	setenv("STAGERUN_NETWORK_RETRIES", "", 1);
+	setenv("STAGERUN_STORE", "file:///short", 1);
+	assert_int_equal(0, settings_read_environment(s, NULL));
+	assert_int_equal(7, s->network.connections);
+	assert_int_equal(2, s->headers.n);
+	assert_told(s, "network.retries", "5", "default");
+	assert_told(s, "network.connections", "7", "env STAGERUN_NETWORK_CONNECTIONS");
+	assert_told(s, "store.url", "file:///short", "env STAGERUN_STORE");
+	setenv("STAGERUN_STORE_URL", "file:///long", 1);
+	assert_int_equal(0, settings_read_environment(s, NULL));
+	assert_told(s, "store.url", "file:///long", "env STAGERUN_STORE_URL");
+	unsetenv("STAGERUN_NETWORK_CONNECTIONS");
+	unsetenv("STAGERUN_NETWORK_HEADERS");
+	unsetenv("STAGERUN_NETWORK_RETRIES");
+	unsetenv("STAGERUN_STORE");
+	unsetenv("STAGERUN_STORE_URL");
+	settings_free(s);
+}
+
+TEST(settings_name_the_variable_whose_value_is_wrong)
+{
+	struct settings *s = settings_new();
+	struct error err;
+
+	setenv("STAGERUN_LIMITS_MAX_PATH", "long", 1);
+	assert_int_equal(-ERR_CONFIG, settings_read_environment(s, &err));
+	assert_string_equal(
+		"env STAGERUN_LIMITS_MAX_PATH: limits.max_path: 'long' is not a whole number",
+		err.msg);
+	unsetenv("STAGERUN_LIMITS_MAX_PATH");
+	settings_free(s);
+}
+
+TEST(settings_warn_of_variables_that_look_like_a_setting_and_are_none)
+{
+	struct settings *s = settings_new();
+	char *said;
+
+	setenv("STAGERUN_NETWORK_CONECTIONS", "7", 1);
+	setenv("STAGERUN_AGENT_CONFIG", "/x", 1);
+	setenv("STAGERUN_DATASTORE_CATS", "/datastores/cats", 1);
+	keep_warnings();
+	assert_int_equal(0, settings_read_environment(s, NULL));
+	said = kept_warnings();
+	assert_non_null(strstr(said, "env STAGERUN_NETWORK_CONECTIONS: there is no such setting; "
+				     "did you mean STAGERUN_NETWORK_CONNECTIONS?"));
+	assert_null(strstr(said, "AGENT_CONFIG"));
+	assert_null(strstr(said, "CATS"));
+	unsetenv("STAGERUN_NETWORK_CONECTIONS");
+	unsetenv("STAGERUN_AGENT_CONFIG");
+	unsetenv("STAGERUN_DATASTORE_CATS");
+	free(said);
+	settings_free(s);
+}
+
+TEST(settings_know_secret_names_and_learn_more)
+{
+	struct settings *s = settings_new();
+
+	assert_true(settings_is_secret(s, "HF_TOKEN"));
+	assert_true(settings_is_secret(s, "aws_secret_access_key"));
+	assert_true(settings_is_secret(s, "Db_Password"));
+	assert_false(settings_is_secret(s, "MY_PIN"));
+	assert_false(settings_is_secret(s, "HOME"));
+	assert_int_equal(0, set_option(s, "agent.secret_names", "*_PIN, WANDB_*", NULL));
+	assert_true(settings_is_secret(s, "my_pin"));
+	assert_true(settings_is_secret(s, "WANDB_ID"));
+	settings_free(s);
+}
+
+TEST(settings_example_is_the_file_in_the_repository)
+{
+	_fclose_ FILE *f = fopen("agent.ini.example", "re");
+	_free_ char *want = settings_example();
+	char *got = zalloc(65536);
+
+	assert_non_null(f);
+	assert_true(fread(got, 1, 65535, f) > 0);
+	if (strcmp(want, got) != 0)
+		print_error("agent.ini.example should be:\n%s", want);
+	assert_string_equal(want, got);
+	free(got);
+}
