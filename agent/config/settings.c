@@ -74,8 +74,11 @@ int settings_assign(struct settings *s, size_t i, const char *value, const struc
 
 	if (code < 0)
 		return code;
-	if (setting_parse(row, s, value, origin->kind == from->kind, err) < 0)
-		return error_prefix(err, "%s: %s.%s", from->where, row->section, row->key);
+	code = setting_parse(row, s, value, origin->kind == from->kind, err);
+	if (code < 0) {
+		error_prefix(err, "%s: %s.%s", from->where, row->section, row->key);
+		return code;
+	}
 	derive(s);
 	origin->kind = from->kind;
 	free(origin->where);

@@ -182,13 +182,14 @@ static int refuse_duplicates(struct loader *l, const struct yaml_node *map)
 	return 0;
 }
 
-static int on_end(struct loader *l, const yaml_event_t *e)
+static int on_end(struct loader *l)
 {
 	struct yaml_node *node = l->open[--l->depth];
+	yaml_mark_t start = {.line = node->line - 1, .column = node->column - 1};
 	int code = node->kind == YAML_MAP ? refuse_duplicates(l, node) : 0;
 
 	node->open = false;
-	return code < 0 ? code : place(l, node, &e->start_mark);
+	return code < 0 ? code : place(l, node, &start);
 }
 
 static int on_alias(struct loader *l, const yaml_event_t *e)
@@ -225,7 +226,7 @@ static int on_event(struct loader *l, const yaml_event_t *e)
 		return on_start(l, e, YAML_MAP, e->data.mapping_start.anchor);
 	case YAML_SEQUENCE_END_EVENT:
 	case YAML_MAPPING_END_EVENT:
-		return on_end(l, e);
+		return on_end(l);
 	case YAML_ALIAS_EVENT:
 		return on_alias(l, e);
 	default:
