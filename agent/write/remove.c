@@ -55,7 +55,12 @@ static int failed(const struct removal *r, const char *name, struct error *err)
 /* After EACCES: opens up the directory that name is in, unless that is above the top. */
 static bool open_up(const struct removal *r)
 {
-	return errno == EACCES && r->depth > 0 && fchmod(fd_of(r, r->depth), S_IRWXU) == 0;
+	if (errno != EACCES || r->depth == 0)
+		return false;
+	if (fchmod(fd_of(r, r->depth), S_IRWXU) == 0)
+		return true;
+	errno = EACCES; /* the reason that matters */
+	return false;
 }
 
 /* 0, or -1 and errno. */

@@ -195,6 +195,7 @@ static void remove_forbidden(struct fixture *f)
 	if (geteuid() != 0)
 		skip();
 	assert_ok(f, put_file(f, "t/sub/file", "x"));
+	assert_int_equal(fchmod(f->root_fd, 0777), 0);
 	setfsgid(65534);
 	setfsuid(65534);
 	r = remove_named(f, "t");

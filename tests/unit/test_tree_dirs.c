@@ -122,11 +122,11 @@ TREE_TEST(directory_gets_the_owner_that_is_asked_for)
 
 TREE_TEST(root_metadata_is_handed_over_and_not_applied)
 {
-	struct stat before = stat_of(f, ""), after;
+	struct stat before = stat_of(f, "."), after;
 	struct meta root;
 
 	assert_ok(f, put_dir_at(f, "./", 04511, 1000));
-	after = stat_of(f, "");
+	after = stat_of(f, ".");
 	assert_ok(f, fixture_finish(f, &root));
 	assert_int_equal(root.mode, 0511);
 	assert_int_equal(root.mtime.tv_sec, 1000);

@@ -295,7 +295,7 @@ TREE_TEST(tree_works_where_there_are_no_unnamed_files)
 	assert_ok(f, f->err.code);
 	assert_ok(f, fixture_finish(f, NULL));
 	assert_int_equal(stat_of(f, "d").st_mode, S_IFDIR | 0500);
-	assert_int_equal(stat_of(f, "").st_nlink, 3); /* nothing else was left */
+	assert_int_equal(stat_of(f, ".").st_nlink, 3); /* nothing else was left */
 }
 
 static void put_small_file(void *ctx)
