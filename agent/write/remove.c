@@ -133,7 +133,6 @@ static int move_up(struct removal *r, const char *name, struct error *err)
 	if (done < 0)
 		return failed(r, name, err);
 	lowest(r)->changed = true;
-	r->levels[0].changed = true;
 	return 0;
 }
 

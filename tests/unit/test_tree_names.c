@@ -178,8 +178,17 @@ TREE_TEST(tree_refuses_names_over_max_path)
 	assert_failed(f, put_symlink(f, "l", "12345678901"), -ERR_REFUSED, "limits.max_path is 10");
 }
 
+static int next_fd(struct fixture *f)
+{
+	int fd = dup(f->root_fd);
+
+	close(fd);
+	return fd;
+}
+
 TREE_TEST(tree_goes_on_in_directories_it_had_to_close)
 {
+	int before = next_fd(f);
 	char name[64];
 
 	for (int round = 0; round < 2; round++) {
@@ -191,6 +200,7 @@ TREE_TEST(tree_goes_on_in_directories_it_had_to_close)
 	assert_content(f, "dir0/sub/file0", "dir0/sub/file0");
 	assert_content(f, "dir39/sub/file1", "dir39/sub/file1");
 	assert_content(f, "dir0/sub/file1", "dir0/sub/file1");
+	assert_true(next_fd(f) - before <= 16);
 }
 
 static void new_tree_without_openat2(void *ctx)
