@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/* Unnamed temporary files as objects. Worker thread. The stream hands out blocks of a small pool,
+ * so that its slices can be held by other threads. */
+#include "scratch.h"
+#include "defer.h"
+#include "text.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define BLOCK_BYTES ((size_t)128 << 10)
+
+struct scratch {
+	struct object base;
+	struct reader reader;
+	int fd;
+	uint64_t streamed; /* bytes handed out by the reader */
+	struct block_pool *pool;
+	struct cancel *cancel;
+};
+
+static int scratch_read_at(
+	struct object *o, uint64_t offset, void *buf, size_t len, struct error *err)
+{
+	const struct scratch *s = container_of(o, struct scratch, base);
+	uint8_t *to = buf;
+
+	while (len > 0) {
+		ssize_t n = pread(s->fd, to, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return error_set(err, -errno, "%s: read the temporary file: %m", o->name);
+		if (n == 0)
+			return error_set(err, -ERR_TRUNCATED, "%s ends early", o->name);
+		to += n;
+		offset += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int stream_next(struct reader *r, struct slice *ret, struct error *err)
+{
+	struct scratch *s = container_of(r, struct scratch, reader);
+	uint64_t left = s->base.identity.size - s->streamed;
+	size_t len = left < BLOCK_BYTES ? (size_t)left : BLOCK_BYTES;
+	struct block *b;
+	int code;
+
+	if (len == 0)
+		return 0;
+	b = block_pool_take(s->pool, s->cancel);
+	if (b == NULL)
+		return error_set(err, -ECANCELED, "%s: cancelled", s->base.name);
+	code = scratch_read_at(&s->base, s->streamed, b->data, len, err);
+	if (code < 0) {
+		block_unref(b);
+		return code;
+	}
+	s->streamed += len;
+	*ret = (struct slice){.data = b->data, .len = len, .owner = b};
+	return 1;
+}
+
+static int64_t stream_skip(struct reader *r, uint64_t n, struct error *err)
+{
+	struct scratch *s = container_of(r, struct scratch, reader);
+	uint64_t left = s->base.identity.size - s->streamed;
+
+	(void)err;
+	if (n > left)
+		n = left;
+	if (n > INT64_MAX)
+		n = INT64_MAX;
+	s->streamed += n;
+	return (int64_t)n;
+}
+
+/* The reader is the object's. */
+static void stream_close(struct reader *r)
+{
+	(void)r;
+}
+
+static struct reader *scratch_stream(struct object *o)
+{
+	return &container_of(o, struct scratch, base)->reader;
+}
+
+static void scratch_close(struct object *o)
+{
+	struct scratch *s = container_of(o, struct scratch, base);
+
+	slice_drop(&s->reader.back);
+	block_pool_free(s->pool);
+	close(s->fd);
+	free(s);
+}
+
+/* O_TMPFILE is not known to every file system (NFS, overlayfs before Linux 6.3): there, a file that
+ * is unlinked at once. */
+static int open_unnamed(int dir_fd)
+{
+	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	unsigned long random = 0;
+	char name[64];
+
+	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+		return fd;
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return -1;
+	snprintf(name, sizeof(name), ".stagerun-scratch-%016lx", random);
+	fd = openat(dir_fd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		unlinkat(dir_fd, name, 0);
+	return fd;
+}
+
+int scratch_new(
+	const struct unpack_env *env, const char *name, struct object **ret, struct error *err)
+{
+	static const struct object_ops object_ops = {
+		.stream = scratch_stream, .read_at = scratch_read_at, .close = scratch_close};
+	static const struct reader_ops reader_ops = {
+		.next = stream_next, .skip = stream_skip, .close = stream_close};
+	int fd = open_unnamed(env->scratch_fd);
+	struct scratch *s;
+
+	if (fd < 0)
+		return disk_error(err, errno, env->scratch_fd, "create a temporary file for", name);
+	s = zalloc(sizeof(*s));
+	s->base.ops = &object_ops;
+	s->base.name = name;
+	s->base.seekable = true;
+	s->fd = fd;
+	s->cancel = env->cancel;
+	s->pool = block_pool_new(BLOCK_BYTES, SCRATCH_MEMORY / BLOCK_BYTES, NULL, NULL);
+	reader_init(&s->reader, &reader_ops, name);
+	*ret = &s->base;
+	return 0;
+}
+
+int scratch_append(struct object *o, const void *bytes, size_t len, struct error *err)
+{
+	struct scratch *s = container_of(o, struct scratch, base);
+	const uint8_t *from = bytes;
+
+	while (len > 0) {
+		ssize_t n = pwrite(s->fd, from, len, (off_t)o->identity.size);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return disk_error(err, errno, s->fd, "write a temporary file for", o->name);
+		from += n;
+		len -= (size_t)n;
+		o->identity.size += (uint64_t)n;
+	}
+	return 0;
+}
+
+int scratch_fd(const struct object *o)
+{
+	return container_of(o, const struct scratch, base)->fd;
+}
+
+static int append_all(struct object *to, struct reader *in, struct error *err)
+{
+	struct slice s = {0};
+	int r;
+
+	while ((r = reader_next(in, &s, err)) > 0) {
+		r = scratch_append(to, s.data, s.len, err);
+		slice_drop(&s);
+		if (r < 0)
+			break;
+	}
+	return r;
+}
+
+int scratch_from_reader(
+	const struct unpack_env *env, struct reader *in, struct object **ret, struct error *err)
+{
+	struct object *to;
+	int r = scratch_new(env, in->name, &to, err);
+
+	if (r < 0)
+		return r;
+	r = append_all(to, in, err);
+	if (r < 0)
+		object_close(to);
+	else
+		*ret = to;
+	return r;
+}
+
+static int append_range(
+	struct object *to, struct object *from, uint64_t offset, uint64_t len, struct error *err)
+{
+	size_t step = BLOCK_BYTES * 4;
+	_free_ uint8_t *buf = zalloc(step);
+	int r = 0;
+
+	while (len > 0 && r >= 0) {
+		size_t n = len < step ? (size_t)len : step;
+
+		r = object_read_at(from, offset, buf, n, err);
+		if (r >= 0)
+			r = scratch_append(to, buf, n, err);
+		offset += n;
+		len -= n;
+	}
+	return r;
+}
+
+int scratch_from_object(const struct unpack_env *env, struct object *o, uint64_t offset,
+	uint64_t len, struct object **ret, struct error *err)
+{
+	struct object *to;
+	int r = scratch_new(env, o->name, &to, err);
+
+	if (r < 0)
+		return r;
+	r = append_range(to, o, offset, len, err);
+	if (r < 0)
+		object_close(to);
+	else
+		*ret = to;
+	return r;
+}

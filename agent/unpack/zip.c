@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/* Zip files: the directory at the end is read first, at random; then the data is walked through
+ * once, in order, as it downloads. The walking thread cuts out each entry's compressed bytes,
+ * uncopied where they lie in one block; workers inflate and write them. Large entries it unpacks
+ * itself.
+ *
+ * What waits for a worker never waits for the network too: bytes that have to be gathered from
+ * several blocks are copied, so that the network's blocks are free again. */
+#include "zip.h"
+#include "containers.h"
+#include "defer.h"
+#include "log.h"
+#include "scratch.h"
+#include "text.h"
+#include "zip_large.h"
+#include "zip_stream.h"
+#include "zip_workers.h"
+#include <errno.h>
+#include <string.h>
+
+/* An entry with no more bytes than a part, compressed and not, is a worker's; parts are what most
+ * of the memory is for. */
+#define PART_MAX ((uint64_t)4 << 20)
+#define PART_MIN ((uint64_t)64 << 10)
+#define OTHER_BYTES \
+	(((uint64_t)1 << 20) + SCRATCH_MEMORY) /* the directory, large entries, scratch */
+#define LINK_MAX 65536
+
+struct memory {
+	unsigned threads;
+	size_t part;
+	uint64_t reserved;
+};
+
+struct walk {
+	const struct unpack_env *env;
+	const struct memory *memory;
+	struct zip_stream stream;
+	struct writer *writer;
+	struct block_pool *gathered; /* entries whose bytes came in several slices */
+	struct zip_workers *workers;
+};
+
+/* An eighth of what a stage may have: several zips can be unpacked at once. */
+static struct memory plan_memory(const struct unpack_env *env)
+{
+	uint64_t share = budget_stage_half(env->budget) / 8;
+	uint64_t most_threads = share / PART_MIN / 2;
+	struct memory m = {.threads = env->threads > 0 ? env->threads : 1};
+	uint64_t parts, part;
+
+	if (m.threads > most_threads)
+		m.threads = most_threads > 0 ? (unsigned)most_threads : 1;
+	parts = 2 * (uint64_t)m.threads + 1; /* a worker: one in, one out; the walk: one */
+	part = share / parts;
+	part = part > PART_MAX ? PART_MAX : part < PART_MIN ? PART_MIN : part;
+	m.part = (size_t)part;
+	m.reserved = parts * part + OTHER_BYTES;
+	return m;
+}
+
+/* The entry's compressed bytes in one slice. */
+static int gather(struct walk *w, const struct zip_entry *e, struct slice *ret, struct error *err)
+{
+	struct slice s = {0};
+	struct block *b;
+	size_t have = 0;
+	int r = e->packed > 0 ? zip_stream_next(&w->stream, e->packed, &s, err) : 0;
+
+	if (r < 0)
+		return r;
+	if (s.len == e->packed) {
+		*ret = s;
+		return 0;
+	}
+	b = block_pool_take(w->gathered, w->env->cancel);
+	if (b == NULL)
+		r = error_set(err, -ECANCELED, "cancelled at '%s'", e->name);
+	while (r >= 0) {
+		memcpy(b->data + have, s.data, s.len);
+		have += s.len;
+		slice_drop(&s);
+		if (have == e->packed)
+			break;
+		r = zip_stream_next(&w->stream, e->packed - have, &s, err);
+	}
+	slice_drop(&s);
+	if (r < 0)
+		block_unref(b);
+	else
+		*ret = (struct slice){.data = b->data, .len = have, .owner = b};
+	return r;
+}
+
+static int hand_to_worker(
+	struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
+{
+	struct zip_job job = {
+		.type = e->type,
+		.meta = e->meta,
+		.method = e->method,
+		.crc = e->crc,
+		.size = (size_t)e->size,
+	};
+	int r = gather(w, e, &job.packed, err);
+
+	if (r < 0)
+		return r;
+	job.name = copy_text(name);
+	return zip_workers_submit(w->workers, &job, err);
+}
+
+static int unpack_here(
+	struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
+{
+	const struct zip_target to = {.writer = w->writer, .name = name, .cancel = w->env->cancel};
+	int r = zip_workers_await(w->workers, name, err);
+
+	return r < 0 ? r : zip_unpack_large(&w->stream, e, &to, err);
+}
+
+static int unpack_entry(
+	struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
+{
+	int r = zip_stream_enter(&w->stream, e, err);
+
+	if (r < 0)
+		return r;
+	if (e->type == S_IFDIR && e->size > 0)
+		return error_set(
+			err, -ERR_FORMAT, "'%s' is a directory, yet it has content", e->name);
+	if (e->type == S_IFDIR)
+		return writer_dir(w->writer, name, &e->meta, err);
+	if (e->type == S_IFLNK && (e->size > LINK_MAX || e->packed > LINK_MAX))
+		return error_set(err, -ERR_REFUSED,
+			"the target of the symbolic link '%s' is too long", e->name);
+	if (e->size <= w->memory->part && e->packed <= w->memory->part)
+		return hand_to_worker(w, e, name, err);
+	return unpack_here(w, e, name, err);
+}
+
+static int walk_entries(struct walk *w, struct zip_directory *d, struct error *err)
+{
+	const struct zip_entry *e;
+	int r;
+
+	while ((r = zip_directory_next(d, &e, err)) > 0) {
+		const char *name = selection_apply(w->env->selection, e->name);
+
+		if (name != NULL)
+			r = unpack_entry(w, e, name, err);
+		if (r < 0)
+			break;
+	}
+	return r;
+}
+
+static int walk(struct walk *w, const char *source, struct zip_directory *d, struct error *err)
+{
+	const struct memory *m = w->memory;
+	int r = zip_workers_start(w->env, source, m->threads, m->part, &w->workers, err);
+
+	if (r < 0)
+		return r;
+	w->writer = writer_new(w->env->tree, source, w->env->progress);
+	w->gathered = block_pool_new(m->part, m->threads + 1, NULL, NULL);
+	r = walk_entries(w, d, err);
+	r = zip_workers_finish(w->workers, r, err);
+	block_pool_free(w->gathered);
+	writer_close(w->writer);
+	zip_stream_done(&w->stream);
+	return r;
+}
+
+static int unpack_object(const struct unpack_env *env, const struct memory *memory,
+	const char *source, struct object *o, struct reader *in, struct error *err)
+{
+	struct walk w = {.env = env, .memory = memory, .stream.in = in};
+	struct zip_directory *d = NULL;
+	uint64_t bytes, entries;
+	struct zip_end end;
+	int r = zip_find_end(o, &end, err);
+
+	if (r >= 0)
+		r = zip_directory_open(env, o, &end, &d, err);
+	if (r < 0)
+		return r;
+	zip_directory_sum(d, &bytes, &entries);
+	r = tree_check_room(env->tree, bytes, entries, err);
+	if (r >= 0)
+		r = walk(&w, source, d, err);
+	zip_directory_close(d);
+	return r;
+}
+
+static int store_and_unpack(const struct unpack_env *env, const struct memory *memory,
+	const struct unpack_input *input, struct error *err)
+{
+	struct object *copy;
+	int r;
+
+	log_info("%s: a zip that cannot be read at random is first stored whole", input->source);
+	r = scratch_from_reader(env, input->in, &copy, err);
+	if (r < 0)
+		return r;
+	r = unpack_object(env, memory, input->source, copy, object_stream(copy), err);
+	object_close(copy);
+	return r;
+}
+
+static int zip_unpack(
+	const struct unpack_env *env, const struct unpack_input *input, struct error *err)
+{
+	struct object *o = input->object;
+	struct memory memory = plan_memory(env);
+	int r = budget_reserve(env->budget, memory.reserved, env->cancel, err);
+
+	if (r < 0)
+		return r;
+	r = o->seekable && o->identity.size != SIZE_UNKNOWN
+		    ? unpack_object(env, &memory, input->source, o, input->in, err)
+		    : store_and_unpack(env, &memory, input, err);
+	budget_release(env->budget, memory.reserved);
+	return r;
+}
+
+/* A local header, an empty zip's end, or the mark of a split zip that came out in one piece. */
+static bool zip_matches(const uint8_t *first, size_t len)
+{
+	return len >= 22 && (memcmp(first, "PK\3\4", 4) == 0 || memcmp(first, "PK\5\6", 4) == 0 ||
+				    memcmp(first, "PK\7\10PK\3\4", 8) == 0);
+}
+
+const struct unpacker unpack_zip = {
+	.name = "zip",
+	.matches = zip_matches,
+	.unpack = zip_unpack,
+	.needs_object = true,
+};

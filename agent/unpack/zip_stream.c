@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* Walking through a zip's data. One thread's. A local header that says something else than the
+ * directory is how two programs are made to see two different archives in one file, so it is
+ * an error. */
+#include "zip_stream.h"
+#include "defer.h"
+#include "text.h"
+#include <inttypes.h>
+#include <string.h>
+
+#define LOCAL_BYTES 30
+
+static int ended_early(const struct zip_stream *s, struct error *err)
+{
+	return error_set(err, -ERR_TRUNCATED, "%s ends early, at byte %" PRIu64 " of the zip",
+		s->in->name, s->at);
+}
+
+static void pass(struct zip_stream *s, size_t n)
+{
+	slice_advance(&s->left, n);
+	s->at += n;
+	if (s->left.len == 0)
+		slice_drop(&s->left);
+}
+
+static int skip_to(struct zip_stream *s, uint64_t at, struct error *err)
+{
+	uint64_t n = at - s->at;
+	int r;
+
+	if (n <= s->left.len) {
+		pass(s, (size_t)n);
+		return 0;
+	}
+	n -= s->left.len;
+	slice_drop(&s->left);
+	r = reader_skip(s->in, n, err);
+	if (r >= 0)
+		s->at = at;
+	return r;
+}
+
+static int read_bytes(struct zip_stream *s, uint8_t *to, size_t n, struct error *err)
+{
+	while (n > 0) {
+		struct slice got;
+		int r = zip_stream_next(s, n, &got, err);
+
+		if (r < 0)
+			return r;
+		memcpy(to, got.data, got.len);
+		to += got.len;
+		n -= got.len;
+		slice_drop(&got);
+	}
+	return 0;
+}
+
+static int disagree(const struct zip_entry *e, const char *what, struct error *err)
+{
+	return error_set(err, -ERR_FORMAT,
+		"the zip's local header and its directory disagree about the %s of '%s'", what,
+		e->name);
+}
+
+static int check_sizes(const struct zip_entry *e, const uint8_t *header,
+	const struct zip_extra *extra, struct error *err)
+{
+	uint64_t packed = get32(header + 18), size = get32(header + 22);
+	uint32_t crc = get32(header + 14);
+	bool later = (get16(header + 6) & ZIP_DESCRIPTOR) != 0;
+
+	if (zip_extra_widen(extra, (uint64_t *const[]){&size, &packed}, 2) < 0)
+		return disagree(e, "size", err);
+	/* With a descriptor the values follow the data, and stand here as 0 or not known. */
+	if (crc != e->crc && !(later && crc == 0))
+		return disagree(e, "checksum", err);
+	if (size != e->size && !(later && (size == 0 || size == UINT32_MAX)))
+		return disagree(e, "size", err);
+	if (packed != e->packed && !(later && (packed == 0 || packed == UINT32_MAX)))
+		return disagree(e, "compressed size", err);
+	return 0;
+}
+
+/* rest: the name and the extra fields behind the fixed part. */
+static int check_header(
+	const struct zip_entry *e, const uint8_t *header, const uint8_t *rest, struct error *err)
+{
+	size_t name_len = get16(header + 26);
+	struct zip_extra extra = {.p = rest + name_len, .len = get16(header + 28)};
+
+	if (name_len != e->raw_len || memcmp(rest, e->raw_name, name_len) != 0)
+		return disagree(e, "name", err);
+	if (get16(header + 8) != e->method)
+		return disagree(e, "compression method", err);
+	if ((get16(header + 6) & ZIP_ENCRYPTED) != 0)
+		return disagree(e, "encryption", err);
+	return check_sizes(e, header, &extra, err);
+}
+
+static int read_header(struct zip_stream *s, const struct zip_entry *e, struct error *err)
+{
+	uint8_t header[LOCAL_BYTES];
+	_free_ uint8_t *rest = NULL;
+	size_t len;
+	int r = read_bytes(s, header, sizeof(header), err);
+
+	if (r < 0)
+		return r;
+	if (memcmp(header, "PK\3\4", 4) != 0)
+		return error_set(err, -ERR_FORMAT,
+			"there is no local header for '%s' at byte %" PRIu64 " of the zip", e->name,
+			e->header_at);
+	len = (size_t)get16(header + 26) + get16(header + 28);
+	rest = zalloc(len + 1);
+	r = read_bytes(s, rest, len, err);
+	return r < 0 ? r : check_header(e, header, rest, err);
+}
+
+int zip_stream_enter(struct zip_stream *s, const struct zip_entry *e, struct error *err)
+{
+	int r;
+
+	if (e->header_at < s->at)
+		return error_set(err, -ERR_REFUSED,
+			"'%s' at byte %" PRIu64 " of the zip overlaps the entry before it", e->name,
+			e->header_at);
+	r = skip_to(s, e->header_at, err);
+	return r < 0 ? r : read_header(s, e, err);
+}
+
+int zip_stream_next(struct zip_stream *s, uint64_t max, struct slice *ret, struct error *err)
+{
+	struct slice got;
+	int r;
+
+	if (s->left.len == 0) {
+		slice_drop(&s->left);
+		r = reader_next(s->in, &s->left, err);
+		if (r <= 0)
+			return r < 0 ? r : ended_early(s, err);
+	}
+	got = slice_share(&s->left);
+	if (got.len > max)
+		got.len = (size_t)max;
+	pass(s, got.len);
+	*ret = got;
+	return 0;
+}
+
+void zip_stream_done(struct zip_stream *s)
+{
+	slice_drop(&s->left);
+}
