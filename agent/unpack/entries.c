@@ -237,7 +237,8 @@ static int extract_entry(struct extraction *x, struct archive_entry *e, struct e
 		return 0;
 	if (archive_entry_mtime_is_set(e))
 		meta.mtime = (struct timespec){archive_entry_mtime(e), archive_entry_mtime_nsec(e)};
-	meta.xattrs = xattrs = list_xattrs(e, &meta.n_xattrs);
+	xattrs = list_xattrs(e, &meta.n_xattrs);
+	meta.xattrs = xattrs;
 	return extract_as(x, name, &meta, e, err);
 }
 

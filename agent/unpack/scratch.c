@@ -184,7 +184,7 @@ static int append_all(struct object *to, struct reader *in, struct error *err)
 int scratch_from_reader(
 	const struct unpack_env *env, struct reader *in, struct object **ret, struct error *err)
 {
-	struct object *to;
+	struct object *to = NULL;
 	int r = scratch_new(env, in->name, &to, err);
 
 	if (r < 0)
@@ -219,7 +219,7 @@ static int append_range(
 int scratch_from_object(const struct unpack_env *env, struct object *o, uint64_t offset,
 	uint64_t len, struct object **ret, struct error *err)
 {
-	struct object *to;
+	struct object *to = NULL;
 	int r = scratch_new(env, o->name, &to, err);
 
 	if (r < 0)

@@ -74,8 +74,10 @@ static int gather(struct walk *w, const struct zip_entry *e, struct slice *ret, 
 		return 0;
 	}
 	b = block_pool_take(w->gathered, w->env->cancel);
-	if (b == NULL)
-		r = error_set(err, -ECANCELED, "cancelled at '%s'", e->name);
+	if (b == NULL) {
+		slice_drop(&s);
+		return error_set(err, -ECANCELED, "cancelled at '%s'", e->name);
+	}
 	while (r >= 0) {
 		memcpy(b->data + have, s.data, s.len);
 		have += s.len;

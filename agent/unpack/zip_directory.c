@@ -6,18 +6,13 @@
 #include "scratch.h"
 #include "text.h"
 #include "zip.h"
+#include "zip_place.h"
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define READ_BYTES  ((size_t)8 << 10)
 #define INDEX_CHUNK 512
-
-/* Where a record is, by where its data is. */
-struct place {
-	uint64_t header_at;
-	uint64_t record_at;
-};
 
 struct zip_directory {
 	/* Set when opened. */
@@ -26,11 +21,11 @@ struct zip_directory {
 	uint64_t len;        /* of copy */
 	uint64_t data_end;   /* entries' data is before this offset of the zip */
 	uint64_t shift;
-	uint64_t n;              /* records */
-	uint64_t bytes, entries; /* of the selection, unpacked */
-	bool rising;             /* records are in the order of the data */
-	struct object *index;    /* else: their places, sorted */
-	struct place *places;    /* index, mapped; n of them */
+	uint64_t n;               /* records */
+	uint64_t bytes, entries;  /* of the selection, unpacked */
+	bool rising;              /* records are in the order of the data */
+	struct object *index;     /* else: their places, sorted */
+	struct zip_place *places; /* index, mapped; n of them */
 
 	/* While iterating. */
 	uint64_t at;      /* in copy: the next record */
@@ -150,7 +145,7 @@ static int survey(struct zip_directory *d, struct error *err)
 
 static int append_places(struct zip_directory *d, struct error *err)
 {
-	struct place chunk[INDEX_CHUNK];
+	struct zip_place chunk[INDEX_CHUNK];
 	size_t n = 0;
 	int r = 1;
 
@@ -159,7 +154,7 @@ static int append_places(struct zip_directory *d, struct error *err)
 
 		r = next_listed(d, err);
 		if (r > 0)
-			chunk[n++] = (struct place){d->entry.header_at, at};
+			chunk[n++] = (struct zip_place){d->entry.header_at, at};
 		if (n == INDEX_CHUNK || (r == 0 && n > 0)) {
 			if (scratch_append(d->index, chunk, n * sizeof(chunk[0]), err) < 0)
 				return err->code;
@@ -167,45 +162,6 @@ static int append_places(struct zip_directory *d, struct error *err)
 		}
 	}
 	return r;
-}
-
-static bool comes_before(const struct place *a, const struct place *b)
-{
-	return a->header_at != b->header_at ? a->header_at < b->header_at
-					    : a->record_at < b->record_at;
-}
-
-static void sift_down(struct place *heap, uint64_t i, uint64_t n)
-{
-	struct place moving = heap[i];
-
-	for (;;) {
-		uint64_t child = 2 * i + 1;
-
-		if (child >= n)
-			break;
-		if (child + 1 < n && comes_before(&heap[child], &heap[child + 1]))
-			child++;
-		if (!comes_before(&moving, &heap[child]))
-			break;
-		heap[i] = heap[child];
-		i = child;
-	}
-	heap[i] = moving;
-}
-
-/* A heap sort: in place, where glibc's qsort() would take as much memory again. */
-static void sort_places(struct place *places, uint64_t n)
-{
-	for (uint64_t i = n / 2; i > 0; i--)
-		sift_down(places, i - 1, n);
-	for (uint64_t last = n; last > 1; last--) {
-		struct place largest = places[0];
-
-		places[0] = places[last - 1];
-		places[last - 1] = largest;
-		sift_down(places, 0, last - 1);
-	}
 }
 
 static int build_index(struct zip_directory *d, struct error *err)
@@ -217,12 +173,12 @@ static int build_index(struct zip_directory *d, struct error *err)
 		r = append_places(d, err);
 	if (r < 0)
 		return r;
-	map = mmap(NULL, d->n * sizeof(struct place), PROT_READ | PROT_WRITE, MAP_SHARED,
+	map = mmap(NULL, d->n * sizeof(struct zip_place), PROT_READ | PROT_WRITE, MAP_SHARED,
 		scratch_fd(d->index), 0);
 	if (map == MAP_FAILED)
 		return error_set(err, -errno, "map the index of the zip's entries: %m");
 	d->places = map;
-	sort_places(d->places, d->n);
+	zip_places_sort(d->places, d->n);
 	return 0;
 }
 
@@ -271,7 +227,7 @@ void zip_directory_close(struct zip_directory *d)
 	if (d == NULL)
 		return;
 	if (d->places != NULL)
-		munmap(d->places, d->n * sizeof(struct place));
+		munmap(d->places, d->n * sizeof(struct zip_place));
 	object_close(d->index);
 	object_close(d->copy);
 	zip_entry_done(&d->entry);

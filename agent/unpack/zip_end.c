@@ -74,7 +74,7 @@ static int read_numbers64(struct object *o, const struct tail *t, size_t locator
 	struct zip_end *ret, uint64_t *ret_end_at, struct error *err)
 {
 	const uint8_t *locator = t->bytes + locator_at;
-	uint8_t record[END64_BYTES];
+	uint8_t record[END64_BYTES] = {0};
 	int r = read_end64(o, locator, t->at + locator_at, record, ret_end_at, err);
 
 	if (r < 0)
@@ -109,7 +109,7 @@ static int locate(struct object *o, const struct tail *t, struct zip_end *ret, s
 {
 	struct zip_end end = {0};
 	ssize_t at = find_record(t);
-	uint64_t end_at;
+	uint64_t end_at = 0;
 	int r;
 
 	if (at < 0)

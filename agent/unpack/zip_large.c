@@ -74,7 +74,7 @@ static int unpack_slices(struct large *l, struct error *err)
 	int r = 0;
 
 	while (left > 0 && r >= 0) {
-		struct slice in;
+		struct slice in = {0};
 
 		/* isal_inflate() counts in 32 bits. */
 		r = zip_stream_next(l->stream, left < UINT32_MAX ? left : UINT32_MAX, &in, err);

@@ -12,8 +12,9 @@
 
 static int ended_early(const struct zip_stream *s, struct error *err)
 {
-	return error_set(err, -ERR_TRUNCATED, "%s ends early, at byte %" PRIu64 " of the zip",
-		s->in->name, s->at);
+	error_set(err, -ERR_TRUNCATED, "%s ends early, at byte %" PRIu64 " of the zip", s->in->name,
+		s->at);
+	return -ERR_TRUNCATED;
 }
 
 static void pass(struct zip_stream *s, size_t n)
@@ -44,7 +45,7 @@ static int skip_to(struct zip_stream *s, uint64_t at, struct error *err)
 static int read_bytes(struct zip_stream *s, uint8_t *to, size_t n, struct error *err)
 {
 	while (n > 0) {
-		struct slice got;
+		struct slice got = {0};
 		int r = zip_stream_next(s, n, &got, err);
 
 		if (r < 0)
@@ -101,7 +102,7 @@ static int check_header(
 
 static int read_header(struct zip_stream *s, const struct zip_entry *e, struct error *err)
 {
-	uint8_t header[LOCAL_BYTES];
+	uint8_t header[LOCAL_BYTES] = {0};
 	_free_ uint8_t *rest = NULL;
 	size_t len;
 	int r = read_bytes(s, header, sizeof(header), err);

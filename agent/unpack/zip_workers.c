@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Inflating many entries of a zip at once. Each worker has a writer, a decompressor and at most one
- * block of output. It knows nothing of zip files: what it gets is compressed bytes and what they
- * should be. */
+/* The threads behind the walk through a zip: a queue in front, a slot for each entry under way. */
 #include "zip_workers.h"
 #include "defer.h"
 #include "names.h"
@@ -9,7 +7,6 @@
 #include <errno.h>
 #include <libdeflate.h>
 #include <pthread.h>
-#include <string.h>
 
 #define SLOTS 128
 
@@ -39,79 +36,6 @@ struct zip_workers {
 	int failed;
 	struct error why;
 };
-
-/* What one worker owns. */
-struct worker {
-	struct zip_workers *shared;
-	struct writer *writer;
-	struct libdeflate_decompressor *inflater;
-};
-
-static void job_done(struct zip_job *job)
-{
-	free(job->name);
-	slice_drop(&job->packed);
-}
-
-static int inflate(
-	struct worker *me, const struct zip_job *job, struct slice *ret, struct error *err)
-{
-	struct block *b = block_pool_take(me->shared->outputs, me->shared->env->cancel);
-	enum libdeflate_result result;
-	size_t used = 0;
-
-	if (b == NULL)
-		return error_set(err, -ECANCELED, "cancelled at '%s'", job->name);
-	result = libdeflate_deflate_decompress_ex(
-		me->inflater, job->packed.data, job->packed.len, b->data, job->size, &used, NULL);
-	*ret = (struct slice){.data = b->data, .len = job->size, .owner = b};
-	if (result == LIBDEFLATE_BAD_DATA)
-		return error_set(
-			err, -ERR_FORMAT, "the compressed data of '%s' is damaged", job->name);
-	if (result != LIBDEFLATE_SUCCESS || used != job->packed.len)
-		return error_set(err, -ERR_FORMAT,
-			"the data of '%s' is not as long as the zip says (%zu bytes)", job->name,
-			job->size);
-	return 0;
-}
-
-static int write_link(struct worker *me, const struct zip_job *job, const struct slice *content,
-	struct error *err)
-{
-	_free_ char *target = zalloc(content->len + 1);
-
-	memcpy(target, content->data, content->len);
-	if (strlen(target) != content->len)
-		return error_set(err, -ERR_REFUSED,
-			"the target of the symbolic link '%s' holds a NUL byte", job->name);
-	return writer_symlink(me->writer, job->name, target, &job->meta, err);
-}
-
-static int write_content(struct worker *me, const struct zip_job *job, const struct slice *content,
-	struct error *err)
-{
-	if (libdeflate_crc32(0, content->data, content->len) != job->crc)
-		return error_set(err, -ERR_FORMAT,
-			"'%s' is damaged: its checksum is not the one in the zip", job->name);
-	if (job->type == S_IFLNK)
-		return write_link(me, job, content, err);
-	return writer_file(me->writer, job->name, &job->meta, content, err);
-}
-
-static int run_job(struct worker *me, const struct zip_job *job, struct error *err)
-{
-	struct slice content = {0};
-	int r = 0;
-
-	if (job->method == ZIP_DEFLATED)
-		r = inflate(me, job, &content, err);
-	else
-		content = slice_share(&job->packed);
-	if (r >= 0)
-		r = write_content(me, job, &content, err);
-	slice_drop(&content);
-	return r;
-}
 
 static bool is_over_locked(const struct zip_workers *w)
 {
@@ -144,9 +68,8 @@ static struct slot *take_locked(struct zip_workers *w)
 	return s;
 }
 
-static void work_until_over(struct worker *me)
+static void work_until_over(struct zip_workers *w, const struct zip_hands *hands)
 {
-	struct zip_workers *w = me->shared;
 	struct slot *s;
 
 	pthread_mutex_lock(&w->mutex);
@@ -155,8 +78,8 @@ static void work_until_over(struct worker *me)
 		int r;
 
 		pthread_mutex_unlock(&w->mutex);
-		r = run_job(me, &s->job, &err);
-		job_done(&s->job);
+		r = zip_job_run(&s->job, hands, &err);
+		zip_job_done(&s->job);
 		pthread_mutex_lock(&w->mutex);
 		s->state = SLOT_FREE;
 		pthread_cond_signal(&w->done);
@@ -169,22 +92,23 @@ static void work_until_over(struct worker *me)
 static void *worker_main(void *ctx)
 {
 	struct zip_workers *w = ctx;
-	struct worker me = {
-		.shared = w,
+	struct zip_hands hands = {
 		.writer = writer_new(w->env->tree, w->source, w->env->progress),
 		.inflater = libdeflate_alloc_decompressor(),
+		.outputs = w->outputs,
+		.cancel = w->env->cancel,
 	};
 	struct error err;
 
-	if (me.inflater != NULL) {
-		work_until_over(&me);
+	if (hands.inflater != NULL) {
+		work_until_over(w, &hands);
 	} else {
 		pthread_mutex_lock(&w->mutex);
 		fail_locked(w, error_set(&err, -ENOMEM, "out of memory"), &err);
 		pthread_mutex_unlock(&w->mutex);
 	}
-	libdeflate_free_decompressor(me.inflater);
-	writer_close(me.writer);
+	libdeflate_free_decompressor(hands.inflater);
+	writer_close(hands.writer);
 	return NULL;
 }
 
@@ -266,7 +190,7 @@ int zip_workers_submit(struct zip_workers *w, const struct zip_job *job, struct 
 	}
 	pthread_mutex_unlock(&w->mutex);
 	if (r < 0)
-		job_done(&mine);
+		zip_job_done(&mine);
 	return r;
 }
 
@@ -285,7 +209,7 @@ static void free_workers(struct zip_workers *w)
 {
 	for (unsigned i = 0; i < SLOTS; i++)
 		if (w->slots[i].state == SLOT_WAITING)
-			job_done(&w->slots[i].job);
+			zip_job_done(&w->slots[i].job);
 	block_pool_free(w->outputs);
 	pthread_cond_destroy(&w->done);
 	pthread_cond_destroy(&w->work);

@@ -2,23 +2,12 @@
 #ifndef STAGERUN_ZIP_WORKERS_H
 #define STAGERUN_ZIP_WORKERS_H
 
-#include "zip.h"
+#include "zip_job.h"
 
 /* Threads that inflate and write whole entries. One thread, the walking one, gives them work; two
  * entries of one name are never under way at once, so that the later one wins. */
 
 struct zip_workers;
-
-/* An entry whose compressed bytes are at hand, with no more than part bytes on either side. */
-struct zip_job {
-	char *name; /* owned; where it goes, below the tree */
-	mode_t type;
-	struct meta meta;
-	uint16_t method;
-	uint32_t crc;
-	size_t size;         /* unpacked */
-	struct slice packed; /* one reference is the job's */
-};
 
 int zip_workers_start(const struct unpack_env *env, const char *source, unsigned threads,
 	size_t part, struct zip_workers **ret, struct error *err);

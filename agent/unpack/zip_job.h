@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_ZIP_JOB_H
+#define STAGERUN_ZIP_JOB_H
+
+#include "unpack.h"
+
+struct libdeflate_decompressor;
+
+/* An entry whose compressed bytes are at hand. */
+struct zip_job {
+	char *name; /* owned; where it goes, below the tree */
+	mode_t type;
+	struct meta meta;
+	uint16_t method;
+	uint32_t crc;
+	size_t size;         /* unpacked */
+	struct slice packed; /* one reference is the job's */
+};
+
+/* What a worker works with. */
+struct zip_hands {
+	struct writer *writer;
+	struct libdeflate_decompressor *inflater;
+	struct block_pool *outputs; /* blocks that hold any job's content; one is taken at a time */
+	struct cancel *cancel;
+};
+
+/* Writes the entry. The job stays the caller's. */
+int zip_job_run(const struct zip_job *job, const struct zip_hands *hands, struct error *err);
+void zip_job_done(struct zip_job *job);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* Unpacking into a fresh directory, and looking at the result. */
+#include "unpack_fixture.h"
+#include "defer.h"
+#include "memory_object.h"
+#include "test.h"
+#include <fcntl.h>
+#include <fts.h>
+#include <locale.h>
+#include <string.h>
+
+void box_open(struct box *b)
+{
+	struct tree_options options = {
+		.limits = {.max_bytes = UINT64_MAX, .max_entries = UINT64_MAX, .max_path = 4096},
+		.uid = (uid_t)-1,
+		.gid = (gid_t)-1,
+		.cancel = &b->cancel,
+	};
+
+	setlocale(LC_CTYPE, "C.UTF-8"); /* as main() does: libarchive converts names */
+	*b = (struct box){
+		.slice_bytes = 1000, .seekable = true, .has_object = true, .extract = true};
+	b->path = test_directory();
+	b->root_fd = open(b->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	b->scratch_fd = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cancel_init(&b->cancel);
+	b->budget = budget_new((uint64_t)64 << 20);
+	assert_int_equal(0, tree_new(b->root_fd, b->scratch_fd, &options, &b->tree, &b->err));
+	b->env = (struct unpack_env){
+		.tree = b->tree,
+		.budget = b->budget,
+		.cancel = &b->cancel,
+		.progress = &b->progress,
+		.selection = &b->selection,
+		.threads = 3,
+		.scratch_fd = b->scratch_fd,
+	};
+}
+
+void box_close(struct box *b)
+{
+	assert_true(budget_try_reserve(b->budget, budget_stage_half(b->budget)));
+	budget_release(b->budget, budget_stage_half(b->budget));
+	tree_free(b->tree);
+	budget_free(b->budget);
+	cancel_done(&b->cancel);
+	close(b->root_fd);
+	close(b->scratch_fd);
+	free(b->path);
+}
+
+int box_unpack(struct box *b, const struct text *archive)
+{
+	struct object *o = memory_object(
+		archive->s, archive->len, b->slice_bytes, b->seekable, "https://host/archive");
+	struct unpack_input input = {
+		.in = object_stream(o),
+		.object = b->has_object ? o : NULL,
+		.source = "https://host/archive",
+		.file_name = "single",
+		.extract = b->extract,
+		.mtime = b->mtime,
+	};
+	int r = unpack(&b->env, &input, &b->format, &b->err);
+
+	b->drained = memory_object_drained(o);
+	object_close(o);
+	return r < 0 ? r : tree_finish(b->tree, NULL, &b->err);
+}
+
+void assert_bytes(const struct box *b, const char *name, const void *bytes, size_t len)
+{
+	_close_ int fd = openat(b->root_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	_free_ char *got = zalloc(len + 1);
+
+	if (fd < 0)
+		fail_msg("'%s' is not there", name);
+	assert_int_equal(len, read(fd, got, len + 1));
+	assert_memory_equal(bytes, got, len);
+}
+
+void assert_content(const struct box *b, const char *name, const char *content)
+{
+	assert_bytes(b, name, content, strlen(content));
+}
+
+void assert_link(const struct box *b, const char *name, const char *target)
+{
+	char got[4096] = "";
+
+	if (readlinkat(b->root_fd, name, got, sizeof(got) - 1) < 0)
+		fail_msg("'%s' is no symbolic link", name);
+	assert_string_equal(target, got);
+}
+
+void assert_absent(const struct box *b, const char *name)
+{
+	assert_int_equal(-1, faccessat(b->root_fd, name, F_OK, AT_SYMLINK_NOFOLLOW));
+}
+
+void assert_error(const struct box *b, int code, const char *part_of_message)
+{
+	assert_int_equal(code, b->err.code);
+	if (strstr(b->err.msg, part_of_message) == NULL)
+		fail_msg("'%s' is not in: %s", part_of_message, b->err.msg);
+}
+
+struct stat box_stat(const struct box *b, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(b->root_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		fail_msg("'%s' is not there", name);
+	return st;
+}
+
+static int by_name(const FTSENT **a, const FTSENT **b)
+{
+	return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+
+char *box_listing(const struct box *b)
+{
+	char *const paths[] = {b->path, NULL};
+	FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
+	struct text list = {0};
+	FTSENT *e;
+
+	while ((e = fts_read(fts)) != NULL) {
+		const struct stat *st = e->fts_statp;
+
+		if (e->fts_level == 0 || e->fts_info == FTS_DP)
+			continue;
+		text_addf(&list, "%s %o %lld %lld.%09ld\n", e->fts_path + strlen(b->path) + 1,
+			st->st_mode, S_ISDIR(st->st_mode) ? 0 : (long long)st->st_size,
+			(long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+	}
+	fts_close(fts);
+	return text_take(&list);
+}
