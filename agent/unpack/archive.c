@@ -17,6 +17,7 @@ int archive_feed_next(struct archive_feed *feed)
 
 	slice_drop(&feed->current);
 	r = reader_next(feed->in, &next, &feed->why);
+	feed->ended = r == 0;
 	if (r < 0)
 		feed->failed = r;
 	if (r > 0) {

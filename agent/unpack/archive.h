@@ -12,6 +12,7 @@ struct archive_feed {
 	struct reader *in;
 	struct slice current;
 	uint64_t given; /* bytes handed out, current included */
+	bool ended;     /* the stream has no more */
 	int failed;     /* the reader's error, which says more than libarchive's */
 	struct error why;
 };

@@ -27,7 +27,7 @@ int extraction_error(const struct extraction *x, struct error *err)
 		why = "it cannot be read";
 	if (archive_errno(x->archive) == ENOMEM)
 		code = -ENOMEM;
-	else if (strstr(why, "runcated") != NULL)
+	else if (strstr(why, "runcated") != NULL || (x->feed->ended && at == x->feed->given))
 		code = -ERR_TRUNCATED;
 	else if (archive_read_has_encrypted_entries(x->archive) > 0)
 		code = -ERR_UNSUPPORTED;
