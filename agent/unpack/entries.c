@@ -24,7 +24,7 @@ int extraction_error(const struct extraction *x, struct error *err)
 		return x->feed->failed;
 	}
 	if (why == NULL)
-		why = "it cannot be read";
+		why = x->feed->ended ? "Truncated" : "it cannot be read";
 	if (archive_errno(x->archive) == ENOMEM)
 		code = -ENOMEM;
 	else if (strstr(why, "runcated") != NULL || (x->feed->ended && at == x->feed->given))
