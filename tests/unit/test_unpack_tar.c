@@ -323,7 +323,6 @@ TEST(tar_user_xattrs_are_kept)
 TEST(tar_cut_at_any_byte_never_leaves_a_wrong_file)
 {
 	struct text tar = {0}, cut;
-	unsigned accepted = 0;
 
 	log_setup(LOG_ERROR, LOG_TEXT, 2);
 	tar_add(&tar, '0', "one", NULL, "first content");
@@ -336,7 +335,6 @@ TEST(tar_cut_at_any_byte_never_leaves_a_wrong_file)
 		box_open(&b);
 		cut = (struct text){.s = tar.s, .len = len};
 		if (box_unpack(&b, &cut) == 0) {
-			accepted++;
 			assert_content(&b, "one", "first content");
 			if (faccessat(b.root_fd, "two", F_OK, 0) == 0)
 				assert_content(&b, "two", "second content");
@@ -347,7 +345,6 @@ TEST(tar_cut_at_any_byte_never_leaves_a_wrong_file)
 		}
 		box_close(&b);
 	}
-	assert_true(accepted < 1200);
 	log_setup(LOG_WARN, LOG_TEXT, 2);
 	text_done(&tar);
 }
