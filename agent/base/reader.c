@@ -80,7 +80,8 @@ int reader_peek(struct reader *r, void *buf, size_t n, struct error *err)
 		}
 		r->back = had.len == 0 ? more : join(had, more, n);
 	}
-	memcpy(buf, r->back.data, n);
+	if (n > 0)
+		memcpy(buf, r->back.data, n);
 	return (int)n;
 }
 

@@ -27,7 +27,7 @@ TEST(unpack_stores_anything_else_as_one_file)
 	b.mtime = 1234567890;
 	b.slice_bytes = 5;
 	box_unpack_ok(&b, &plain, "file");
-	assert_content(&b, "single", "just,some,values\n");
+	box_assert_content(&b, "single", "just,some,values\n");
 	st = box_stat(&b, "single");
 	assert_int_equal(S_IFREG | 0644, st.st_mode);
 	assert_int_equal(1234567890, st.st_mtim.tv_sec);
@@ -41,7 +41,7 @@ TEST(unpack_stores_an_empty_stream_as_an_empty_file)
 
 	box_open(&b);
 	box_unpack_ok(&b, &nothing, "file");
-	assert_content(&b, "single", "");
+	box_assert_content(&b, "single", "");
 	box_close(&b);
 }
 
@@ -55,8 +55,8 @@ TEST(unpack_stores_an_archive_as_one_file_when_told_to)
 	box_open(&b);
 	b.extract = false;
 	box_unpack_ok(&b, &tar, "file");
-	assert_bytes(&b, "single", tar.s, tar.len);
-	assert_absent(&b, "inside");
+	box_assert_bytes(&b, "single", tar.s, tar.len);
+	box_assert_absent(&b, "inside");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -69,7 +69,7 @@ TEST(unpack_stores_a_zip_that_was_compressed_again_as_one_file)
 	box_open(&b);
 	b.has_object = false;
 	box_unpack_ok(&b, &zip, "file");
-	assert_bytes(&b, "single", zip.s, zip.len);
+	box_assert_bytes(&b, "single", zip.s, zip.len);
 	box_close(&b);
 }
 
@@ -83,7 +83,7 @@ TEST(unpack_is_not_fooled_by_what_only_begins_like_an_archive)
 
 		box_open(&b);
 		box_unpack_ok(&b, &plain, "file");
-		assert_content(&b, "single", texts[i]);
+		box_assert_content(&b, "single", texts[i]);
 		box_close(&b);
 	}
 }
@@ -117,8 +117,8 @@ TEST(unpack_passes_on_the_readers_error_and_leaves_no_file)
 	reader_init(&in, &ops, "source");
 	box_open(&b);
 	assert_int_equal(-ERR_CHANGED, unpack(&b.env, &input, &b.format, &b.err));
-	assert_error(&b, -ERR_CHANGED, "it was replaced");
-	assert_absent(&b, "single");
+	box_assert_error(&b, -ERR_CHANGED, "it was replaced");
+	box_assert_absent(&b, "single");
 	box_close(&b);
 }
 
@@ -135,8 +135,8 @@ static void check_cpio(int (*set_format)(struct archive *))
 	box_open(&b);
 	b.slice_bytes = 64;
 	box_unpack_ok(&b, &cpio, "cpio");
-	assert_content(&b, "d/file", "content");
-	assert_link(&b, "d/link", "file");
+	box_assert_content(&b, "d/file", "content");
+	box_assert_link(&b, "d/link", "file");
 	assert_int_equal(S_IFREG | 0640, box_stat(&b, "d/file").st_mode);
 	assert_int_equal(BUILDER_MTIME, box_stat(&b, "d/file").st_mtim.tv_sec);
 	box_close(&b);
@@ -171,8 +171,8 @@ TEST(cpio_hard_links_share_the_content_that_comes_last)
 	run_tool(&cpio, make);
 	box_open(&b);
 	box_unpack_ok(&b, &cpio, "cpio");
-	assert_content(&b, "a", "shared");
-	assert_content(&b, "c", "shared");
+	box_assert_content(&b, "a", "shared");
+	box_assert_content(&b, "c", "shared");
 	assert_int_equal(3, box_stat(&b, "b").st_nlink);
 	box_close(&b);
 	text_done(&cpio);
@@ -233,10 +233,10 @@ static void check_7z(bool seekable, size_t slice_bytes)
 	b.seekable = seekable;
 	b.slice_bytes = slice_bytes;
 	box_unpack_ok(&b, &archive, "7z");
-	assert_content(&b, "d/file", "content");
-	assert_content(&b, "d/large", large);
-	assert_content(&b, "d/empty", "");
-	assert_link(&b, "d/link", "file");
+	box_assert_content(&b, "d/file", "content");
+	box_assert_content(&b, "d/large", large);
+	box_assert_content(&b, "d/empty", "");
+	box_assert_link(&b, "d/link", "file");
 	assert_int_equal(S_IFREG | 0640, box_stat(&b, "d/file").st_mode);
 	assert_int_equal(S_IFDIR | 0750, box_stat(&b, "d").st_mode);
 	box_close(&b);

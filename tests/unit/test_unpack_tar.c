@@ -34,9 +34,9 @@ TEST(tar_entries_get_their_type_content_mode_and_time)
 	box_open(&b);
 	assert_int_equal(0, box_unpack(&b, &tar));
 	assert_string_equal("tar", b.format);
-	assert_content(&b, "d/file", "content");
-	assert_content(&b, "d/empty", "");
-	assert_link(&b, "d/link", "file");
+	box_assert_content(&b, "d/file", "content");
+	box_assert_content(&b, "d/empty", "");
+	box_assert_link(&b, "d/link", "file");
 	st = box_stat(&b, "d/file");
 	assert_int_equal(S_IFREG | 0640, st.st_mode);
 	assert_int_equal(BUILDER_MTIME, st.st_mtim.tv_sec);
@@ -57,9 +57,9 @@ static void check_any_slices(size_t slice_bytes, const struct text *tar, const c
 	box_open(&b);
 	b.slice_bytes = slice_bytes;
 	assert_int_equal(0, box_unpack(&b, tar));
-	assert_content(&b, "small", "x");
-	assert_content(&b, "large", large);
-	assert_content(&b, "after", "y");
+	box_assert_content(&b, "small", "x");
+	box_assert_content(&b, "large", large);
+	box_assert_content(&b, "after", "y");
 	assert_true(b.drained);
 	box_close(&b);
 }
@@ -97,10 +97,10 @@ static void check_odd_name(int (*set_format)(struct archive *))
 	archive_end(a);
 	box_open(&b);
 	assert_int_equal(0, box_unpack(&b, &tar));
-	assert_content(&b, ODD_NAME, "odd");
-	assert_link(&b, "link", ODD_NAME);
-	assert_content(&b, "hard", "odd");
-	assert_content(&b, "gr\xc3\xbc\xc3\x9f", "utf-8");
+	box_assert_content(&b, ODD_NAME, "odd");
+	box_assert_link(&b, "link", ODD_NAME);
+	box_assert_content(&b, "hard", "odd");
+	box_assert_content(&b, "gr\xc3\xbc\xc3\x9f", "utf-8");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -130,7 +130,7 @@ TEST(tar_pax_path_that_is_no_utf8_keeps_its_bytes)
 	tar_end(&tar);
 	box_open(&b);
 	assert_int_equal(0, box_unpack(&b, &tar));
-	assert_content(&b, "p\xff\xfe\xfdname", "odd");
+	box_assert_content(&b, "p\xff\xfe\xfdname", "odd");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -153,8 +153,8 @@ static void check_long_names(int (*set_format)(struct archive *))
 	archive_end(a);
 	box_open(&b);
 	assert_int_equal(0, box_unpack(&b, &tar));
-	assert_content(&b, name, "deep");
-	assert_link(&b, "link", target);
+	box_assert_content(&b, name, "deep");
+	box_assert_link(&b, "link", target);
 	box_close(&b);
 	text_done(&tar);
 }
@@ -179,7 +179,7 @@ TEST(tar_global_header_applies_to_what_follows)
 	tar_end(&tar);
 	box_open(&b);
 	assert_int_equal(0, box_unpack(&b, &tar));
-	assert_content(&b, "file", "x");
+	box_assert_content(&b, "file", "x");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -200,7 +200,7 @@ static void check_sparse(const char *tar_options)
 	assert_true(tar.len < 1 << 20);
 	box_open(&b);
 	assert_int_equal(0, box_unpack(&b, &tar));
-	assert_bytes(&b, "s", want, sizeof(want));
+	box_assert_bytes(&b, "s", want, sizeof(want));
 	assert_true(box_stat(&b, "s").st_blocks * 512 < 4 << 20);
 	box_close(&b);
 	text_done(&tar);
@@ -238,7 +238,7 @@ TEST(tar_hard_links_are_one_file_also_when_components_are_stripped)
 	box_open(&b);
 	b.selection.strip_components = 1;
 	assert_int_equal(0, box_unpack(&b, &tar));
-	assert_content(&b, "b", "shared");
+	box_assert_content(&b, "b", "shared");
 	assert_int_equal(box_stat(&b, "a").st_ino, box_stat(&b, "b").st_ino);
 	box_close(&b);
 	text_done(&tar);
@@ -256,7 +256,7 @@ TEST(tar_hard_link_to_an_entry_that_is_left_out_is_refused_by_name)
 	box_open(&b);
 	b.selection.exclude = exclude;
 	assert_int_equal(-ERR_REFUSED, box_unpack(&b, &tar));
-	assert_error(&b, -ERR_REFUSED, "'b' is a hard link to 'a', which is left out");
+	box_assert_error(&b, -ERR_REFUSED, "'b' is a hard link to 'a', which is left out");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -272,16 +272,16 @@ static void check_refused(char type, const char *what)
 	tar_end(&tar);
 	box_open(&b);
 	assert_int_equal(-ERR_REFUSED, box_unpack(&b, &tar));
-	assert_error(&b, -ERR_REFUSED, "'dev/bad'");
-	assert_error(&b, -ERR_REFUSED, what);
-	assert_absent(&b, "dev/bad");
+	box_assert_error(&b, -ERR_REFUSED, "'dev/bad'");
+	box_assert_error(&b, -ERR_REFUSED, what);
+	box_assert_absent(&b, "dev/bad");
 	box_close(&b);
 
 	box_open(&b);
 	b.selection.exclude = exclude;
 	assert_int_equal(0, box_unpack(&b, &tar));
-	assert_content(&b, "good", "x");
-	assert_absent(&b, "dev");
+	box_assert_content(&b, "good", "x");
+	box_assert_absent(&b, "dev");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -335,9 +335,9 @@ TEST(tar_cut_at_any_byte_never_leaves_a_wrong_file)
 		box_open(&b);
 		cut = (struct text){.s = tar.s, .len = len};
 		if (box_unpack(&b, &cut) == 0) {
-			assert_content(&b, "one", "first content");
+			box_assert_content(&b, "one", "first content");
 			if (faccessat(b.root_fd, "two", F_OK, 0) == 0)
-				assert_content(&b, "two", "second content");
+				box_assert_content(&b, "two", "second content");
 			else
 				assert_int_equal(1024, len);
 		} else {
@@ -359,8 +359,8 @@ TEST(tar_cut_in_a_file_names_it)
 	tar.len -= 508;
 	box_open(&b);
 	assert_int_equal(-ERR_TRUNCATED, box_unpack(&b, &tar));
-	assert_error(&b, -ERR_TRUNCATED, "'two'");
-	assert_absent(&b, "two");
+	box_assert_error(&b, -ERR_TRUNCATED, "'two'");
+	box_assert_absent(&b, "two");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -377,7 +377,7 @@ TEST(tar_bytes_after_the_end_are_read_and_ignored)
 		text_add(&tar, "junk");
 	box_open(&b);
 	assert_int_equal(0, box_unpack(&b, &tar));
-	assert_content(&b, "one", "first");
+	box_assert_content(&b, "one", "first");
 	assert_true(b.drained);
 	box_close(&b);
 	log_setup(LOG_WARN, LOG_TEXT, 2);
@@ -395,7 +395,7 @@ TEST(tar_damaged_header_is_an_error_that_names_the_entry_before)
 	tar.s[1024] ^= 1;
 	box_open(&b);
 	assert_int_equal(-ERR_FORMAT, box_unpack(&b, &tar));
-	assert_error(&b, -ERR_FORMAT, "'one'");
+	box_assert_error(&b, -ERR_FORMAT, "'one'");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -410,7 +410,7 @@ TEST(tar_pax_header_that_cannot_be_parsed_is_an_error)
 	tar_end(&tar);
 	box_open(&b);
 	assert_int_equal(-ERR_FORMAT, box_unpack(&b, &tar));
-	assert_absent(&b, "short");
+	box_assert_absent(&b, "short");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -446,7 +446,7 @@ TEST(tar_of_1979_is_known_by_its_checksum)
 	box_open(&b);
 	assert_int_equal(0, box_unpack(&b, &tar));
 	assert_string_equal("tar", b.format);
-	assert_content(&b, "old", "x");
+	box_assert_content(&b, "old", "x");
 	box_close(&b);
 	text_done(&tar);
 }
@@ -461,7 +461,7 @@ TEST(tar_that_was_cancelled_stops_before_the_next_entry)
 	box_open(&b);
 	cancel_request(&b.cancel);
 	assert_int_equal(-ECANCELED, box_unpack(&b, &tar));
-	assert_absent(&b, "one");
+	box_assert_absent(&b, "one");
 	box_close(&b);
 	text_done(&tar);
 }

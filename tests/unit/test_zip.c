@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
+#include "decode.h"
 #include "defer.h"
 #include "log.h"
+#include "memory_object.h"
 #include "tar_builder.h"
 #include "test.h"
 #include "unpack_fixture.h"
 #include "zip_builder.h"
 #include <errno.h>
+#include <openssl/sha.h>
 #include <string.h>
 
 static void unpack_ok(struct box *b, const struct text *zip)
@@ -42,7 +45,7 @@ static void check_zip_fails(struct text zip, int code, const char *message)
 
 	box_open(&b);
 	assert_int_equal(code, box_unpack(&b, &zip));
-	assert_error(&b, code, message);
+	box_assert_error(&b, code, message);
 	close_all(&b, &zip);
 }
 
@@ -88,10 +91,10 @@ TEST(zip_entries_get_their_type_content_and_mode)
 			    .mode = S_IFLNK | 0777});
 	zip = zip_build(&z, NULL);
 	unpack_ok(&b, &zip);
-	assert_content(&b, "d/deflated", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
-	assert_content(&b, "d/stored", "stored");
-	assert_content(&b, "d/empty", "");
-	assert_link(&b, "d/link", "stored");
+	box_assert_content(&b, "d/deflated", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+	box_assert_content(&b, "d/stored", "stored");
+	box_assert_content(&b, "d/empty", "");
+	box_assert_link(&b, "d/link", "stored");
 	assert_int_equal(S_IFDIR | 0750, box_stat(&b, "d").st_mode);
 	assert_int_equal(S_IFREG | 0600, box_stat(&b, "d/deflated").st_mode);
 	assert_int_equal(S_IFREG | 0755, box_stat(&b, "d/stored").st_mode);
@@ -179,7 +182,7 @@ TEST(zip_name_without_the_utf8_flag_keeps_its_bytes)
 	struct box b;
 
 	unpack_one(&b, &(struct zip_item){.name = "caf\x82\xff", .content = "x"});
-	assert_content(&b, "caf\x82\xff", "x");
+	box_assert_content(&b, "caf\x82\xff", "x");
 	box_close(&b);
 }
 
@@ -194,11 +197,11 @@ TEST(zip_unicode_name_is_used_when_it_belongs_to_the_name)
 
 	unpack_one(&b,
 		&(struct zip_item){.name = "caf\x82", .content = "x", .central_extra = {good, 14}});
-	assert_content(&b, "caf\xc3\xa9", "x");
+	box_assert_content(&b, "caf\xc3\xa9", "x");
 	box_close(&b);
 	unpack_one(&b, &(struct zip_item){
 			       .name = "caf\x82", .content = "x", .central_extra = {stale, 14}});
-	assert_content(&b, "caf\x82", "x");
+	box_assert_content(&b, "caf\x82", "x");
 	box_close(&b);
 }
 
@@ -215,9 +218,9 @@ TEST(zip_descriptors_behind_the_data_are_passed_over)
 			    .name = "c", .content = "third", .descriptor = true, .zip64 = true});
 	zip = zip_build(&z, NULL);
 	unpack_ok(&b, &zip);
-	assert_content(&b, "a", "first");
-	assert_content(&b, "b", "second");
-	assert_content(&b, "c", "third");
+	box_assert_content(&b, "a", "first");
+	box_assert_content(&b, "b", "second");
+	box_assert_content(&b, "c", "third");
 	close_all(&b, &zip);
 }
 
@@ -231,8 +234,8 @@ TEST(zip64_sizes_offsets_and_end_record_are_read)
 	zip_add(&z, &(struct zip_item){.name = "b", .content = "second", .zip64 = true});
 	zip = zip_build(&z, &(struct zip_tail){.zip64 = true, .comment = "with a comment"});
 	unpack_ok(&b, &zip);
-	assert_content(&b, "a", "first");
-	assert_content(&b, "b", "second");
+	box_assert_content(&b, "a", "first");
+	box_assert_content(&b, "b", "second");
 	close_all(&b, &zip);
 }
 
@@ -249,7 +252,7 @@ TEST(zip_comment_that_looks_like_an_end_record_is_a_comment)
 	zip_add(&z, &(struct zip_item){.name = "a", .content = "first"});
 	zip = zip_build(&z, &(struct zip_tail){.comment = comment});
 	unpack_ok(&b, &zip);
-	assert_content(&b, "a", "first");
+	box_assert_content(&b, "a", "first");
 	close_all(&b, &zip);
 }
 
@@ -267,7 +270,7 @@ TEST(zip_behind_other_bytes_is_found_where_it_is)
 		text_add(&shifted, "PK\3\4 looks like one, but is in the way");
 		text_add_bytes(&shifted, zip.s, zip.len);
 		unpack_ok(&b, &shifted);
-		assert_content(&b, "a", "first");
+		box_assert_content(&b, "a", "first");
 		box_close(&b);
 		text_done(&zip);
 		text_done(&shifted);
@@ -290,7 +293,7 @@ TEST(zip_listed_in_another_order_than_its_data_is_unpacked)
 	unpack_ok(&b, &zip);
 	for (int i = 0; i < 600; i++) {
 		snprintf(name, sizeof(name), "f%d", i);
-		assert_content(&b, name, name);
+		box_assert_content(&b, name, name);
 	}
 	close_all(&b, &zip);
 }
@@ -315,11 +318,11 @@ TEST(zip_content_is_the_same_however_the_stream_is_cut)
 		box_open(&b);
 		b.slice_bytes = cuts[i];
 		assert_int_equal(0, box_unpack(&b, &zip));
-		assert_content(&b, "small", "x");
-		assert_content(&b, "large", large);
-		assert_content(&b, "stored", large);
-		assert_content(&b, "medium", medium);
-		assert_content(&b, "medium2", medium);
+		box_assert_content(&b, "small", "x");
+		box_assert_content(&b, "large", large);
+		box_assert_content(&b, "stored", large);
+		box_assert_content(&b, "medium", medium);
+		box_assert_content(&b, "medium2", medium);
 		assert_true(b.drained);
 		box_close(&b);
 	}
@@ -340,8 +343,8 @@ TEST(zip_from_a_server_without_ranges_is_stored_first)
 	box_open(&b);
 	b.seekable = false;
 	assert_int_equal(0, box_unpack(&b, &zip));
-	assert_content(&b, "a", "first");
-	assert_content(&b, "large", large);
+	box_assert_content(&b, "a", "first");
+	box_assert_content(&b, "large", large);
 	log_setup(LOG_WARN, LOG_TEXT, 2);
 	close_all(&b, &zip);
 }
@@ -364,10 +367,10 @@ TEST(zip_later_entry_of_one_name_wins_whatever_its_spelling_and_size)
 	zip_add(&z, &(struct zip_item){.name = "d/f1", .content = "last"});
 	zip = zip_build(&z, NULL);
 	unpack_ok(&b, &zip);
-	assert_content(&b, "d/f0", large);
-	assert_content(&b, "d/f1", "last");
-	assert_content(&b, "d/f2", "content 296");
-	assert_content(&b, "d/f6", "content 293");
+	box_assert_content(&b, "d/f0", large);
+	box_assert_content(&b, "d/f1", "last");
+	box_assert_content(&b, "d/f2", "content 296");
+	box_assert_content(&b, "d/f6", "content 293");
 	close_all(&b, &zip);
 }
 
@@ -388,10 +391,42 @@ TEST(zip_selection_skips_and_strips)
 	box_open(&b);
 	b.selection = (struct selection){include, exclude, 1};
 	assert_int_equal(0, box_unpack(&b, &zip));
-	assert_content(&b, "keep/a", "a");
-	assert_content(&b, "b.txt", "b");
-	assert_absent(&b, "no");
-	assert_absent(&b, "keep/x.bad");
+	box_assert_content(&b, "keep/a", "a");
+	box_assert_content(&b, "b.txt", "b");
+	box_assert_absent(&b, "no");
+	box_assert_absent(&b, "keep/x.bad");
+	close_all(&b, &zip);
+}
+
+/* Bytes that are passed over, and those behind the last entry, count for the digest too. */
+TEST(zip_is_read_to_its_end_for_the_digest)
+{
+	static const char *const include[] = {"b", NULL};
+	struct zip z = {0};
+	struct text zip;
+	struct object *o;
+	struct unpack_input input = {.source = "source", .file_name = "single", .extract = true};
+	uint8_t digest[32];
+	char want[65], got[65] = "";
+	struct box b;
+
+	zip_add(&z, &(struct zip_item){.name = "a", .content = "left out"});
+	zip_add(&z, &(struct zip_item){.name = "b", .content = "b"});
+	zip = zip_build(&z, NULL);
+	SHA256((const uint8_t *)zip.s, zip.len, digest);
+	for (int i = 0; i < 32; i++)
+		snprintf(want + 2 * i, 3, "%02x", digest[i]);
+	box_open(&b);
+	b.selection.include = include;
+	o = memory_object(zip.s, zip.len, 10, true, "source");
+	input.object = o;
+	input.in = reader_sha256(object_stream(o), want);
+	assert_int_equal(0, unpack(&b.env, &input, &b.format, &b.err));
+	reader_sha256_hex(input.in, got);
+	assert_string_equal(want, got);
+	box_assert_content(&b, "b", "b");
+	reader_close(input.in);
+	object_close(o);
 	close_all(&b, &zip);
 }
 
@@ -405,7 +440,7 @@ TEST(zip_bytes_after_its_comment_are_tolerated)
 	zip = zip_build(&z, NULL);
 	text_add(&zip, "\n");
 	unpack_ok(&b, &zip);
-	assert_content(&b, "a", "first");
+	box_assert_content(&b, "a", "first");
 	close_all(&b, &zip);
 }
 
@@ -623,7 +658,7 @@ TEST(zip_more_than_the_disk_can_hold_is_refused_before_anything_is_written)
 	zip = zip_build(&z, NULL);
 	box_open(&b);
 	assert_int_equal(-ERR_SPACE, box_unpack(&b, &zip));
-	assert_absent(&b, "a");
+	box_assert_absent(&b, "a");
 	close_all(&b, &zip);
 }
 
@@ -638,7 +673,7 @@ TEST(zip_that_was_cancelled_stops)
 	box_open(&b);
 	cancel_request(&b.cancel);
 	assert_int_equal(-ECANCELED, box_unpack(&b, &zip));
-	assert_absent(&b, "a");
+	box_assert_absent(&b, "a");
 	close_all(&b, &zip);
 }
 
@@ -660,7 +695,7 @@ TEST(zip_of_more_than_65535_entries_is_unpacked_with_a_count_that_wrapped)
 	b.selection.include = include;
 	assert_int_equal(0, box_unpack(&b, &zip));
 	assert_int_equal(655, counted(&b.progress.entries));
-	assert_content(&b, "11/65499", "");
+	box_assert_content(&b, "11/65499", "");
 	close_all(&b, &zip);
 }
 
@@ -675,8 +710,8 @@ static void check_tool(const char *command, const char *format)
 	if (box_unpack(&b, &zip) < 0)
 		fail_msg("%s", b.err.msg);
 	assert_string_equal(format, b.format);
-	assert_content(&b, "d/hello", "hello\n");
-	assert_link(&b, "d/link", "hello");
+	box_assert_content(&b, "d/hello", "hello\n");
+	box_assert_link(&b, "d/link", "hello");
 	assert_int_equal(1600000000, box_stat(&b, "d/hello").st_mtim.tv_sec);
 	assert_int_equal(S_IFREG | 0751, box_stat(&b, "d/hello").st_mode);
 	close_all(&b, &zip);

@@ -69,7 +69,7 @@ int box_unpack(struct box *b, const struct text *archive)
 	return r < 0 ? r : tree_finish(b->tree, NULL, &b->err);
 }
 
-void assert_bytes(const struct box *b, const char *name, const void *bytes, size_t len)
+void box_assert_bytes(const struct box *b, const char *name, const void *bytes, size_t len)
 {
 	_close_ int fd = openat(b->root_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	_free_ char *got = zalloc(len + 1);
@@ -80,12 +80,12 @@ void assert_bytes(const struct box *b, const char *name, const void *bytes, size
 	assert_memory_equal(bytes, got, len);
 }
 
-void assert_content(const struct box *b, const char *name, const char *content)
+void box_assert_content(const struct box *b, const char *name, const char *content)
 {
-	assert_bytes(b, name, content, strlen(content));
+	box_assert_bytes(b, name, content, strlen(content));
 }
 
-void assert_link(const struct box *b, const char *name, const char *target)
+void box_assert_link(const struct box *b, const char *name, const char *target)
 {
 	char got[4096] = "";
 
@@ -94,12 +94,12 @@ void assert_link(const struct box *b, const char *name, const char *target)
 	assert_string_equal(target, got);
 }
 
-void assert_absent(const struct box *b, const char *name)
+void box_assert_absent(const struct box *b, const char *name)
 {
 	assert_int_equal(-1, faccessat(b->root_fd, name, F_OK, AT_SYMLINK_NOFOLLOW));
 }
 
-void assert_error(const struct box *b, int code, const char *part_of_message)
+void box_assert_error(const struct box *b, int code, const char *part_of_message)
 {
 	assert_int_equal(code, b->err.code);
 	if (strstr(b->err.msg, part_of_message) == NULL)

@@ -37,11 +37,11 @@ void box_close(struct box *b); /* also checks that all memory was given back to 
 int box_unpack(struct box *b, const struct text *archive);
 
 /* Asserts on what is in the box. */
-void assert_content(const struct box *b, const char *name, const char *content);
-void assert_bytes(const struct box *b, const char *name, const void *bytes, size_t len);
-void assert_link(const struct box *b, const char *name, const char *target);
-void assert_absent(const struct box *b, const char *name);
-void assert_error(const struct box *b, int code, const char *part_of_message);
+void box_assert_content(const struct box *b, const char *name, const char *content);
+void box_assert_bytes(const struct box *b, const char *name, const void *bytes, size_t len);
+void box_assert_link(const struct box *b, const char *name, const char *target);
+void box_assert_absent(const struct box *b, const char *name);
+void box_assert_error(const struct box *b, int code, const char *part_of_message);
 struct stat box_stat(const struct box *b, const char *name);
 /* Sorted "name type mode size mtime" lines of all entries: for comparing whole trees. */
 char *box_listing(const struct box *b);
