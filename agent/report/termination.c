@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* The reason of a failed run, left in the file where a cluster looks for it
+ * (terminationMessagePath). Loop thread, once, on the way out: whatever goes wrong here must not hide
+ * the failure that it is about. */
+#include "defer.h"
+#include "log.h"
+#include "report.h"
+#include "utf8.h"
+#include <fcntl.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_BYTES = 4096, MAX_NAME_BYTES = 512 };
+
+/* What was cut ends in "...". */
+static void set_text(json_t *object, const char *key, const char *s, size_t max_bytes)
+{
+	struct text clean = {0};
+	size_t cut = max_bytes - 3;
+
+	if (s == NULL)
+		return;
+	utf8_add_clean(&clean, s);
+	if (clean.len > max_bytes) {
+		while (cut > 0 && ((unsigned char)clean.s[cut] & 0xc0) == 0x80)
+			cut--; /* not in the middle of a character */
+		memcpy(clean.s + cut, "...", 4);
+	}
+	json_object_set_new(object, key, json_string(clean.len > 0 ? clean.s : ""));
+	text_done(&clean);
+}
+
+static char *to_json(const struct termination *t, size_t message_bytes)
+{
+	json_t *object = json_object();
+	char *line;
+
+	set_text(object, "phase", t->phase, MAX_NAME_BYTES);
+	set_text(object, "item", t->item, MAX_NAME_BYTES);
+	json_object_set_new(object, "exit_code", json_integer(t->exit_code));
+	if (t->signal != 0)
+		json_object_set_new(object, "signal", json_integer(t->signal));
+	set_text(object, "reason", t->reason, MAX_NAME_BYTES);
+	set_text(object, "message", t->message, message_bytes);
+	line = json_dumps(object, JSON_COMPACT);
+	json_decref(object);
+	return line;
+}
+
+/* Escaping can make a string longer than it was, so the message is shortened until the line fits. */
+static char *to_line(const struct termination *t)
+{
+	size_t message_bytes = MAX_BYTES;
+	char *line = to_json(t, message_bytes);
+
+	while (line != NULL && strlen(line) + 1 > MAX_BYTES && message_bytes > MAX_BYTES / 16) {
+		message_bytes -= MAX_BYTES / 16;
+		free(line);
+		line = to_json(t, message_bytes);
+	}
+	if (line != NULL)
+		line[strlen(line)] = '\n'; /* written without its NUL */
+	return line;
+}
+
+static int write_line(int fd, const char *line)
+{
+	size_t len = strcspn(line, "\n") + 1;
+	ssize_t n = write(fd, line, len);
+
+	if (n >= 0 && (size_t)n < len)
+		errno = ENOSPC;
+	return n == (ssize_t)len ? 0 : -1;
+}
+
+void termination_message(const char *path, bool create, const struct termination *t)
+{
+	/* Not to wait for the reader of a pipe that somebody put there. */
+	int flags = O_WRONLY | O_TRUNC | O_CLOEXEC | O_NONBLOCK | (create ? O_CREAT : 0);
+	_close_ int fd = -1;
+	_free_ char *line = NULL;
+
+	if (path == NULL || *path == '\0')
+		return;
+	fd = open(path, flags, 0644);
+	if (fd < 0 && errno == ENOENT)
+		return;
+	line = to_line(t);
+	if (fd < 0 || line == NULL || write_line(fd, line) < 0)
+		log_warn("cannot write the reason to '%s': %m (termination_log in agent.ini names "
+			 "it)",
+			path);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* As much of UTF-8 as a name on a terminal or in JSON needs. By hand, since the C library's functions
+ * depend on a locale, and containers have none. Any thread. */
+#include "utf8.h"
+#include <string.h>
+
+/* From here on, scripts hold characters two columns wide. */
+enum { FIRST_WIDE = 0x1100 };
+
+static size_t length_by_first_byte(unsigned char c)
+{
+	if (c < 0x80)
+		return 1;
+	if (c >= 0xc2 && c < 0xe0)
+		return 2;
+	if (c >= 0xe0 && c < 0xf0)
+		return 3;
+	return c >= 0xf0 && c < 0xf5 ? 4 : 0;
+}
+
+size_t utf8_character(const char *s, uint32_t *ret_code)
+{
+	static const uint8_t first_bits[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+	static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t len = length_by_first_byte((unsigned char)*s);
+	uint32_t code = (unsigned char)*s & first_bits[len];
+
+	for (size_t i = 1; i < len; i++) {
+		if (((unsigned char)s[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | ((unsigned char)s[i] & 0x3f);
+	}
+	/* Overlong forms, halves of surrogate pairs, beyond Unicode. */
+	if (len == 0 || code < smallest[len] || (code >= 0xd800 && code < 0xe000) ||
+		code > 0x10ffff)
+		return 0;
+	*ret_code = code;
+	return len;
+}
+
+static bool is_control(uint32_t code)
+{
+	return code < 0x20 || (code >= 0x7f && code < 0xa0);
+}
+
+void utf8_add_clean(struct text *t, const char *s)
+{
+	while (*s != '\0') {
+		uint32_t code = 0;
+		size_t len = utf8_character(s, &code);
+
+		if (len > 0 && !is_control(code)) {
+			text_add_bytes(t, s, len);
+			s += len;
+		} else {
+			text_addf(t, "\\x%02x", (unsigned char)*s++);
+		}
+	}
+}
+
+size_t utf8_step(const char **s)
+{
+	uint32_t code = 0;
+	size_t len = utf8_character(*s, &code);
+
+	*s += len > 0 ? len : 1;
+	return code >= FIRST_WIDE ? 2 : 1;
+}
+
+size_t utf8_columns(const char *s)
+{
+	size_t columns = 0;
+
+	while (*s != '\0')
+		columns += utf8_step(&s);
+	return columns;
+}
+
+size_t utf8_fitting(const char *s, size_t columns)
+{
+	const char *at = s;
+
+	while (*at != '\0') {
+		const char *next = at;
+		size_t width = utf8_step(&next);
+
+		if (width > columns)
+			break;
+		columns -= width;
+		at = next;
+	}
+	return (size_t)(at - s);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* The tests' command: prints as one JSON object what it was started with. Bytes above 0x7f are printed
+ * as the code points of the same number (Latin-1), so that any argument survives the way.
+ *
+ *	{"argv": [...], "cwd": "...", "environment": ["NAME=VALUE", ...], "fds": {"0": "/dev/null", ...},
+ *	 "blocked": [SIGNAL, ...], "ignored": [...], "umask": "0022", "nofile": [SOFT, HARD]}
+ *
+ * The C library would hide some of it (its own signals): blocked and ignored come from /proc. */
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void print_string(const char *s)
+{
+	putchar('"');
+	for (; *s != '\0'; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
+			printf("\\u%04x", c);
+		else
+			putchar(c);
+	}
+	putchar('"');
+}
+
+static void print_strings(const char *key, char *const *v)
+{
+	printf("\"%s\": [", key);
+	for (size_t i = 0; v[i] != NULL; i++) {
+		fputs(i > 0 ? ", " : "", stdout);
+		print_string(v[i]);
+	}
+	puts("],");
+}
+
+static void print_cwd(void)
+{
+	char path[PATH_MAX];
+
+	fputs("\"cwd\": ", stdout);
+	print_string(getcwd(path, sizeof(path)) != NULL ? path : "");
+	puts(",");
+}
+
+static void print_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *e;
+	const char *comma = "";
+
+	if (dir == NULL)
+		exit(2);
+	fputs("\"fds\": {", stdout);
+	while ((e = readdir(dir)) != NULL) {
+		char target[PATH_MAX];
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, target, sizeof(target) - 1);
+
+		if (e->d_name[0] == '.' || atoi(e->d_name) == dirfd(dir))
+			continue;
+		target[n < 0 ? 0 : n] = '\0';
+		printf("%s\"%s\": ", comma, e->d_name);
+		print_string(target);
+		comma = ", ";
+	}
+	puts("},");
+	closedir(dir);
+}
+
+static void print_signals(const char *key, unsigned long long set)
+{
+	const char *comma = "";
+
+	printf("\"%s\": [", key);
+	for (int s = 1; s <= 64; s++) {
+		if ((set >> (s - 1) & 1) == 0)
+			continue;
+		printf("%s%d", comma, s);
+		comma = ", ";
+	}
+	puts("],");
+}
+
+static void print_signal_sets(void)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[512];
+
+	if (f == NULL)
+		exit(2);
+	while (fgets(line, sizeof(line), f) != NULL) {
+		if (strncmp(line, "SigBlk:", 7) == 0)
+			print_signals("blocked", strtoull(line + 7, NULL, 16));
+		else if (strncmp(line, "SigIgn:", 7) == 0)
+			print_signals("ignored", strtoull(line + 7, NULL, 16));
+	}
+	fclose(f);
+}
+
+int main(int argc, char **argv)
+{
+	struct rlimit files;
+
+	(void)argc;
+	puts("{");
+	print_fds(); /* before anything here opens a file of its own */
+	print_strings("argv", argv);
+	print_cwd();
+	print_strings("environment", environ);
+	print_signal_sets();
+	printf("\"umask\": \"%04o\",\n", (unsigned)umask(0));
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return 2;
+	printf("\"nofile\": [%lld, %lld]\n}\n", (long long)files.rlim_cur,
+		(long long)files.rlim_max);
+	return fflush(stdout) == 0 ? 0 : 2;
+}
