@@ -35,7 +35,7 @@ static int xz_begin(struct codec *c, const uint8_t *first, size_t len, struct er
 {
 	struct xz *x = container_of(c, struct xz, codec);
 	lzma_mt mt = {
-		.flags = LZMA_TELL_UNSUPPORTED_CHECK | LZMA_FAIL_FAST,
+		.flags = LZMA_TELL_UNSUPPORTED_CHECK,
 		.threads = c->env.threads,
 		.timeout = XZ_PATIENCE_MS,
 		.memlimit_threading = c->memory,

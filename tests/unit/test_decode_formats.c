@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/* What holds for every compression: each test runs once for each format. */
+#include "decode_util.h"
+#include "defer.h"
+#include <string.h>
+
+/* The bytes of in, compressed once for each of n members. */
+static struct text members(const struct format *f, const struct text *in, unsigned n)
+{
+	struct text z = {0};
+
+	while (n-- > 0)
+		f->compress(&z, in->s, in->len);
+	return z;
+}
+
+/* Consumes d. */
+static void assert_decoded(struct decoded d, const struct format *f, const struct text *want)
+{
+	if (d.code != 0)
+		fail_msg("%s: %s", f->name, d.err.msg);
+	assert_string_equal(f->name, d.format);
+	assert_same_bytes(want, &d.bytes);
+	decoded_done(&d);
+}
+
+TEST(every_format_gives_back_what_was_compressed)
+{
+	struct text in = sample(5000000);
+
+	for (size_t i = 0; i < N_FORMATS; i++) {
+		struct text z = members(&formats[i], &in, 1);
+
+		assert_decoded(decode_bytes(&z), &formats[i], &in);
+		text_done(&z);
+	}
+	text_done(&in);
+}
+
+TEST(every_format_gives_back_bytes_that_did_not_compress)
+{
+	struct text in = {0};
+	uint64_t x = 88172645463325252u;
+
+	while (in.len < 2000000) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		text_add_bytes(&in, &x, sizeof(x));
+	}
+	for (size_t i = 0; i < N_FORMATS; i++) {
+		struct text z = members(&formats[i], &in, 1);
+
+		assert_decoded(decode_bytes(&z), &formats[i], &in);
+		text_done(&z);
+	}
+	text_done(&in);
+}
+
+TEST(every_format_fits_the_smallest_budget)
+{
+	struct text in = sample(1000000);
+
+	for (size_t i = 0; i < N_FORMATS; i++) {
+		struct text z = members(&formats[i], &in, 1);
+
+		assert_decoded(
+			decode_reader(reader_from_memory(z.s, z.len, "data"), SMALLEST_BUDGET),
+			&formats[i], &in);
+		text_done(&z);
+	}
+	text_done(&in);
+}
+
+TEST(every_format_can_arrive_in_slices_of_any_size)
+{
+	struct text in = sample(20000);
+
+	for (size_t i = 0; i < N_FORMATS; i++) {
+		struct text z = members(&formats[i], &in, 3);
+		struct text want = {0};
+
+		for (int n = 0; n < 3; n++)
+			text_add_bytes(&want, in.s, in.len);
+		for (size_t piece = 1; piece < 40; piece++)
+			assert_decoded(
+				decode_reader(reader_in_pieces(z.s, z.len, piece, 0), USUAL_BUDGET),
+				&formats[i], &want);
+		text_done(&z);
+		text_done(&want);
+	}
+	text_done(&in);
+}
+
+TEST(every_format_joins_members)
+{
+	struct text in = sample(100000), want = {0};
+
+	text_add_bytes(&want, in.s, in.len);
+	text_add_bytes(&want, in.s, in.len);
+	for (size_t i = 0; i < N_FORMATS; i++) {
+		struct text z = members(&formats[i], &in, 2);
+
+		assert_decoded(decode_bytes(&z), &formats[i], &want);
+		text_done(&z);
+	}
+	text_done(&in);
+	text_done(&want);
+}
+
+TEST(every_format_may_have_members_without_bytes)
+{
+	struct text empty = {0}, word = {0};
+
+	text_add(&word, "cat");
+	for (size_t i = 0; i < N_FORMATS; i++) {
+		struct text z = members(&formats[i], &empty, 2);
+
+		assert_decoded(decode_bytes(&z), &formats[i], &empty);
+		formats[i].compress(&z, word.s, word.len);
+		formats[i].compress(&z, "", 0);
+		assert_decoded(decode_bytes(&z), &formats[i], &word);
+		text_done(&z);
+	}
+	text_done(&word);
+}
+
+TEST(every_format_is_silent_about_zero_padding)
+{
+	static const char zeros[3000];
+	struct text in = sample(1000);
+
+	for (size_t i = 0; i < N_FORMATS; i++) {
+		struct text z = members(&formats[i], &in, 1);
+		_free_ char *lines = NULL;
+
+		text_add_bytes(&z, zeros, sizeof(zeros));
+		log_catch();
+		assert_decoded(decode_reader(reader_in_pieces(z.s, z.len, 700, 0), USUAL_BUDGET),
+			&formats[i], &in);
+		lines = log_caught();
+		assert_string_equal("", lines);
+		text_done(&z);
+	}
+	text_done(&in);
+}
+
+TEST(every_format_goes_on_with_a_member_after_padding)
+{
+	struct text in = sample(1000), want = {0};
+
+	text_add_bytes(&want, in.s, in.len);
+	text_add_bytes(&want, in.s, in.len);
+	for (size_t i = 0; i < N_FORMATS; i++) {
+		struct text z = members(&formats[i], &in, 1);
+
+		text_add_bytes(&z, "\0\0\0\0\0\0\0\0", 8);
+		formats[i].compress(&z, in.s, in.len);
+		assert_decoded(decode_bytes(&z), &formats[i], &want);
+		text_done(&z);
+	}
+	text_done(&in);
+	text_done(&want);
+}
+
+TEST(every_format_warns_of_garbage_after_the_last_member_and_ends)
+{
+	struct text in = sample(1000);
+
+	for (size_t i = 0; i < N_FORMATS; i++) {
+		struct text z = members(&formats[i], &in, 1);
+		_free_ char *lines = NULL, *want = NULL;
+
+		want = format_text("data: ignored what follows the %s data, from byte %zu on",
+			formats[i].name, z.len);
+		text_add(&z, "-- \nsent by mail");
+		log_catch();
+		assert_decoded(decode_bytes(&z), &formats[i], &in);
+		lines = log_caught();
+		assert_non_null(strstr(lines, want));
+		assert_ptr_equal(strchr(lines, '\n'), strrchr(lines, '\n'));
+		text_done(&z);
+	}
+	text_done(&in);
+}
+
+TEST(every_format_reads_its_input_to_the_end_so_that_a_digest_is_checked)
+{
+	static const char wrong[] =
+		"0000000000000000000000000000000000000000000000000000000000000000";
+	static const char *const tails[] = {"", "\0\0\0", "garbage"};
+	struct text in = sample(1000);
+
+	for (size_t i = 0; i < N_FORMATS * 3; i++) {
+		struct text z = members(&formats[i / 3], &in, 1);
+		struct decoded d;
+		_free_ char *lines = NULL;
+
+		text_add_bytes(&z, tails[i % 3], i % 3 == 1 ? 3 : strlen(tails[i % 3]));
+		log_catch();
+		d = decode_reader(
+			reader_sha256(reader_in_pieces(z.s, z.len, 100, 0), wrong), USUAL_BUDGET);
+		lines = log_caught();
+		assert_int_equal(-ERR_DIGEST, d.code);
+		decoded_done(&d);
+		text_done(&z);
+	}
+	text_done(&in);
+}
+
+TEST(decoded_slices_outlive_their_reader)
+{
+	struct text in = sample(600000), z = members(&formats[0], &in, 1), got = {0};
+	struct budget *budget = budget_new(SMALLEST_BUDGET);
+	struct decode_env env = {.budget = budget, .threads = 1};
+	const struct decoder *decoder;
+	struct slice held[DECODE_SLICES];
+	struct reader *r;
+	struct error err;
+	size_t n = 0;
+
+	assert_int_equal(
+		0, decode_open(reader_from_memory(z.s, z.len, "data"), &env, &r, &decoder, &err));
+	while (n < DECODE_SLICES - 1 && reader_next(r, &held[n], &err) > 0)
+		n++;
+	reader_close(r);
+	for (size_t i = 0; i < n; i++) {
+		text_add_bytes(&got, held[i].data, held[i].len);
+		slice_drop(&held[i]);
+	}
+	assert_true(n > 1);
+	assert_same_bytes(&in, &got);
+	budget_free(budget);
+	text_done(&in);
+	text_done(&z);
+	text_done(&got);
+}
+
+/* A slice costs a lock, a wake-up and a system call further on. */
+TEST(decoded_slices_are_whole_blocks_though_the_input_comes_in_crumbs)
+{
+	struct text in = sample(1000000), z = members(&formats[0], &in, 1);
+	struct budget *budget = budget_new(SMALLEST_BUDGET);
+	struct decode_env env = {.budget = budget, .threads = 1};
+	const struct decoder *decoder;
+	struct slice s;
+	struct reader *r;
+	struct error err;
+	unsigned n = 0;
+
+	assert_int_equal(
+		0, decode_open(reader_in_pieces(z.s, z.len, 100, 0), &env, &r, &decoder, &err));
+	for (; reader_next(r, &s, &err) > 0; n++)
+		slice_drop(&s);
+	assert_in_range(n, 1, 4);
+	reader_close(r);
+	budget_free(budget);
+	text_done(&in);
+	text_done(&z);
+}
