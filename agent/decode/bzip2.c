@@ -10,6 +10,8 @@
 /* libbz2 at its largest block size: 100 kB and four bytes for each of 900,000. */
 #define BZIP2_MEMORY 3700000
 
+#define PEEK 10 /* magic, block size, and what begins a block or the end */
+
 struct bzip2 {
 	struct codec codec;
 	bz_stream bz;
@@ -91,7 +93,7 @@ static int bzip2_open(
 	struct reader *in, const struct decode_env *env, struct reader **ret, struct error *err)
 {
 	static const struct codec_ops ops = {
-		.begin = bzip2_begin, .step = bzip2_step, .free = bzip2_free};
+		.peek = PEEK, .begin = bzip2_begin, .step = bzip2_step, .free = bzip2_free};
 	struct bzip2 *b = zalloc(sizeof(*b));
 
 	b->codec.decoder = &bzip2_decoder;

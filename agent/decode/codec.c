@@ -95,19 +95,20 @@ static int skip_padding(struct codec *c, struct error *err)
 
 /* Looks at what begins at the current byte. A header can be spread over slices: what is left of
  * this one goes back to the reader, whose peek joins them. */
-static int peek(struct codec *c, uint8_t first[static CODEC_PEEK], struct error *err)
+static int peek(struct codec *c, uint8_t first[static CODEC_PEEK_MAX], struct error *err)
 {
+	size_t want = c->ops->peek;
 	int len, code;
 
 	if (c->have.len == 0)
 		return 0;
-	if (c->have.len >= CODEC_PEEK) {
-		memcpy(first, c->have.data, CODEC_PEEK);
-		return CODEC_PEEK;
+	if (c->have.len >= want) {
+		memcpy(first, c->have.data, want);
+		return (int)want;
 	}
 	c->in->back = c->have;
 	c->have = (struct slice){0};
-	len = reader_peek(c->in, first, CODEC_PEEK, err);
+	len = reader_peek(c->in, first, want, err);
 	if (len < 0)
 		return len;
 	code = fetch(c, err);
@@ -126,7 +127,7 @@ static int ignore_garbage(struct codec *c, struct error *err)
 
 static int next_member(struct codec *c, struct error *err)
 {
-	uint8_t first[CODEC_PEEK];
+	uint8_t first[CODEC_PEEK_MAX];
 	int code, len;
 
 	code = skip_padding(c, err);

@@ -10,7 +10,9 @@
  *
  * "Member" stands for gzip's and bzip2's members, xz's streams, and zstd's and lz4's frames. */
 
-#define CODEC_PEEK 18 /* what begin() sees of a member: zstd's longest frame header */
+/* The most that any begin() wants to see of a member: the headers of an xz stream and of a block.
+ */
+#define CODEC_PEEK_MAX 1036
 
 /* step() takes from the front of in and fills the front of out, lowers both lengths by what it did,
  * and leaves the pointers alone. */
@@ -34,6 +36,8 @@ enum step {
 struct codec;
 
 struct codec_ops {
+	unsigned
+		peek; /* how many bytes begin() wants to see; it gets fewer where the stream ends */
 	/* Gets ready for a member that begins with first. Nothing is consumed. */
 	int (*begin)(struct codec *c, const uint8_t *first, size_t len, struct error *err);
 	/* One of enum step, or a negative code with err set. */

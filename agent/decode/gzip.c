@@ -6,6 +6,7 @@
 #include "text.h"
 #include <isa-l/igzip_lib.h>
 
+#define PEEK           4 /* magic, method, flags */
 #define FLAGS_AT       3
 #define FLAGS_RESERVED 0xe0
 
@@ -97,7 +98,7 @@ static int gzip_open(
 	struct reader *in, const struct decode_env *env, struct reader **ret, struct error *err)
 {
 	static const struct codec_ops ops = {
-		.begin = gzip_begin, .step = gzip_step, .free = gzip_free};
+		.peek = PEEK, .begin = gzip_begin, .step = gzip_step, .free = gzip_free};
 	struct gzip *g = zalloc(sizeof(*g));
 
 	g->codec.decoder = &gzip_decoder;

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <lz4frame.h>
 
+#define PEEK 16 /* magic and what there can be of a skippable frame */
+
 /* The frame descriptor that follows the magic: the second byte gives the size of blocks. */
 #define BLOCK_SIZE_AT    5
 #define BLOCK_SIZE_CODE  4 /* 64 KiB; each code above is four times the one before */
@@ -79,9 +81,9 @@ static int lz4_open(
 	struct reader *in, const struct decode_env *env, struct reader **ret, struct error *err)
 {
 	static const struct codec_ops ops = {
-		.begin = lz4_begin, .step = lz4_step, .free = lz4_free};
+		.peek = PEEK, .begin = lz4_begin, .step = lz4_step, .free = lz4_free};
 	struct lz4 *l;
-	uint8_t first[CODEC_PEEK];
+	uint8_t first[PEEK];
 	int len;
 
 	len = reader_peek(in, first, sizeof(first), err);

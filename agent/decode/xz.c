@@ -19,6 +19,8 @@
 
 #define PEEK (LZMA_STREAM_HEADER_SIZE + LZMA_BLOCK_HEADER_SIZE_MAX)
 
+_Static_assert(PEEK <= CODEC_PEEK_MAX, "begin() sees the whole header");
+
 struct xz {
 	struct codec codec;
 	lzma_stream strm;
@@ -27,96 +29,6 @@ struct xz {
 static bool xz_matches(const uint8_t *first, size_t len)
 {
 	return codec_has_magic(first, len, XZ_MAGIC, 6);
-}
-
-/* What begin() has reserved for it is what liblzma may have, so a block whose dictionary is too
- * large is refused by it, and threads are only started as far as they fit. */
-static int xz_begin(struct codec *c, const uint8_t *first, size_t len, struct error *err)
-{
-	struct xz *x = container_of(c, struct xz, codec);
-	lzma_mt mt = {
-		.flags = LZMA_TELL_UNSUPPORTED_CHECK,
-		.threads = c->env.threads,
-		.timeout = XZ_PATIENCE_MS,
-		.memlimit_threading = c->memory,
-		.memlimit_stop = c->memory,
-	};
-
-	(void)first;
-	(void)len;
-	if (lzma_stream_decoder_mt(&x->strm, &mt) != LZMA_OK)
-		return error_set(err, -ENOMEM, "%s: no memory to decode xz", c->base.name);
-	return 0;
-}
-
-/* A block's dictionary needs more than the first block did. */
-static int allow_more(struct xz *x, struct error *err)
-{
-	uint64_t need = lzma_memusage(&x->strm);
-	int code = codec_grow(&x->codec, need, err);
-
-	if (code < 0)
-		return code;
-	if (lzma_memlimit_set(&x->strm, need) != LZMA_OK)
-		return error_set(err, -ERR_LIMIT, "%s: xz block refused", x->codec.base.name);
-	return STEP_ON;
-}
-
-static int damaged(struct codec_io *io, const char *why)
-{
-	io->why = why;
-	return STEP_DAMAGED;
-}
-
-static int judge(struct xz *x, lzma_ret code, struct codec_io *io, struct error *err)
-{
-	const char *name = x->codec.base.name;
-
-	switch (code) {
-	case LZMA_OK:
-		return io->in_len == 0 && io->out_len > 0 && !io->last ? STEP_STARVED : STEP_ON;
-	case LZMA_BUF_ERROR:
-		return io->in_len == 0 ? STEP_STARVED : damaged(io, "no progress");
-	case LZMA_STREAM_END:
-		return STEP_END;
-	case LZMA_MEMLIMIT_ERROR:
-		return allow_more(x, err);
-	case LZMA_MEM_ERROR:
-		return error_set(err, -ENOMEM, "%s: no memory to decode xz", name);
-	case LZMA_OPTIONS_ERROR:
-		return error_set(err, -ERR_UNSUPPORTED,
-			"%s: xz data uses a filter or option that liblzma %s does not know", name,
-			lzma_version_string());
-	case LZMA_UNSUPPORTED_CHECK:
-		return error_set(err, -ERR_UNSUPPORTED,
-			"%s: xz data has an integrity check that liblzma %s cannot verify", name,
-			lzma_version_string());
-	default:
-		return damaged(io, "invalid data or check mismatch");
-	}
-}
-
-static int xz_step(struct codec *c, struct codec_io *io, struct error *err)
-{
-	struct xz *x = container_of(c, struct xz, codec);
-	lzma_ret code;
-
-	x->strm.next_in = io->in;
-	x->strm.avail_in = io->in_len;
-	x->strm.next_out = io->out;
-	x->strm.avail_out = io->out_len;
-	code = lzma_code(&x->strm, io->last ? LZMA_FINISH : LZMA_RUN);
-	io->in_len = x->strm.avail_in;
-	io->out_len = x->strm.avail_out;
-	return judge(x, code, io, err);
-}
-
-static void xz_free(struct codec *c)
-{
-	struct xz *x = container_of(c, struct xz, codec);
-
-	lzma_end(&x->strm);
-	free(x);
 }
 
 /* What the first block needs: its dictionary for one thread; where it gives its sizes, as those
@@ -162,12 +74,95 @@ static uint64_t memory_for(const uint8_t *first, size_t len, unsigned threads)
 	return memory;
 }
 
-/* Threads beyond the first are a matter of speed: they get most of the budget, not all. */
+/* liblzma may have what is charged: a later block whose dictionary needs more is refused by it, and
+ * threads are only started as far as they fit. */
+static int xz_begin(struct codec *c, const uint8_t *first, size_t len, struct error *err)
+{
+	struct xz *x = container_of(c, struct xz, codec);
+	int code = codec_grow(c, memory_for(first, len, 1) + XZ_OVERHEAD, err);
+	lzma_mt mt;
+
+	if (code < 0)
+		return code;
+	mt = (lzma_mt){
+		.flags = LZMA_TELL_UNSUPPORTED_CHECK,
+		.threads = c->env.threads,
+		.timeout = XZ_PATIENCE_MS,
+		.memlimit_threading = c->memory,
+		.memlimit_stop = c->memory,
+	};
+	if (lzma_stream_decoder_mt(&x->strm, &mt) != LZMA_OK)
+		return error_set(err, -ENOMEM, "%s: no memory to decode xz", c->base.name);
+	return 0;
+}
+
+static int damaged(struct codec_io *io, const char *why)
+{
+	io->why = why;
+	return STEP_DAMAGED;
+}
+
+static int judge(struct xz *x, lzma_ret code, struct codec_io *io, struct error *err)
+{
+	const char *name = x->codec.base.name;
+
+	switch (code) {
+	case LZMA_OK:
+		return io->in_len == 0 && io->out_len > 0 && !io->last ? STEP_STARVED : STEP_ON;
+	case LZMA_BUF_ERROR:
+		return io->in_len == 0 ? STEP_STARVED : damaged(io, "no progress");
+	case LZMA_STREAM_END:
+		return STEP_END;
+	case LZMA_MEMLIMIT_ERROR:
+		return error_set(err, -ERR_LIMIT,
+			"%s: an xz block needs a much larger dictionary than the first; raise "
+			"memory_budget, or compress it anew",
+			name);
+	case LZMA_MEM_ERROR:
+		return error_set(err, -ENOMEM, "%s: no memory to decode xz", name);
+	case LZMA_OPTIONS_ERROR:
+		return error_set(err, -ERR_UNSUPPORTED,
+			"%s: xz data uses a filter or option that liblzma %s does not know", name,
+			lzma_version_string());
+	case LZMA_UNSUPPORTED_CHECK:
+		return error_set(err, -ERR_UNSUPPORTED,
+			"%s: xz data has an integrity check that liblzma %s cannot verify", name,
+			lzma_version_string());
+	default:
+		return damaged(io, "invalid data or check mismatch");
+	}
+}
+
+static int xz_step(struct codec *c, struct codec_io *io, struct error *err)
+{
+	struct xz *x = container_of(c, struct xz, codec);
+	lzma_ret code;
+
+	x->strm.next_in = io->in;
+	x->strm.avail_in = io->in_len;
+	x->strm.next_out = io->out;
+	x->strm.avail_out = io->out_len;
+	code = lzma_code(&x->strm, io->last ? LZMA_FINISH : LZMA_RUN);
+	io->in_len = x->strm.avail_in;
+	io->out_len = x->strm.avail_out;
+	return judge(x, code, io, err);
+}
+
+static void xz_free(struct codec *c)
+{
+	struct xz *x = container_of(c, struct xz, codec);
+
+	lzma_end(&x->strm);
+	free(x);
+}
+
+/* Threads beyond the first are a matter of speed: the decoded slices, and other stages, come before
+ * them. */
 static uint64_t memory_to_reserve(const uint8_t *first, size_t len, const struct decode_env *env)
 {
 	uint64_t one = memory_for(first, len, 1);
 	uint64_t all = memory_for(first, len, env->threads);
-	uint64_t share = budget_stage_half(env->budget) / 8 * 7;
+	uint64_t share = budget_stage_half(env->budget) / 4 * 3 - XZ_OVERHEAD;
 
 	if (all > share)
 		all = share;
@@ -177,7 +172,8 @@ static uint64_t memory_to_reserve(const uint8_t *first, size_t len, const struct
 static int xz_open(
 	struct reader *in, const struct decode_env *env, struct reader **ret, struct error *err)
 {
-	static const struct codec_ops ops = {.begin = xz_begin, .step = xz_step, .free = xz_free};
+	static const struct codec_ops ops = {
+		.peek = PEEK, .begin = xz_begin, .step = xz_step, .free = xz_free};
 	struct xz *x;
 	uint8_t first[PEEK];
 	int len;

@@ -10,6 +10,7 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#define PEEK       ZSTD_FRAMEHEADERSIZE_MAX
 #define ZSTD_MAGIC "\x28\xb5\x2f\xfd"
 
 /* The largest window of the levels up to 19: what any decoder is expected to have. */
@@ -109,9 +110,9 @@ static int zstd_open(
 	struct reader *in, const struct decode_env *env, struct reader **ret, struct error *err)
 {
 	static const struct codec_ops ops = {
-		.begin = zstd_begin, .step = zstd_step, .free = zstd_free};
+		.peek = PEEK, .begin = zstd_begin, .step = zstd_step, .free = zstd_free};
 	struct zstd *z;
-	uint8_t first[CODEC_PEEK];
+	uint8_t first[PEEK];
 	int len;
 
 	len = reader_peek(in, first, sizeof(first), err);
