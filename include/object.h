@@ -10,8 +10,6 @@
 /* One version of the bytes behind a source, opened. Worker threads; one thread at a time, except
  * that read_at() may be called while another thread pulls the stream. */
 
-#define SIZE_UNKNOWN UINT64_MAX
-
 /* What tells one version from another (RFC 9110 section 8.8). */
 struct identity {
 	char etag[256];		/* strong ETag as sent, quotes included; "" without one, or when weak */

@@ -10,6 +10,9 @@
  *
  * An error is sticky: after a failure every further call returns the same code. */
 
+/* The size of something whose end is found by reading it. */
+#define SIZE_UNKNOWN UINT64_MAX
+
 struct reader;
 
 struct reader_ops {
@@ -25,9 +28,9 @@ struct reader_ops {
 /* Embedded as a member by every kind of reader; made with reader_init(). */
 struct reader {
 	const struct reader_ops *ops;
-	const char *name; /* what messages call this stream (a source's display name); borrowed */
+	const char *name;  /* what messages call this stream (a source's display name); borrowed */
 	struct slice back; /* put back by reader_peek(), delivered before ops->next() */
-	int failed;	   /* the sticky code, 0 while all is well */
+	int failed;        /* the sticky code, 0 while all is well */
 	struct error why;
 };
 

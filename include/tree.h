@@ -51,7 +51,7 @@ struct tree_options {
 	gid_t gid;
 	bool several_sources;
 	bool no_openat2; /* use the fallback walk (tests) */
-	/* Asked once for each new top-level name, before it is created; may refuse. NULL: all. Any
+	/* Asked of each top-level name, at least once before it is created; may refuse. NULL: all. Any
 	 * thread that has a writer. */
 	int (*accept_top_name)(void *ctx, const char *name, struct error *err);
 	void *accept_ctx;
@@ -112,8 +112,8 @@ int writer_hardlink(struct writer *w, const char *name, const char *target, stru
  * existing: the name is a hard link just made, whose content follows (cpio). */
 int writer_file_open(struct writer *w, const char *name, const struct meta *m, uint64_t size,
 	bool existing, struct error *err);
-int writer_file_write(struct writer *w, uint64_t offset, const void *bytes, size_t len,
-	struct error *err);
+int writer_file_write(
+	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err);
 int writer_file_close(struct writer *w, struct error *err);
 
 /* A whole small file whose bytes are at hand. The writer takes its own reference to content. */

@@ -2,7 +2,6 @@
 /* Regular files. A small one costs four system calls: open, write, set the time, close. Gaps
  * between writes become holes. A file that fails half-way is taken away. */
 #include "metadata.h"
-#include "object.h"
 #include "path.h"
 #include <errno.h>
 #include <fcntl.h>

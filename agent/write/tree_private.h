@@ -58,8 +58,8 @@ struct writer {
 	struct parents parents;
 	struct open_file file;
 	char top[NAME_MAX + 1]; /* the top-level name that was accepted last */
-	char path[PATH_MAX];   /* normalised name of the entry under way */
-	char target[PATH_MAX]; /* normalised name a hard link points to */
+	char path[PATH_MAX];    /* normalised name of the entry under way */
+	char target[PATH_MAX];  /* normalised name a hard link points to */
 };
 
 /* Where an entry goes. The fd is the writer's, good until two more parents were asked for. */

@@ -41,14 +41,17 @@ static int accept_top_name(struct writer *w, struct error *err)
 {
 	const struct tree_options *opts = &w->tree->opts;
 	size_t len = strcspn(w->path, "/");
+	char name[NAME_MAX + 1];
+	int r;
 
-	if (opts->accept_top_name == NULL || len == 0 || len > NAME_MAX)
+	if (opts->accept_top_name == NULL || len == 0)
 		return 0;
 	if (strncmp(w->top, w->path, len) == 0 && w->top[len] == '\0')
 		return 0;
-	memcpy(w->top, w->path, len);
-	w->top[len] = '\0';
-	return opts->accept_top_name(opts->accept_ctx, w->top, err);
+	*(char *)mempcpy(name, w->path, len) = '\0';
+	if ((r = opts->accept_top_name(opts->accept_ctx, name, err)) == 0)
+		memcpy(w->top, name, len + 1);
+	return r;
 }
 
 int writer_begin(struct writer *w, const char *name, struct error *err)

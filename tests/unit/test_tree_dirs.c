@@ -167,7 +167,7 @@ TREE_TEST(tree_remembers_more_directories_than_it_keeps_in_memory)
 		snprintf(name, sizeof(name), "%s%d-%s", parent[i % 3], i, tail);
 		assert_ok(f, put_dir_at(f, name, i % 7 ? 0755 : 0555, 1000 + i));
 	}
-	assert_true(mallinfo2().uordblks - before < 64 * 1024);
+	assert_true(mallinfo2().uordblks - before < (size_t)64 << 10);
 	assert_ok(f, fixture_finish(f, NULL));
 	for (int i = 0; i < 3000; i += 13) {
 		const char *parent[] = {"", "p/", "p/q/"};

@@ -203,6 +203,35 @@ TREE_TEST(tree_goes_on_in_directories_it_had_to_close)
 	assert_true(next_fd(f) - before <= 16);
 }
 
+static int accept_but_taken(void *ctx, const char *name, struct error *err)
+{
+	int *asked = ctx;
+
+	++*asked;
+	if (strcmp(name, "taken") == 0)
+		return error_set(err, -EEXIST, "'taken' exists");
+	return 0;
+}
+
+TREE_TEST(tree_asks_whether_a_top_level_name_is_welcome)
+{
+	int asked = 0;
+
+	f->opts.accept_top_name = accept_but_taken;
+	f->opts.accept_ctx = &asked;
+	fixture_reopen(f);
+	assert_ok(f, put_dir(f, "./", 0755));
+	assert_int_equal(asked, 0);
+	assert_ok(f, put_file(f, "top/a", "x"));
+	assert_ok(f, put_file(f, "./top/b/c", "x"));
+	assert_int_equal(asked, 1);
+	assert_ok(f, put_symlink(f, "to", "top"));
+	assert_int_equal(asked, 2);
+	assert_failed(f, put_file(f, "taken/a", "x"), -EEXIST, "'taken' exists");
+	assert_failed(f, put_file(f, "taken/b", "x"), -EEXIST, "'taken' exists");
+	assert_false(is_there(f, "taken"));
+}
+
 static void new_tree_without_openat2(void *ctx)
 {
 	struct fixture *f = ctx;

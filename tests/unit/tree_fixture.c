@@ -18,7 +18,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define NOBODY 65534
+#define NOBODY    65534
+#define LOG_BYTES ((size_t)64 << 10)
 
 static int open_dir(const char *path)
 {
@@ -175,7 +176,7 @@ static bool install(const struct refusal *refusal)
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)refusal->syscall, 0, 4),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-			offsetof(struct seccomp_data, args) + 8 * refusal->arg),
+			offsetof(struct seccomp_data, args) + 8u * (size_t)refusal->arg),
 		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, refusal->bits),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, refusal->bits, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, action),
@@ -236,11 +237,11 @@ void log_capture(struct fixture *f)
 
 char *log_captured(struct fixture *f)
 {
-	char *all = zalloc(64 * 1024);
+	char *all = zalloc(LOG_BYTES);
 
 	(void)f;
 	log_setup(LOG_WARN, LOG_TEXT, STDERR_FILENO);
-	assert_true(pread(log_fd, all, 64 * 1024 - 1, 0) >= 0);
+	assert_true(pread(log_fd, all, LOG_BYTES - 1, 0) >= 0);
 	close(log_fd);
 	log_fd = -1;
 	return all;

@@ -2,7 +2,6 @@
 #ifndef STAGERUN_TESTS_TREE_FIXTURE_H
 #define STAGERUN_TESTS_TREE_FIXTURE_H
 
-#include "object.h"
 #include "test.h"
 #include "tree.h"
 #include <sys/stat.h>
