@@ -44,6 +44,15 @@ int dest_look(const struct destination *d, enum dest_kind *ret, struct error *er
 /* Opens DEST's directory to rename entries into it (O_PATH). */
 int dest_open(const struct destination *d, int *ret_fd, struct error *err);
 
+/* ---- settle.c ---- */
+
+/* Finds and locks the state directory, and proves that it will do. Without one, but with records
+ * that can be read: 0, lock_fd -1 and refusal set. */
+int settle(struct destination *d, struct error *err);
+
+/* Closes and unlocks it; removes it when it holds no record. */
+void settle_leave(struct destination *d);
+
 /* ---- begin.c ---- */
 
 /* Forgets what destination_begin() made, and removes it unless it is to be left. */

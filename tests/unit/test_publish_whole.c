@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A destination that is staged as a whole: absent, empty, warm, replaced. */
 #include "defer.h"
+#include "log.h"
 #include "publish_fixture.h"
 #include "test.h"
 #include "text.h"
@@ -291,6 +292,7 @@ TEST(publish_shows_all_or_nothing_when_killed_at_any_system_call)
 	unsigned n = 1;
 	int killed = 1;
 
+	log_setup(LOG_WARN, LOG_TEXT, 2);
 	for (; killed == 1; n++) {
 		_free_ char *name = format_text("%u", n);
 		struct staging s = cats(in(dir, name));
@@ -312,6 +314,7 @@ TEST(publish_shows_the_old_or_the_new_when_killed_while_replacing)
 	unsigned n = 1;
 	int killed = 1;
 
+	log_setup(LOG_WARN, LOG_TEXT, 2);
 	for (; killed == 1; n++) {
 		_free_ char *name = format_text("%u", n);
 		struct staging old = cats(in(dir, name)), new = old;
