@@ -9,45 +9,48 @@
 #include <stdbool.h>
 #include <time.h>
 
-/* The destination of a stage: where its hidden tree grows, and the one moment after which it exists.
+/* The destination of a stage: where its hidden tree grows, and the one moment after which it
+ * exists.
  *
  * Let DEST be the destination's real path (resolved once), PARENT/NAME. State lives in the state
- * directory: PARENT/.stagerun/NAME; or DEST/.stagerun/.stagerun when DEST is a mount root or PARENT is
- * not writable. It holds
+ * directory: PARENT/.stagerun/NAME; or DEST/.stagerun/.stagerun when DEST is a mount root or PARENT
+ * is not writable. It holds
  *
  * lock             flock'd while a stage works on DEST: liveness, never a pid
  * tree.XXXXXX/     the unfinished tree (also an old one that is being removed)
- * journal.json     the publish that is under way; a rerun completes it. Of a merge it is fsynced before
- *                  the first rename. After the last rename it becomes, by a rename, one of:
+ * journal.json     the publish that is under way; a rerun completes it. Of a merge it is fsynced
+ *                  before the first rename. After the last it becomes, by a rename, one of:
  * whole.json       what DEST as a whole was staged from, with DEST's inode
  * merged/KEY.json  what some of DEST's entries were staged from, with their inodes
  *
- * and nothing else for long: whatever else is found there with the lock held is a dead agent's and is
- * removed. Without any record the state directory is removed too.
+ * and nothing else for long: whatever else is found there with the lock held is a dead agent's and
+ * is removed. Without any record the state directory is removed too.
  *
  * What happens to DEST:
  *
- * absent, or an empty directory   whole: one rename of the tree. An empty directory's mode and owner
- *                                 stay unless the archive speaks of them. One that is the current
- *                                 directory is merged into: nobody is left in a removed directory.
- * staged whole by the agent       the same version: nothing to do. Else an error, or with replace (also
- *                                 when the same source gives no version to compare) one exchange, then
- *                                 the old tree is removed.
- * anything else, or a mount root  merge: the tree's top-level entries are renamed into DEST one by one,
- *                                 never over an existing name without replace. Entries of an earlier
- *                                 version that the new one does not have stay.
+ * absent, or an empty directory   whole: one rename of the tree. An empty directory's mode and
+ *                                 owner stay unless the archive speaks of them. One that is the
+ *                                 current directory is merged into: nobody is left in a removed
+ *                                 directory.
+ * staged whole by the agent       the same version: nothing to do. Else an error, or with replace
+ *                                 (also when the same source gives no version to compare) one
+ *                                 exchange, then the old tree is removed.
+ * anything else, or a mount root  merge: the tree's top-level entries are renamed into DEST one by
+ *                                 one, never over an existing name without replace. Entries of an
+ *                                 earlier version that the new one does not have stay.
  *
  * Several users may share PARENT. A state directory is used only by the user it belongs to; for
  * another user PARENT/.stagerun-UID takes its place, and what cannot be trusted (a link, a file) is
- * refused. What another user staged whole is warm all the same, and so is what lies on a file system
- * that is now read-only: the records are read, and staging anything else is refused.
+ * refused. What another user staged whole is warm all the same, and so is what lies on a file
+ * system that is now read-only: the records are read, and staging anything else is refused.
  *
- * Entries are known by inode, type and, where the file system keeps it, time of birth; not by device
- * number, which changes whenever a volume is mounted.
+ * Entries are known by inode, type and, where the file system keeps it, time of birth; not by
+ * device number, which changes whenever a volume is mounted.
  *
  * After a crash of the machine: finished records are believed (a volume moves between machines, and
- * unmounting syncs it). A journal of another boot is not, since the tree's bytes were not synced: what
- * it had made visible is taken back, what it had replaced is put back, and the stage starts anew.
+ * unmounting syncs it). A journal of another boot is not, since the tree's bytes were not synced:
+ * what it had made visible is taken back, what it had replaced is put back, and the stage starts
+ * anew.
  *
  * Worker threads, one at a time for each destination, where nothing else is said. */
 
@@ -86,8 +89,8 @@ int destination_open(const char *dir, const struct destination_options *opts,
 /* The real path. */
 const char *destination_path(const struct destination *d);
 
-/* What is there under this key and still as it was left (same inodes); NULL when nothing is. Owned by
- * the destination, until the next call. */
+/* What is there under this key and still as it was left (same inodes); NULL when nothing is. Owned
+ * by the destination, until the next call. */
 const struct record *destination_holds(struct destination *d, const char *key);
 
 /* Makes the hidden tree. An error when DEST was staged from something else (what, when) and replace
@@ -96,13 +99,14 @@ const struct record *destination_holds(struct destination *d, const char *key);
 int destination_begin(struct destination *d, const char *key, int *ret_root_fd, int *ret_state_fd,
 	struct error *err);
 
-/* Any thread, between begin and publish. Fails early, when the first entry with this top-level name is
- * unpacked: would it be published over a name that exists? Names of the agent's own (".stagerun") are
- * refused always. */
+/* Any thread, between begin and publish. Fails early, when the first entry with this top-level name
+ * is unpacked: would it be published over a name that exists? Names of the agent's own
+ * (".stagerun") are refused always. */
 int destination_accepts(struct destination *d, const char *top_name, struct error *err);
 
 /* Makes the hidden tree visible and records it. root is from tree_finish(). After a failure nothing
- * of this tree is visible; after -ECANCELED a merge may be half done, and the next run completes it. */
+ * of this tree is visible; after -ECANCELED a merge may be half done, and the next run completes
+ * it. */
 int destination_publish(struct destination *d, const struct record *record, const struct meta *root,
 	struct error *err);
 

@@ -55,6 +55,9 @@ int in_child(uid_t uid, int (*f)(void *ctx), void *ctx);
  * before; -1: processes cannot be traced here. */
 int kill_at_system_call(unsigned n, int (*f)(void *ctx), void *ctx);
 
+/* From now on this process gets errnum from system call number. 0 or -errno. */
+int refuse_system_call(unsigned number, int errnum);
+
 /* A test directory that every user may reach. */
 char *shared_directory(void);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define NOBODY 65534
 
@@ -327,4 +328,77 @@ TEST(place_is_not_confused_by_a_destination_below_a_destination)
 	assert_int_equal(STAGED, stage(&below, NULL));
 	assert_int_equal(WARM, stage(&s, NULL));
 	assert_int_equal(WARM, stage(&below, NULL));
+}
+
+/* As on NFS: renameat2() knows no flags. */
+static int stage_with_plain_renames(void *ctx)
+{
+	struct staging s = cats(ctx), merged = s;
+
+	EXPECT(refuse_system_call(SYS_renameat2, EINVAL) == 0);
+	EXPECT(stage(&s, NULL) == STAGED);
+	s.etag = "v2";
+	s.replace = true;
+	EXPECT(stage(&s, NULL) == STAGED);
+	EXPECT(is_complete(&s));
+	EXPECT(stage(&s, NULL) == WARM);
+
+	merged.to = in(ctx, "merged");
+	EXPECT(mkdir(merged.to, 0755) == 0 && mkdir(in(merged.to, "users"), 0755) == 0);
+	EXPECT(stage(&merged, NULL) == STAGED);
+	merged.etag = "v2";
+	EXPECT(stage(&merged, NULL) == -EEXIST);
+	merged.replace = true;
+	EXPECT(stage(&merged, NULL) == STAGED);
+	EXPECT(is_complete(&merged));
+	EXPECT(!name_exists(ctx, ".stagerun/merged/replaced"));
+	return 0;
+}
+
+TEST(place_needs_no_flags_of_rename)
+{
+	_free_ char *dir = test_directory();
+
+	assert_int_equal(0, in_child(geteuid(), stage_with_plain_renames, dir));
+}
+
+static int stage_without_statx(void *ctx)
+{
+	struct staging s = cats(ctx);
+
+	EXPECT(refuse_system_call(SYS_statx, EPERM) == 0);
+	EXPECT(stage(&s, NULL) == STAGED);
+	EXPECT(stage(&s, NULL) == WARM);
+	return 0;
+}
+
+TEST(place_needs_no_statx)
+{
+	_free_ char *dir = test_directory();
+
+	assert_int_equal(0, in_child(geteuid(), stage_without_statx, dir));
+}
+
+/* As on FUSE and NFS mounts that give every file to one user, who is not this one: here it is this
+ * process that sees another number of its own. */
+static int stage_as_somebody_else(void *ctx)
+{
+	struct staging s = cats(ctx);
+	uid_t before = geteuid();
+
+	EXPECT(refuse_system_call(SYS_geteuid, EPERM) == 0);
+	EXPECT(geteuid() != before);
+	EXPECT(mkdir(in(ctx, ".stagerun"), 0755) == 0);
+	EXPECT(stage(&s, NULL) == STAGED);
+	EXPECT(stage(&s, NULL) == WARM);
+	EXPECT(name_exists(ctx, ".stagerun/cats/whole.json"));
+	return 0;
+}
+
+TEST(place_is_ours_where_all_files_belong_to_one_user)
+{
+	_free_ char *dir = test_directory();
+
+	assert_int_equal(0, in_child(geteuid(), stage_as_somebody_else, dir));
+	assert_list(".stagerun cats", dir);
 }
