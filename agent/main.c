@@ -1,9 +1,78 @@
 /* SPDX-License-Identifier: MIT */
 /* Picks the command, nothing else. */
+#include "command/command.h"
+#include "defer.h"
+#include "log.h"
+#include "text.h"
+#include <locale.h>
 #include <stdio.h>
+#include <string.h>
 
-int main(void)
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv, const struct inherited *in);
+	const char *help;
+} commands[] = {
+	{"run", command_run, "stage, run the actions, then the command"},
+	{"prewarm", command_prewarm, "stage only"},
+	{"fetch", command_fetch, "stage one source, no config at all"},
+};
+
+static int print_help(void)
 {
-	fprintf(stderr, "stagerun: not yet a command\n");
-	return 2;
+	puts("Usage: stagerun COMMAND ...\n\n"
+	     "Brings a run's data to where it is read, then becomes the run's command.\n");
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		printf("  %-10s %s\n", commands[i].name, commands[i].help);
+	puts("\nstagerun COMMAND --help tells more. stagerun --version tells the version.");
+	return EXIT_DONE;
+}
+
+static int unknown_command(const char *word)
+{
+	const char *names[ARRAY_LEN(commands)], *nearest;
+
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		names[i] = commands[i].name;
+	nearest = nearest_word(word, names, ARRAY_LEN(names));
+	if (nearest != NULL)
+		log_error("unknown command '%s'; did you mean %s?", word, nearest);
+	else
+		log_error("unknown command '%s'; stagerun --help lists them", word);
+	return EXIT_USAGE;
+}
+
+/* The bundle's launcher hides LD_PRELOAD from the agent; actions and the command get it back. */
+static void restore_preload(void)
+{
+	const char *preload = getenv("STAGERUN_LD_PRELOAD");
+
+	if (preload == NULL)
+		return;
+	setenv("LD_PRELOAD", preload, 1);
+	unsetenv("STAGERUN_LD_PRELOAD");
+}
+
+int main(int argc, char **argv)
+{
+	static struct inherited in;
+
+	inherited_take(&in);
+	restore_preload();
+	setlocale(LC_CTYPE, "C.UTF-8"); /* libarchive converts names; the command never sees this */
+	if (argc < 2) {
+		log_error("no command; stagerun --help lists them");
+		return EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+		return print_help();
+	if (strcmp(argv[1], "--version") == 0) {
+		puts("stagerun " STAGERUN_VERSION);
+		return EXIT_DONE;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1, &in);
+	}
+	return unknown_command(argv[1]);
 }

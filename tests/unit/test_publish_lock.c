@@ -48,7 +48,7 @@ static void *wait_for_it(void *ctx)
 	struct destination *d = NULL;
 
 	w->code = destination_open(w->to, &opts, &d, &w->err);
-	destination_close(d);
+	destination_close(d, false);
 	return NULL;
 }
 
@@ -66,7 +66,7 @@ TEST(lock_makes_the_second_wait_until_the_first_is_done)
 	start = now_ms();
 	assert_int_equal(0, pthread_create(&thread, NULL, wait_for_it, &w));
 	usleep(300 * 1000);
-	destination_close(d);
+	destination_close(d, false);
 	pthread_join(thread, NULL);
 	cancel_done(&w.cancel);
 	assert_int_equal(0, w.code);
@@ -93,7 +93,7 @@ TEST(lock_waiting_ends_when_cancelled)
 	assert_true(now_ms() - start < 1000);
 	assert_int_equal(-ECANCELED, w.code);
 	assert_non_null(strstr(w.err.msg, "waiting for another agent that is staging"));
-	destination_close(d);
+	destination_close(d, false);
 	cancel_done(&w.cancel);
 }
 
@@ -117,7 +117,7 @@ TEST(lock_is_not_inherited_by_the_command)
 			found++;
 		}
 	}
-	destination_close(d);
+	destination_close(d, false);
 	assert_true(found >= 3);
 }
 
@@ -160,7 +160,7 @@ static int open_and_give_up(void *ctx)
 		struct destination *d = NULL;
 
 		CHECK(hold(ctx, &d) == 0);
-		destination_close(d);
+		destination_close(d, false);
 	}
 	return 0;
 }

@@ -399,7 +399,7 @@ TEST(merge_that_is_cancelled_between_renames_goes_on_next_time)
 	assert_int_equal(0, fill(root_fd, &s));
 	cancel_request(&cancel);
 	assert_int_equal(-ECANCELED, destination_publish(d, record, &root, NULL));
-	destination_close(d, false);
+	destination_close(d, true);
 	cancel_done(&cancel);
 	record_free(record);
 	open_and_close(s.to);

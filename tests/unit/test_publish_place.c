@@ -32,7 +32,7 @@ static int open_only(const char *to, struct error *err)
 	struct destination *d = NULL;
 	int code = destination_open(to, &opts, &d, err);
 
-	destination_close(d);
+	destination_close(d, false);
 	return code;
 }
 
@@ -51,7 +51,7 @@ TEST(place_follows_a_linked_destination_once)
 	real = in(dir, "volume/new/cats");
 	assert_int_equal(0, destination_open(s.to, &opts, &d, NULL));
 	assert_string_equal(real, destination_path(d));
-	destination_close(d);
+	destination_close(d, false);
 	s.to = real;
 	assert_int_equal(WARM, stage(&s, NULL));
 }

@@ -50,7 +50,7 @@ static bool is_held(const char *dir)
 
 	assert_int_equal(0, destination_open(in(dir, "cats"), &opts, &d, NULL));
 	held = destination_holds(d, "aaaa") != NULL;
-	destination_close(d);
+	destination_close(d, false);
 	return held;
 }
 

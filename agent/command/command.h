@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_COMMAND_H
+#define STAGERUN_COMMAND_H
+
+#include "process.h"
+
+/* The subcommands. argv[0] is the subcommand's name. Each returns the exit code of the process. */
+
+enum {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1, /* every command but run */
+	EXIT_USAGE = 2,
+	EXIT_AGENT_FAILED = 125, /* run: configuration, staging or a start action failed */
+	/* 126, 127: the command cannot be executed, was not found; 128+n: signal n */
+};
+
+int command_run(int argc, char **argv, const struct inherited *in);
+int command_prewarm(int argc, char **argv, const struct inherited *in);
+int command_fetch(int argc, char **argv, const struct inherited *in);
+
+#endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* `--dry-run`: the plan, for people. */
+#include "dry_run.h"
+#include "agent.h"
+#include "defer.h"
+#include "source.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static void print_setting(void *ctx, const char *key, const char *value, const char *origin)
+{
+	(void)ctx;
+	printf("  %-30s %-20s %s\n", key, value[0] != '\0' ? value : "-", origin);
+}
+
+static void print_environment(const struct plan *p, const struct settings *s)
+{
+	const struct strings *e = &p->runfile->environment;
+
+	if (e->n > 0)
+		printf("\nEnvironment added (%s)\n", p->runfile->path);
+	for (size_t i = 0; i < e->n; i++) {
+		size_t len = strcspn(e->v[i], "=");
+		_free_ char *name = format_text("%.*s", (int)len, e->v[i]);
+
+		printf("  %s=%s\n", name,
+			settings_is_secret(s, name) ? "(hidden)" : e->v[i] + len + 1);
+	}
+}
+
+static void print_actions(const struct plan *p)
+{
+	const struct actions *start = plan_actions(p, POINT_EXPERIMENT_START);
+
+	if (start->n > p->first_action)
+		printf("\nThen, one after another (on_experiment_start)\n");
+	for (size_t i = p->first_action; i < start->n; i++) {
+		const struct action *a = &start->v[i];
+
+		printf("  %u  %s:%u  ", a->number, p->runfile->path, a->line);
+		if (a->kind == ACTION_RUN)
+			printf("run    %.*s\n", (int)strcspn(a->script, "\n"), a->script);
+		else
+			printf("stage  %s -> %s\n", a->stage.sources[0].url, a->stage.to);
+	}
+}
+
+static void print_command(const struct plan *p)
+{
+	if (p->command.n == 0)
+		return;
+	printf("\nThen the command\n ");
+	for (size_t i = 0; i < p->command.n; i++)
+		printf(" %s", p->command.v[i]);
+	printf("\n");
+}
+
+/* One source that is asked for its size, on a thread of libuv's pool. */
+struct probe {
+	uv_work_t work;
+	struct source_env env;
+	const char *url;
+	struct identity identity;
+	struct error err;
+	int code;
+};
+
+static void probe_source(uv_work_t *work)
+{
+	struct probe *p = container_of(work, struct probe, work);
+	const struct source_request request = {.url = p->url, .probe = true};
+	struct object *o;
+
+	p->code = source_open(&p->env, &request, &o, &p->err);
+	if (p->code < 0)
+		return;
+	p->identity = o->identity;
+	object_close(o);
+}
+
+static void print_source(const struct probe *p, const struct stage_spec *spec)
+{
+	_free_ char *name = source_display(p->url);
+	char size[32] = "size unknown";
+
+	printf("  %s -> %s  (%s)\n      ", name, spec->to, spec->origin);
+	if (p->code < 0) {
+		printf("cannot be read: %s\n", p->err.msg);
+		return;
+	}
+	if (p->identity.size != SIZE_UNKNOWN)
+		print_size(p->identity.size, size);
+	printf("%s%s%s\n", size, p->identity.etag[0] != '\0' ? ", ETag " : "", p->identity.etag);
+}
+
+/* Probes all sources of the head at once and prints them in order. */
+static int print_head(struct agent *a, const struct plan *p, struct cancel *cancel)
+{
+	struct probe *probes = zalloc(p->n_head * sizeof(*probes));
+	int code = 0;
+
+	if (p->n_head > 0)
+		printf("\nStaged first, all at once\n");
+	for (size_t i = 0; i < p->n_head; i++) {
+		probes[i].env = (struct source_env){.transfer = a->transfer, .cancel = cancel};
+		probes[i].url = p->head[i].sources[0].url;
+		uv_queue_work(&a->loop, &probes[i].work, probe_source, NULL);
+	}
+	while (uv_loop_alive(&a->loop) && !a->out_of_time)
+		uv_run(&a->loop, UV_RUN_ONCE);
+	for (size_t i = 0; i < p->n_head && !a->out_of_time; i++) {
+		print_source(&probes[i], &p->head[i]);
+		if (probes[i].code < 0)
+			code = probes[i].code;
+	}
+	if (!a->out_of_time)
+		free(probes);
+	return code;
+}
+
+static void cancel_probes(void *cancel, bool hard)
+{
+	(void)hard;
+	cancel_request(cancel);
+}
+
+static int probe_and_print(const struct plan *p, const struct settings *s,
+	const struct inherited *in, struct error *err)
+{
+	struct agent agent;
+	struct cancel cancel;
+	int code = agent_open(&agent, s, in, err);
+
+	cancel_init(&cancel);
+	agent.cancel = cancel_probes;
+	agent.work = &cancel;
+	if (code == 0 && p->n_head > 0)
+		code = agent_need_transfer(&agent, err);
+	if (code == 0)
+		code = print_head(&agent, p, &cancel);
+	agent_close(&agent);
+	return agent.signal != 0 ? -ECANCELED : code;
+}
+
+int dry_run(const struct plan *p, const struct settings *s, const struct inherited *in)
+{
+	struct error err = {0};
+	int code;
+
+	printf("stagerun %s: this is the plan; nothing is touched\n\nSettings\n", STAGERUN_VERSION);
+	settings_describe(s, print_setting, NULL);
+	if (p->runfile != NULL)
+		print_environment(p, s);
+	code = probe_and_print(p, s, in, &err);
+	if (code < 0 && err.code != 0)
+		printf("  %s\n", err.msg);
+	print_actions(p);
+	print_command(p);
+	return code;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_DRY_RUN_H
+#define STAGERUN_DRY_RUN_H
+
+#include "plan.h"
+#include "process.h"
+#include "settings.h"
+
+/* Prints the resolved plan on stdout: every setting with its origin, what would be staged from
+ * where to where with its size (asked of the server, one byte each), actions and command. Touches
+ * nothing. Secrets are hidden. Negative when a source cannot be read. */
+int dry_run(const struct plan *p, const struct settings *s, const struct inherited *in);
+
+#endif

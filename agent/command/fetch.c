@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* `stagerun fetch SOURCE DIR`: stage one source, no config at all. */
+#include "agent.h"
+#include "command.h"
+#include "defer.h"
+#include "log.h"
+#include "request.h"
+#include "source.h"
+#include <ctype.h>
+#include <stdio.h>
+
+static const struct option_row *const tables[] = {fetch_rows, common_rows, NULL};
+
+static void print_help(void)
+{
+	puts("Usage: stagerun fetch [OPTIONS] SOURCE DIR\n\n"
+	     "Stages SOURCE (an http, https or file URL, or a path) into DIR.\n\nOptions:");
+	options_print(tables);
+}
+
+static void fill_spec(struct request *r, const char *source, const char *dir)
+{
+	char lower[65] = "";
+
+	for (size_t i = 0; r->sha256 != NULL && i < 64; i++)
+		lower[i] = (char)tolower((unsigned char)r->sha256[i]);
+	stage_spec_add_source(&r->fetch, source, r->sha256 != NULL ? lower : NULL);
+	r->fetch.to = copy_text(dir);
+	r->fetch.origin = copy_text("fetch");
+}
+
+static int fetch(struct request *r, const struct inherited *in)
+{
+	struct settings *settings = NULL;
+	struct error err = {0};
+	struct agent agent = {0};
+	int code = request_settings(r, &settings, &err);
+
+	if (code < 0) {
+		log_error("%s", err.msg);
+		return EXIT_FAILED;
+	}
+	code = agent_open(&agent, settings, in, &err);
+	if (code < 0)
+		log_error("%s", err.msg);
+	else
+		code = agent_stage(&agent, &r->fetch, 1, &err);
+	agent_close(&agent);
+	settings_free(settings);
+	if (agent.signal != 0)
+		return 128 + agent.signal;
+	return code < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+int command_fetch(int argc, char **argv, const struct inherited *in)
+{
+	struct request r = {0};
+	struct error err;
+	int rest = 0, exit_code = EXIT_USAGE;
+	char **words;
+
+	if (options_parse(argc - 1, argv + 1, tables, &r, &rest, &err) < 0) {
+		log_error("fetch: %s", err.msg);
+	} else if (words = argv + 1 + rest, r.help) {
+		print_help();
+		exit_code = EXIT_DONE;
+	} else if (argc - 1 - rest != 2) {
+		log_error("fetch: usage: stagerun fetch [OPTIONS] SOURCE DIR");
+	} else if (source_check(words[0], &err) < 0) {
+		log_error("fetch: %s", err.msg);
+	} else {
+		fill_spec(&r, words[0], words[1]);
+		exit_code = fetch(&r, in);
+	}
+	request_done(&r);
+	return exit_code;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* Parses a command line by the rows of its tables. */
+#include "options.h"
+#include "defer.h"
+#include "text.h"
+#include <stdio.h>
+#include <string.h>
+
+static bool same_name(const char *row, const char *word, size_t len)
+{
+	if (strlen(row) != len)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		if ((row[i] == '_' ? '-' : row[i]) != (word[i] == '_' ? '-' : word[i]))
+			return false;
+	}
+	return true;
+}
+
+static const struct option_row *find_row(
+	const struct option_row *const *tables, const char *word, size_t len)
+{
+	for (; *tables != NULL; tables++) {
+		for (const struct option_row *row = *tables; row->name != NULL; row++) {
+			bool letter = word[0] == '-' && word[1] == row->letter && word[2] == '\0';
+
+			if (row->letter != 0 && letter)
+				return row;
+			if (len > 2 && strncmp(word, "--", 2) == 0 &&
+				same_name(row->name, word + 2, len - 2))
+				return row;
+		}
+	}
+	return NULL;
+}
+
+static int unknown_option(
+	const struct option_row *const *tables, const char *word, size_t len, struct error *err)
+{
+	_free_ char *typed = format_text("%.*s", (int)len, word);
+	const char *candidates[64], *nearest;
+	size_t n = 0;
+
+	for (; *tables != NULL; tables++) {
+		for (const struct option_row *row = *tables; row->name != NULL; row++) {
+			if (n < ARRAY_LEN(candidates))
+				candidates[n++] = row->name;
+		}
+	}
+	nearest = nearest_word(typed + strspn(typed, "-"), candidates, n);
+	if (nearest != NULL)
+		return error_set(
+			err, -ERR_USAGE, "unknown option %s; did you mean --%s?", typed, nearest);
+	return error_set(err, -ERR_USAGE,
+		"unknown option %s; --help lists them, and -- ends them before a command", typed);
+}
+
+/* Takes the option at argv[*i], and the value behind it. */
+static int take_option(int argc, char **argv, const struct option_row *const *tables, void *into,
+	int *i, struct error *err)
+{
+	const char *word = argv[*i], *equals = strchr(word, '=');
+	size_t len = equals != NULL ? (size_t)(equals - word) : strlen(word);
+	const struct option_row *row = find_row(tables, word, len);
+
+	if (row == NULL)
+		return unknown_option(tables, word, len, err);
+	if (row->metavar == NULL && equals != NULL)
+		return error_set(err, -ERR_USAGE, "--%s takes no value", row->name);
+	if (row->metavar == NULL)
+		return row->take(into, NULL, err);
+	if (equals == NULL && *i + 1 == argc)
+		return error_set(err, -ERR_USAGE, "--%s needs a value: --%s %s", row->name,
+			row->name, row->metavar);
+	return row->take(into, equals != NULL ? equals + 1 : argv[++*i], err);
+}
+
+int options_parse(int argc, char **argv, const struct option_row *const *tables, void *into,
+	int *ret_rest, struct error *err)
+{
+	int i = 0;
+
+	for (; i < argc; i++) {
+		int code;
+
+		if (strcmp(argv[i], "--") == 0) {
+			i++;
+			break;
+		}
+		if (argv[i][0] != '-' || argv[i][1] == '\0')
+			break;
+		code = take_option(argc, argv, tables, into, &i, err);
+		if (code < 0)
+			return code;
+	}
+	*ret_rest = i;
+	return 0;
+}
+
+void options_print(const struct option_row *const *tables)
+{
+	for (; *tables != NULL; tables++) {
+		for (const struct option_row *row = *tables; row->name != NULL; row++) {
+			char left[64];
+
+			snprintf(left, sizeof(left), "%s--%s%s%s",
+				row->letter == 'v'   ? "-v, "
+				: row->letter == 'h' ? "-h, "
+						     : "    ",
+				row->name, row->metavar != NULL ? " " : "",
+				row->metavar != NULL ? row->metavar : "");
+			printf("  %-34s %s\n", left, row->help);
+		}
+	}
+}

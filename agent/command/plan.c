@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* From config.yml, options and environment to a plan. No I/O but reading config.yml. */
+#include "plan.h"
+#include "defer.h"
+#include "log.h"
+#include "process.h"
+#include "source.h"
+#include <string.h>
+
+extern char **environ;
+
+/* Grid set the first names; both are there for scripts. */
+static const char *const twins[][2] = {
+	{"GRID_EXPERIMENT_ID", "STAGERUN_EXPERIMENT_ID"},
+	{"GRID_EXPERIMENT_NAME", "STAGERUN_EXPERIMENT_NAME"},
+	{"GRID_USER_ID", "STAGERUN_USER_ID"},
+	{"GRID_CLUSTER_ID", "STAGERUN_CLUSTER_ID"},
+	{"GRID_INSTANCE_TYPE", "STAGERUN_INSTANCE_TYPE"},
+};
+
+static void set_assignment(struct strings *environment, const char *assignment)
+{
+	const char *equals = strchr(assignment, '=');
+	_free_ char *name = format_text("%.*s", (int)(equals - assignment), assignment);
+
+	environment_set(environment, name, equals + 1);
+}
+
+static void make_environment(struct plan *p)
+{
+	environment_copy(&p->environment, environ);
+	for (size_t i = 0; p->runfile != NULL && i < p->runfile->environment.n; i++)
+		set_assignment(&p->environment, p->runfile->environment.v[i]);
+	for (size_t i = 0; i < ARRAY_LEN(twins); i++) {
+		const char *value = environment_get(&p->environment, twins[i][0]);
+
+		if (value != NULL && environment_get(&p->environment, twins[i][1]) == NULL)
+			environment_set(&p->environment, twins[i][1], value);
+	}
+}
+
+static const char *lookup(void *environment, const char *name)
+{
+	return environment_get(environment, name);
+}
+
+static int expand(struct plan *p, char **text, const char *origin, struct error *err)
+{
+	char *expanded;
+
+	if (runfile_expand(*text, lookup, &p->environment, &expanded, err) < 0)
+		return error_prefix(err, "%s", origin);
+	free(*text);
+	*text = expanded;
+	return 0;
+}
+
+static void copy_strings(struct strings *to, const struct strings *from)
+{
+	for (size_t i = 0; i < from->n; i++)
+		strings_add(to, from->v[i]);
+}
+
+static void copy_spec(struct stage_spec *to, const struct stage_spec *from)
+{
+	*to = (struct stage_spec){.to = copy_text(from->to),
+		.strip_components = from->strip_components,
+		.no_extract = from->no_extract,
+		.replace = from->replace,
+		.origin = copy_text(from->origin)};
+	for (size_t i = 0; i < from->n_sources; i++)
+		stage_spec_add_source(to, from->sources[i].url, from->sources[i].sha256);
+	copy_strings(&to->include, &from->include);
+	copy_strings(&to->exclude, &from->exclude);
+}
+
+/* Below a scratch directory, scratch.size_gb is the limit. */
+static void limit_by_scratch(const struct plan *p, struct stage_spec *spec)
+{
+	for (size_t i = 0; p->runfile != NULL && i < p->runfile->n_scratch; i++) {
+		const struct scratch *s = &p->runfile->scratch[i];
+		size_t len = strlen(s->mount_path);
+
+		if (s->size_bytes == 0 || strncmp(spec->to, s->mount_path, len) != 0 ||
+			(spec->to[len] != '\0' && spec->to[len] != '/'))
+			continue;
+		spec->max_bytes = s->size_bytes;
+		spec->max_bytes_why =
+			format_text("scratch.size_gb (%s:%u)", p->runfile->path, s->line);
+	}
+}
+
+static int add_head(
+	struct plan *p, const struct stage_spec *from, bool expand_variables, struct error *err)
+{
+	struct stage_spec *spec = &p->head[p->n_head++];
+	int code = 0;
+
+	copy_spec(spec, from);
+	for (size_t i = 0; expand_variables && i < spec->n_sources && code == 0; i++)
+		code = expand(p, &spec->sources[i].url, spec->origin, err);
+	if (expand_variables && code == 0)
+		code = expand(p, &spec->to, spec->origin, err);
+	for (size_t i = 0; i < spec->n_sources && code == 0; i++) {
+		code = source_check(spec->sources[i].url, err);
+		if (code < 0)
+			error_prefix(err, "%s", spec->origin);
+	}
+	limit_by_scratch(p, spec);
+	return code;
+}
+
+/* Options and the stage items before the first shell action: they run together. */
+static int make_head(struct plan *p, const struct request *r, struct error *err)
+{
+	const struct actions *start = plan_actions(p, POINT_EXPERIMENT_START);
+	int code = 0;
+
+	p->head = zalloc((r->n_stages + start->n) * sizeof(*p->head));
+	for (size_t i = 0; i < r->n_stages && code == 0; i++)
+		code = add_head(p, &r->stages[i], false, err);
+	for (; p->first_action < start->n && code == 0; p->first_action++) {
+		const struct action *a = &start->v[p->first_action];
+
+		if (a->kind != ACTION_STAGE)
+			break;
+		code = add_head(p, &a->stage, true, err);
+	}
+	return code;
+}
+
+const struct actions *plan_actions(const struct plan *p, enum lifecycle_point point)
+{
+	static const struct actions none;
+
+	return p->runfile != NULL ? &p->runfile->actions[point] : &none;
+}
+
+static int refuse_datastore(const char *origin, unsigned line, const char *name, struct error *err)
+{
+	char at[32] = "";
+
+	if (line > 0)
+		snprintf(at, sizeof(at), ":%u", line);
+	return error_set(err, -ERR_UNSUPPORTED,
+		"%s%s: datastore '%s': no store is configured, and this version cannot attach "
+		"datastores yet; stage its archive by URL instead (stage: {source: ..., to: ...})",
+		origin, at, name);
+}
+
+/* What a later version will do is refused, never ignored. */
+static int refuse_unsupported(const struct plan *p, const struct request *r, struct error *err)
+{
+	const struct runfile *f = p->runfile;
+
+	if (r->datastores.n > 0)
+		return refuse_datastore("--datastore", 0, r->datastores.v[0], err);
+	if (f == NULL)
+		return 0;
+	if (f->n_datastores > 0)
+		return refuse_datastore(f->path, f->datastores[0].line, f->datastores[0].name, err);
+	if (f->actions[POINT_EXPERIMENT_END].n > 0)
+		return error_set(err, -ERR_UNSUPPORTED,
+			"%s:%u: on_experiment_end actions need an agent that outlives the command, "
+			"which "
+			"this version cannot be yet; run them in the command itself",
+			f->path, f->actions[POINT_EXPERIMENT_END].v[0].line);
+	if (f->dependency_file != NULL)
+		return error_set(err, -ERR_UNSUPPORTED,
+			"%s: dependency_file_info: this version does not install %s; install it in "
+			"the "
+			"image, or in an action: pip install -r %s",
+			f->path, f->dependency_file, f->dependency_file);
+	return 0;
+}
+
+static void mention_build_points(const struct plan *p)
+{
+	for (int point = POINT_BUILD_START; point <= POINT_BUILD_END; point++) {
+		const struct actions *a = plan_actions(p, point);
+
+		if (a->n > 0)
+			log_info("%s:%u: %s actions belong to the image build and are not run here",
+				p->runfile->path, a->v[0].line, lifecycle_point_name(point));
+	}
+}
+
+static void make_command(struct plan *p, char *const *words)
+{
+	for (; *words != NULL; words++)
+		strings_add(&p->command, *words);
+	if (p->command.n > 0 && p->runfile != NULL)
+		copy_strings(&p->command, &p->runfile->params);
+}
+
+int plan_make(const struct request *r, char *const *words, struct plan *ret, struct error *err)
+{
+	const char *config = r->config != NULL ? r->config : getenv("STAGERUN_CONFIG");
+	int code = 0;
+
+	*ret = (struct plan){0};
+	if (config != NULL && config[0] != '\0')
+		code = runfile_read(config, &ret->runfile, err);
+	if (code == 0)
+		code = refuse_unsupported(ret, r, err);
+	if (code < 0)
+		return code;
+	make_environment(ret);
+	make_command(ret, words);
+	mention_build_points(ret);
+	return make_head(ret, r, err);
+}
+
+void plan_done(struct plan *p)
+{
+	for (size_t i = 0; i < p->n_head; i++)
+		stage_spec_done(&p->head[i]);
+	free(p->head);
+	strings_done(&p->command);
+	strings_done(&p->environment);
+	runfile_free(p->runfile);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_PLAN_H
+#define STAGERUN_PLAN_H
+
+#include "request.h"
+#include "runfile.h"
+#include "text.h"
+
+/* What a run will do, resolved from config.yml, options and the environment before anything is
+ * touched. */
+struct plan {
+	struct runfile *runfile;    /* NULL: no config.yml */
+	struct strings environment; /* of actions and the command */
+	struct strings command;     /* its words, hyper_params appended; none for prewarm */
+	struct stage_spec *head;    /* staged first and at once, expanded */
+	size_t n_head;
+	size_t first_action; /* the first item of on_experiment_start after the head */
+};
+
+/* words: the command of the command line, NULL-terminated. *ret is zeroed first, and to be given to
+ * plan_done() also after a failure. */
+int plan_make(const struct request *r, char *const *words, struct plan *ret, struct error *err);
+void plan_done(struct plan *p);
+
+/* The actions of a point; none without a config.yml. */
+const struct actions *plan_actions(const struct plan *p, enum lifecycle_point point);
+
+#endif

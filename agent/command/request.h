@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_REQUEST_H
+#define STAGERUN_REQUEST_H
+
+#include "options.h"
+#include "settings.h"
+#include "stage.h"
+#include "text.h"
+#include <stdbool.h>
+
+/* What the command line asked for: one struct for all commands, each of which offers the rows it
+ * understands. */
+
+struct override {
+	const char *key, *value, *option; /* a setting from the command line */
+};
+
+struct request {
+	const char *config;       /* NULL: $STAGERUN_CONFIG, else none */
+	const char *agent_config; /* NULL: as settings_read_file() says */
+	struct override overrides[8];
+	size_t n_overrides;
+	bool dry_run, help;
+
+	struct stage_spec *stages; /* --stage, in order */
+	size_t n_stages;
+	struct stage_spec fetch; /* options of `fetch` that shape its one stage */
+	const char *sha256;
+	struct strings datastores; /* NAME[:VERSION][=DIR] */
+};
+
+extern const struct option_row common_rows[]; /* log, progress, agent.ini, help */
+extern const struct option_row run_rows[];    /* config, stages, dry run */
+extern const struct option_row fetch_rows[];  /* the options of one stage */
+
+void request_done(struct request *r);
+
+/* Reads agent.ini, the environment and the request's overrides, in this order, and sets up the log.
+ */
+int request_settings(const struct request *r, struct settings **ret, struct error *err);
+
+#endif

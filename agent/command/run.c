@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* `stagerun run`: stage, run the start actions, become the command. And `prewarm`, which stops
+ * after staging. */
+#include "agent.h"
+#include "command.h"
+#include "defer.h"
+#include "dry_run.h"
+#include "log.h"
+#include "plan.h"
+#include "report.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct run {
+	struct request request;
+	struct settings *settings; /* NULL until they were read */
+	struct plan plan;
+	struct agent agent;
+	const char *phase; /* "config", "stage", "start", "exec": for the reason of a failure */
+};
+
+static const struct option_row *const tables[] = {run_rows, common_rows, NULL};
+
+static void print_help(const char *name, const char *words, const char *what)
+{
+	printf("Usage: stagerun %s [OPTIONS]%s\n\n%s\n\nOptions:\n", name, words, what);
+	options_print(tables);
+}
+
+/* A file that was asked for is made; the cluster's own is there or it is not. */
+static void tell_termination(
+	const struct run *r, const char *reason, int exit_code, int signum, const char *message)
+{
+	const char *path = r->settings->termination_log;
+
+	termination_message(path, strcmp(path, "/dev/termination-log") != 0,
+		&(struct termination){.phase = r->phase,
+			.exit_code = exit_code,
+			.signal = signum,
+			.reason = reason,
+			.message = message});
+}
+
+/* Says why, on stderr and in the termination message, and gives the exit code for it. */
+static int fail(struct run *r, int exit_code, const struct error *err, bool logged)
+{
+	if (!logged)
+		log_error("%s", err->msg);
+	if (r->settings != NULL)
+		tell_termination(r, "start_failed", exit_code, 0, err->msg);
+	return exit_code;
+}
+
+/* A signal ended us: its code, and no more work. */
+static int end_by_signal(struct run *r)
+{
+	int signum = r->agent.signal;
+
+	tell_termination(r, "terminated", 128 + signum, signum,
+		"stopped by a signal before the command was started");
+	return 128 + signum;
+}
+
+/* A scratch directory that config.yml declares exists when the first action looks for it. */
+static int make_scratch(const struct run *r, struct error *err)
+{
+	const struct runfile *f = r->plan.runfile;
+
+	for (size_t i = 0; f != NULL && i < f->n_scratch; i++) {
+		mode_t mode = 0777 & ~r->agent.inherited->umask;
+
+		if (mkdir(f->scratch[i].mount_path, mode) < 0 && errno != EEXIST)
+			return error_set(err, -errno,
+				"%s:%u: cannot make the scratch directory %s: %m; mount a volume "
+				"there",
+				f->path, f->scratch[i].line, f->scratch[i].mount_path);
+	}
+	return 0;
+}
+
+static int stage_head(struct run *r, struct error *err)
+{
+	int code = make_scratch(r, err);
+
+	if (code < 0 || r->plan.n_head == 0)
+		return code;
+	return agent_stage(&r->agent, r->plan.head, r->plan.n_head, err);
+}
+
+static int start_actions(struct run *r, struct error *err)
+{
+	const struct actions *start = plan_actions(&r->plan, POINT_EXPERIMENT_START);
+
+	if (r->plan.first_action == start->n)
+		return 0;
+	return agent_actions(&r->agent, POINT_EXPERIMENT_START, start, r->plan.first_action,
+		r->plan.runfile->path, &r->plan.environment, err);
+}
+
+static int become_command(struct run *r, struct error *err)
+{
+	r->phase = "exec";
+	return process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v, err);
+}
+
+static int work(struct run *r, const struct inherited *in)
+{
+	bool with_command = r->plan.command.n > 0;
+	struct error err = {0};
+	int code = agent_open(&r->agent, r->settings, in, &err);
+	bool logged = false;
+
+	r->phase = "stage";
+	if (code == 0) {
+		code = stage_head(r, &err);
+		logged = code < 0 && code != -ERR_USAGE;
+	}
+	if (code == 0 && with_command) {
+		r->phase = "start";
+		code = start_actions(r, &err);
+	}
+	agent_close(&r->agent);
+	if (r->agent.signal != 0)
+		return end_by_signal(r);
+	if (code < 0)
+		return fail(r, with_command ? EXIT_AGENT_FAILED : EXIT_FAILED, &err, logged);
+	if (!with_command)
+		return EXIT_DONE;
+	return fail(r, become_command(r, &err), &err, false);
+}
+
+/* Everything up to the plan: nothing is touched yet. */
+static int prepare(struct run *r, char *const *words, struct error *err)
+{
+	int code = request_settings(&r->request, &r->settings, err);
+
+	r->phase = "config";
+	return code < 0 ? code : plan_make(&r->request, words, &r->plan, err);
+}
+
+static void run_done(struct run *r)
+{
+	plan_done(&r->plan);
+	settings_free(r->settings);
+	request_done(&r->request);
+}
+
+static int run_or_prewarm(struct run *r, char *const *words, int failed, const struct inherited *in)
+{
+	struct error err = {0};
+
+	if (prepare(r, words, &err) < 0)
+		return fail(r, failed, &err, false);
+	if (r->request.dry_run)
+		return dry_run(&r->plan, r->settings, in) < 0 ? failed : EXIT_DONE;
+	return work(r, in);
+}
+
+static int usage(const struct error *err)
+{
+	log_error("%s", err->msg);
+	return EXIT_USAGE;
+}
+
+int command_run(int argc, char **argv, const struct inherited *in)
+{
+	struct run r = {0};
+	struct error err;
+	int rest = 0, exit_code;
+
+	if (options_parse(argc - 1, argv + 1, tables, &r.request, &rest, &err) < 0) {
+		log_error("run: %s", err.msg);
+		exit_code = EXIT_AGENT_FAILED;
+	} else if (r.request.help) {
+		print_help("run", " [--] COMMAND [ARG...]",
+			"Stages data, runs the on_experiment_start actions, then becomes COMMAND.");
+		exit_code = EXIT_DONE;
+	} else if (argv[1 + rest] == NULL) {
+		log_error("run: no command; usage: stagerun run [OPTIONS] [--] COMMAND [ARG...]");
+		exit_code = EXIT_AGENT_FAILED;
+	} else {
+		exit_code = run_or_prewarm(&r, argv + 1 + rest, EXIT_AGENT_FAILED, in);
+	}
+	run_done(&r);
+	return exit_code;
+}
+
+int command_prewarm(int argc, char **argv, const struct inherited *in)
+{
+	char *const no_command[] = {NULL};
+	struct run r = {0};
+	struct error err;
+	int rest = 0, exit_code;
+
+	if (options_parse(argc - 1, argv + 1, tables, &r.request, &rest, &err) < 0) {
+		exit_code = usage(&err);
+	} else if (r.request.help) {
+		print_help("prewarm", "", "Stages data and runs nothing.");
+		exit_code = EXIT_DONE;
+	} else if (argv[1 + rest] != NULL) {
+		error_set(&err, -ERR_USAGE, "prewarm runs no command, but there is '%s'",
+			argv[1 + rest]);
+		exit_code = usage(&err);
+	} else {
+		exit_code = run_or_prewarm(&r, no_command, EXIT_FAILED, in);
+	}
+	run_done(&r);
+	return exit_code;
+}

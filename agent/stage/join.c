@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* From specs to stages: those with one destination are one stage, and each gets the key under which
+ * state files know it. No I/O but resolving paths. */
+#include "defer.h"
+#include "source.h"
+#include "stage_private.h"
+#include <limits.h>
+#include <openssl/evp.h>
+#include <string.h>
+
+/* The real path of the part that exists, and the rest as it stands: two spellings of one
+ * destination compare equal. */
+static char *canonical(const char *path)
+{
+	_free_ char *absolute = NULL, *head = NULL;
+	char real[PATH_MAX];
+	size_t cut;
+
+	if (path[0] == '/') {
+		absolute = copy_text(path);
+	} else {
+		_free_ char *cwd = getcwd(NULL, 0);
+
+		absolute = format_text("%s/%s", cwd != NULL ? cwd : "", path);
+	}
+	for (cut = strlen(absolute); cut > 1 && absolute[cut - 1] == '/'; cut--)
+		absolute[cut - 1] = '\0';
+	head = copy_text(absolute);
+	while (realpath(head, real) == NULL) {
+		while (cut > 0 && head[cut - 1] != '/')
+			cut--;
+		if (cut <= 1)
+			return take_ptr(&absolute);
+		head[--cut] = '\0';
+	}
+	return format_text("%s%s", strcmp(real, "/") == 0 && absolute[cut] == '/' ? "" : real,
+		absolute + strlen(head));
+}
+
+static bool same_strings(const struct strings *a, const struct strings *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++) {
+		if (strcmp(a->v[i], b->v[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool same_options(const struct stage_spec *a, const struct stage_spec *b)
+{
+	return same_strings(&a->include, &b->include) && same_strings(&a->exclude, &b->exclude) &&
+	       a->strip_components == b->strip_components && a->no_extract == b->no_extract &&
+	       a->replace == b->replace;
+}
+
+static void add_sources(struct stage *s, const struct stage_spec *spec)
+{
+	s->sources = realloc(s->sources, (s->n_sources + spec->n_sources) * sizeof(*s->sources));
+	if (s->sources == NULL)
+		abort();
+	memcpy(s->sources + s->n_sources, spec->sources, spec->n_sources * sizeof(*s->sources));
+	s->n_sources += spec->n_sources;
+}
+
+/* Whether inner lies below outer. */
+static bool lies_inside(const char *inner, const char *outer)
+{
+	size_t len = strlen(outer);
+
+	return strncmp(inner, outer, len) == 0 && inner[len] == '/';
+}
+
+static int find_stage(struct stage *stages, size_t n, const struct stage_spec *spec, const char *to,
+	struct stage **ret, struct error *err)
+{
+	*ret = NULL;
+	for (size_t i = 0; i < n; i++) {
+		const char *other = stages[i].to;
+
+		if (lies_inside(to, other) || lies_inside(other, to))
+			return error_set(err, -ERR_USAGE,
+				"%s (%s) and %s (%s): one lies inside the other, and both would be "
+				"staged at once; stage the second in an action after a shell "
+				"action",
+				to, spec->origin, other, stages[i].spec->origin);
+		if (strcmp(to, other) != 0)
+			continue;
+		if (!same_options(spec, stages[i].spec))
+			return error_set(err, -ERR_USAGE,
+				"%s and %s stage into %s with different options; give both the "
+				"same, or "
+				"two directories",
+				stages[i].spec->origin, spec->origin, to);
+		*ret = &stages[i];
+	}
+	return 0;
+}
+
+/* Sources and options, but not versions: what would be asked for again. */
+static void make_key(struct stage *s)
+{
+	const struct stage_spec *spec = s->spec;
+	struct text t = {0};
+	unsigned char digest[32];
+
+	for (size_t i = 0; i < s->n_sources; i++) {
+		_free_ char *key = source_key(s->sources[i].url);
+
+		text_addf(&t, "source %s\n", key);
+		if (s->sources[i].sha256 != NULL)
+			text_addf(&t, "sha256 %s\n", s->sources[i].sha256);
+	}
+	for (size_t i = 0; i < spec->include.n; i++)
+		text_addf(&t, "include %s\n", spec->include.v[i]);
+	for (size_t i = 0; i < spec->exclude.n; i++)
+		text_addf(&t, "exclude %s\n", spec->exclude.v[i]);
+	text_addf(&t, "strip %u extract %d owner %d %u %u\n", spec->strip_components,
+		!spec->no_extract, s->env->tree.same_owner, s->env->tree.uid, s->env->tree.gid);
+	EVP_Digest(t.s, t.len, digest, NULL, EVP_sha256(), NULL);
+	for (size_t i = 0; i < sizeof(digest); i++)
+		snprintf(s->key + 2 * i, 3, "%02x", digest[i]);
+	text_done(&t);
+}
+
+static void make_progress(struct stage *s)
+{
+	s->progress = zalloc(s->n_sources * sizeof(*s->progress));
+	for (size_t i = 0; i < s->n_sources; i++)
+		s->progress[i].name = source_display(s->sources[i].url);
+}
+
+int stages_join(const struct stage_env *env, const struct stage_spec *specs, size_t n,
+	struct stage **ret_stages, size_t *ret_n, struct error *err)
+{
+	struct stage *stages = zalloc(n * sizeof(*stages));
+	size_t n_stages = 0;
+	int code = 0;
+
+	for (size_t i = 0; i < n && code == 0; i++) {
+		_free_ char *to = canonical(specs[i].to);
+		struct stage *s;
+
+		code = find_stage(stages, n_stages, &specs[i], to, &s, err);
+		if (code == 0 && s == NULL) {
+			s = &stages[n_stages++];
+			*s = (struct stage){.env = env, .spec = &specs[i], .to = take_ptr(&to)};
+			cancel_init(&s->attempt);
+		}
+		if (code == 0)
+			add_sources(s, &specs[i]);
+	}
+	for (size_t i = 0; i < n_stages; i++) {
+		make_progress(&stages[i]);
+		make_key(&stages[i]);
+	}
+	*ret_stages = stages;
+	*ret_n = n_stages;
+	return code;
+}
+
+void stage_done(struct stage *s)
+{
+	for (size_t i = 0; i < s->n_sources; i++)
+		free((char *)s->progress[i].name);
+	free(s->progress);
+	free(s->sources);
+	free(s->to);
+	cancel_done(&s->attempt);
+}

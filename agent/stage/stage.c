@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* The story of one stage, on its own thread: make sure of the destination, see whether it is warm,
+ * unpack all sources into a hidden tree, publish it. */
+#include "defer.h"
+#include "log.h"
+#include "report.h"
+#include "stage_private.h"
+#include <errno.h>
+#include <string.h>
+
+/* A source that changes under us, or breaks where it cannot go on, is begun again this often. */
+enum { ATTEMPTS = 3, PAUSE_MS = 250 };
+
+/* One source of several, on a thread of its own. */
+struct source_thread {
+	struct stage *stage;
+	size_t i;
+	struct record_source *record;
+	pthread_t thread;
+	int code;
+	struct error err;
+};
+
+static void *source_thread_main(void *arg)
+{
+	struct source_thread *t = arg;
+
+	t->code = stage_unpack_source(t->stage, t->i, t->record, &t->err);
+	if (t->code < 0)
+		cancel_request(&t->stage->attempt);
+	return NULL;
+}
+
+/* The failure to tell: the first that is not just the echo of another one's. */
+static int first_failure(const struct source_thread *threads, size_t n, struct error *err)
+{
+	const struct source_thread *first = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		if (threads[i].code < 0 && (first == NULL || first->code == -ECANCELED))
+			first = &threads[i];
+	}
+	if (first == NULL)
+		return 0;
+	*err = first->err;
+	return first->code;
+}
+
+static int unpack_in_threads(struct stage *s, struct record *record, struct error *err)
+{
+	struct source_thread *threads = zalloc(s->n_sources * sizeof(*threads));
+	size_t n = 0;
+	int code;
+
+	for (; n < s->n_sources; n++) {
+		struct source_thread *t = &threads[n];
+
+		*t = (struct source_thread){.stage = s, .i = n, .record = &record->sources[n]};
+		code = pthread_create(&t->thread, NULL, source_thread_main, t);
+		if (code != 0) {
+			t->code = error_set(
+				&t->err, -code, "cannot start a thread: %s", strerrordesc_np(code));
+			cancel_request(&s->attempt);
+			break;
+		}
+	}
+	for (size_t i = 0; i < n; i++)
+		pthread_join(threads[i].thread, NULL);
+	code = first_failure(threads, n < s->n_sources ? n + 1 : n, err);
+	free(threads);
+	return code;
+}
+
+static int unpack_sources(struct stage *s, struct record *record, struct error *err)
+{
+	if (s->n_sources == 1)
+		return stage_unpack_source(s, 0, &record->sources[0], err);
+	return unpack_in_threads(s, record, err);
+}
+
+static int accept_top_name(void *destination, const char *name, struct error *err)
+{
+	return destination_accepts(destination, name, err);
+}
+
+static int open_tree(struct stage *s, struct error *err)
+{
+	struct tree_options opts = s->env->tree;
+	int root_fd, code;
+
+	if (s->spec->max_bytes > 0 && s->spec->max_bytes < opts.limits.max_bytes) {
+		opts.limits.max_bytes = s->spec->max_bytes;
+		opts.limits.bytes_why = s->spec->max_bytes_why;
+	}
+	opts.several_sources = s->n_sources > 1;
+	opts.cancel = &s->attempt;
+	opts.accept_top_name = accept_top_name;
+	opts.accept_ctx = s->destination;
+	code = destination_begin(s->destination, s->key, &root_fd, &s->state_fd, err);
+	if (code == 0)
+		code = tree_new(root_fd, s->state_fd, &opts, &s->tree, err);
+	return code;
+}
+
+static void sum_up(const struct stage *s, struct record *record)
+{
+	for (size_t i = 0; i < s->n_sources; i++) {
+		record->bytes += counted(&s->progress[i].expanded);
+		record->entries += counted(&s->progress[i].entries);
+	}
+	record->staged_at = time(NULL);
+}
+
+static int fill_and_publish(struct stage *s, struct error *err)
+{
+	struct record *record = zalloc(sizeof(*record));
+	struct meta root;
+	int code = open_tree(s, err);
+
+	record->key = copy_text(s->key);
+	record->sources = zalloc(s->n_sources * sizeof(*record->sources));
+	record->n_sources = s->n_sources;
+	if (code == 0)
+		code = unpack_sources(s, record, err);
+	if (code == 0)
+		code = tree_finish(s->tree, &root, err);
+	tree_free(take_ptr(&s->tree));
+	if (code == 0) {
+		sum_up(s, record);
+		code = destination_publish(s->destination, record, &root, err);
+	}
+	record_free(record);
+	return code;
+}
+
+/* Readies s->attempt for a new try. The set requests its own cancel first and this one after: one
+ * of the two looks here sees it. */
+static int begin_attempt(struct stage *s, struct error *err)
+{
+	atomic_store(&s->attempt.requested, false);
+	if (atomic_load(&s->cancel->requested)) {
+		atomic_store(&s->attempt.requested, true);
+		return error_set(err, -ECANCELED, "cancelled");
+	}
+	for (size_t i = 0; i < s->n_sources; i++)
+		s->progress[i] = (struct progress){.name = s->progress[i].name};
+	return 0;
+}
+
+static bool worth_another_try(int code)
+{
+	return code == -ERR_CHANGED || code == -ERR_RESTART;
+}
+
+static int try_until_done(struct stage *s, struct error *err)
+{
+	for (unsigned n = 1;; n++) {
+		int code = begin_attempt(s, err);
+
+		if (code == 0)
+			code = fill_and_publish(s, err);
+		if (!worth_another_try(code) || n == ATTEMPTS)
+			return code;
+		log_warn("%s; starting again (try %u of %u)", err->msg, n + 1, (unsigned)ATTEMPTS);
+		usleep(n * PAUSE_MS * 1000);
+	}
+}
+
+static void report_warm(const struct stage *s)
+{
+	for (size_t i = 0; i < s->n_sources; i++)
+		report_source_done(&s->progress[i], s->to, NULL, 0, true);
+}
+
+static int stage_tell(struct stage *s, struct error *err)
+{
+	const struct destination_options opts = {.replace = s->spec->replace, .cancel = s->cancel};
+	int code = destination_open(s->to, &opts, &s->destination, err);
+
+	if (code < 0)
+		return code;
+	code = stage_is_warm(s, err);
+	if (code > 0)
+		report_warm(s);
+	else if (code == 0)
+		code = try_until_done(s, err);
+	destination_close(take_ptr(&s->destination), atomic_load(s->signalled));
+	return code < 0 ? code : 0;
+}
+
+void stage_run(struct stage *s)
+{
+	s->code = stage_tell(s, &s->err);
+	if (s->code < 0)
+		error_prefix(&s->err, "cannot stage into %s (%s)", s->to, s->spec->origin);
+}

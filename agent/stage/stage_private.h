@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_STAGE_PRIVATE_H
+#define STAGERUN_STAGE_PRIVATE_H
+
+#include "cancel.h"
+#include "object.h"
+#include "progress.h"
+#include "publish.h"
+#include "stage.h"
+
+/* One stage: all specs with the same destination, joined. Made by the loop thread, then the stage
+ * thread's until it has ended; the threads of its sources see what is marked so. */
+
+/* How many sources may be worked on at once, over all stages. Worker threads. */
+struct slots {
+	pthread_mutex_t mutex;
+	pthread_cond_t freed;
+	unsigned free;
+};
+
+void slots_init(struct slots *s, unsigned n);
+void slots_done(struct slots *s);
+int slots_take(struct slots *s, struct cancel *cancel, struct error *err);
+void slots_give(struct slots *s);
+
+struct stage {
+	/* Set at creation. */
+	const struct stage_env *env;
+	const struct stage_spec
+		*spec; /* the first of the joined; the others have the same options */
+	struct stage_source *sources; /* of all the joined; strings are the specs' */
+	size_t n_sources;
+	char *to;                     /* canonical destination */
+	char key[65];                 /* names sources and options in state files */
+	struct cancel *cancel;        /* the set's: a signal, or another stage failed */
+	const atomic_bool *signalled; /* the set's: no time to clean up */
+	struct slots *slots;
+	unsigned threads; /* for decoding, each source */
+
+	/* Any thread. */
+	struct progress *progress; /* one for each source */
+	struct cancel attempt;     /* stops the sources of the attempt under way */
+
+	/* Stage thread; its source threads read them. */
+	struct destination *destination;
+	struct tree *tree;
+	int state_fd;
+
+	/* Stage thread, then the loop thread once it has ended. */
+	int code;
+	struct error err;
+};
+
+/* Groups specs by destination into *ret_stages (heap, *ret_n of them, also on failure): -ERR_USAGE
+ * when the options of two disagree, or one destination lies inside another. The set fills in what
+ * is its. */
+int stages_join(const struct stage_env *env, const struct stage_spec *specs, size_t n,
+	struct stage **ret_stages, size_t *ret_n, struct error *err);
+void stage_done(struct stage *s);
+
+/* Stage thread: the whole story. Leaves its outcome in s->code and s->err. */
+void stage_run(struct stage *s);
+
+/* Fetches source i and unpacks it into s->tree. Its own thread when there are several. *ret is
+ * filled in for the state file. */
+int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, struct error *err);
+
+/* Whether the destination already holds these sources at their present versions: 1, 0, or an error.
+ */
+int stage_is_warm(struct stage *s, struct error *err);
+
+#endif
