@@ -66,16 +66,17 @@ static int prepare_merge(struct destination *d, const char *key, struct error *e
 	return dest_open(d, &d->dest_fd, err);
 }
 
-static void random_name(char name[static 16])
+static void random_name(char *name, size_t size)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
 	unsigned char bytes[6] = {0};
+	char suffix[sizeof(bytes) + 1] = {0};
 
+	/* What is not random enough collides, and is tried again. */
 	(void)!getrandom(bytes, sizeof(bytes), GRND_NONBLOCK);
-	strcpy(name, "tree.");
 	for (size_t i = 0; i < sizeof(bytes); i++)
-		name[5 + i] = letters[bytes[i] % 32];
-	name[5 + sizeof(bytes)] = '\0';
+		suffix[i] = letters[bytes[i] % 32];
+	snprintf(name, size, "tree.%s", suffix);
 }
 
 static int make_tree(struct destination *d, struct error *err)
@@ -84,7 +85,7 @@ static int make_tree(struct destination *d, struct error *err)
 	struct inode tree;
 
 	for (int i = 0; i < NAME_TRIES && code != 0; i++) {
-		random_name(d->tree);
+		random_name(d->tree, sizeof(d->tree));
 		code = mkdirat(state_fd, d->tree, 0755);
 		if (code != 0 && errno != EEXIST)
 			break;

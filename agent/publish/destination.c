@@ -3,10 +3,9 @@
  * settled here, before a byte is fetched; begin.c and publish.c do the staging. */
 #include "destination.h"
 #include "defer.h"
-#include <dirent.h>
+#include "listing.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
 const char *destination_path(const struct destination *d)
@@ -27,17 +26,9 @@ int dest_open(const struct destination *d, int *ret_fd, struct error *err)
 
 static bool is_empty(const struct destination *d)
 {
-	int fd = openat(
-		d->place.parent_fd, d->place.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
+	_closedir_ DIR *dir = listing_open(d->place.parent_fd, d->place.name);
 
-	if (dir == NULL)
-		return false;
-	while ((entry = readdir(dir)) != NULL)
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			return false;
-	return true;
+	return dir != NULL && listing_next(dir) == NULL && errno == 0;
 }
 
 /* An empty directory is replaced by a rename, but not when that would leave somebody (a shell, the

@@ -3,9 +3,8 @@
  * it names is the very file that was published; it is never mended. */
 #include "defer.h"
 #include "destination.h"
-#include <dirent.h>
+#include "listing.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 static bool entry_holds(int dir_fd, const struct journal_entry *e, const char *name)
@@ -87,16 +86,14 @@ static struct record *find_merged(const struct destination *d, const char *name,
 	bool (*satisfies)(struct journal *j, int dest_fd, const char *name))
 {
 	_close_ int dest_fd = -1;
-	int merged_fd = openat(
-		d->place.state_fd, MERGED_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	_closedir_ DIR *dir = merged_fd < 0 ? NULL : fdopendir(merged_fd);
+	_closedir_ DIR *dir = listing_open(d->place.state_fd, MERGED_DIR);
 	struct record *found = NULL;
-	struct dirent *file;
+	const char *file;
 
 	if (dir == NULL || dest_open(d, &dest_fd, NULL) < 0)
 		return NULL;
-	while (found == NULL && (file = readdir(dir)) != NULL) {
-		struct journal *j = file->d_name[0] == '.' ? NULL : open_merged(d, file->d_name);
+	while (found == NULL && (file = listing_next(dir)) != NULL) {
+		struct journal *j = open_merged(d, file);
 
 		if (j != NULL && satisfies(j, dest_fd, name))
 			found = take_record(j);

@@ -3,6 +3,7 @@
  * there belonged to is dead; journals are seen to before. */
 #include "defer.h"
 #include "destination.h"
+#include "listing.h"
 #include "lock.h"
 #include "log.h"
 #include <errno.h>
@@ -11,8 +12,7 @@
 
 static bool is_kept(const char *name)
 {
-	static const char *const kept[] = {
-		".", "..", LOCK_FILE, WHOLE_FILE, MERGED_DIR, JOURNAL_FILE};
+	static const char *const kept[] = {LOCK_FILE, WHOLE_FILE, MERGED_DIR, JOURNAL_FILE};
 
 	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
 		if (strcmp(name, kept[i]) == 0)
@@ -38,14 +38,13 @@ static int remove_one(
 
 int leftovers_remove(const struct destination *d, struct cancel *cancel, struct error *err)
 {
-	int fd = openat(d->place.state_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
+	_closedir_ DIR *dir = listing_open(d->place.state_fd, ".");
+	const char *name;
 	int code = 0;
 
-	while (dir != NULL && code == 0 && (entry = readdir(dir)) != NULL)
-		if (!is_kept(entry->d_name))
-			code = remove_one(d, entry->d_name, cancel, err);
+	while (dir != NULL && code == 0 && (name = listing_next(dir)) != NULL)
+		if (!is_kept(name))
+			code = remove_one(d, name, cancel, err);
 	return code;
 }
 

@@ -3,10 +3,8 @@
  * renames are in moves.c. */
 #include "defer.h"
 #include "destination.h"
-#include <dirent.h>
+#include "listing.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
 static int cannot_finish(const struct destination *d, struct error *err)
@@ -77,18 +75,13 @@ static int list_entry(
 
 static int list_entries(struct destination *d, struct journal_writer *w, struct error *err)
 {
-	int fd = openat(d->tree_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
+	_closedir_ DIR *dir = listing_open(d->tree_fd, ".");
+	const char *name;
 	int code = 0;
 
-	if (dir == NULL)
-		return error_set(
-			err, -errno, "cannot list %s/%s: %m", d->place.state_path, d->tree);
-	while (code == 0 && (errno = 0, entry = readdir(dir)) != NULL)
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			code = list_entry(d, entry->d_name, w, err);
-	if (code == 0 && errno != 0)
+	while (dir != NULL && code == 0 && (name = listing_next(dir)) != NULL)
+		code = list_entry(d, name, w, err);
+	if (dir == NULL || (code == 0 && errno != 0))
 		return error_set(
 			err, -errno, "cannot list %s/%s: %m", d->place.state_path, d->tree);
 	return code;

@@ -42,18 +42,16 @@ char *list(const char *dir);
 char *in(const char *dir, const char *name);
 void put_text(const char *path, const char *content);
 
-/* Runs f(ctx) in a child process as uid; what f returns, or -1 when it was killed. f must not use
- * assertions of the test runner: it returns a line number instead. */
+/* Runs f(ctx) in a child process as uid. 0 when it returned 0; else the line of the expectation
+ * that failed (modulo 250), or -1 when it was killed. The test runner's own assertions would jump
+ * back into the runner there, so f has EXPECT. */
 int in_child(uid_t uid, int (*f)(void *ctx), void *ctx);
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) \
-			return __LINE__ % 250 + 1; \
-	} while (0)
+#define EXPECT(condition) expect(condition, __LINE__)
+void expect(bool good, unsigned line);
 
-/* Runs f(ctx) in a child process and kills it at its nth system call. 1: killed; 0: it ended
- * before; -1: processes cannot be traced here. */
-int kill_at_system_call(unsigned n, int (*f)(void *ctx), void *ctx);
+/* Runs f(ctx) in a child process and kills it where it is about to make its nth system call that
+ * could change anything. 1: killed; 0: it ended before; -1: processes cannot be traced here. */
+int kill_at_change(unsigned n, int (*f)(void *ctx), void *ctx);
 
 /* From now on this process gets errnum from system call number. 0 or -errno. */
 int refuse_system_call(unsigned number, int errnum);

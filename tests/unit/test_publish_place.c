@@ -122,11 +122,11 @@ static int refused_to_nobody(void *dir)
 {
 	struct error err;
 
-	CHECK(open_only(in(dir, "cats"), &err) == -EACCES);
-	CHECK(strstr(err.msg, "cats: ") != NULL);
-	CHECK(strstr(err.msg, "is not writable by uid 65534; mount a volume at ") != NULL);
-	CHECK(open_only(in(dir, "x/cats"), &err) == -EACCES);
-	CHECK(strstr(err.msg, "/x does not exist and ") != NULL);
+	EXPECT(open_only(in(dir, "cats"), &err) == -EACCES);
+	EXPECT(strstr(err.msg, "cats: ") != NULL);
+	EXPECT(strstr(err.msg, "is not writable by uid 65534; mount a volume at ") != NULL);
+	EXPECT(open_only(in(dir, "x/cats"), &err) == -EACCES);
+	EXPECT(strstr(err.msg, "/x does not exist and ") != NULL);
 	return 0;
 }
 
@@ -144,10 +144,10 @@ static int stage_inside(void *ctx)
 {
 	struct staging *s = ctx;
 
-	CHECK(stage(s, NULL) == STAGED);
-	CHECK(is_complete(s));
-	CHECK(stage(s, NULL) == WARM);
-	CHECK(name_exists(s->to, ".stagerun/.stagerun/merged/aaaa.json"));
+	EXPECT(stage(s, NULL) == STAGED);
+	EXPECT(is_complete(s));
+	EXPECT(stage(s, NULL) == WARM);
+	EXPECT(name_exists(s->to, ".stagerun/.stagerun/merged/aaaa.json"));
 	return 0;
 }
 
@@ -169,12 +169,12 @@ static int stage_in_a_mount(void *ctx)
 {
 	struct staging *s = ctx;
 
-	CHECK(unshare(CLONE_NEWNS) == 0);
-	CHECK(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
-	CHECK(mount("tmpfs", s->to, "tmpfs", 0, "size=1m") == 0);
-	CHECK(stage_inside(s) == 0);
-	CHECK(mount("none", s->to, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0);
-	CHECK(stage(s, NULL) == WARM);
+	EXPECT(unshare(CLONE_NEWNS) == 0);
+	EXPECT(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	EXPECT(mount("tmpfs", s->to, "tmpfs", 0, "size=1m") == 0);
+	EXPECT(stage_inside(s) == 0);
+	EXPECT(mount("none", s->to, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0);
+	EXPECT(stage(s, NULL) == WARM);
 	return 0;
 }
 
@@ -196,19 +196,19 @@ static int stage_below_a_mount(void *ctx)
 	struct staging s = cats(ctx);
 	struct error err;
 
-	CHECK(unshare(CLONE_NEWNS) == 0);
-	CHECK(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
-	CHECK(mount("tmpfs", ctx, "tmpfs", 0, "size=1m") == 0);
-	CHECK(stage(&s, NULL) == STAGED);
-	CHECK(mount("none", ctx, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0);
-	CHECK(stage(&s, NULL) == WARM);
+	EXPECT(unshare(CLONE_NEWNS) == 0);
+	EXPECT(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	EXPECT(mount("tmpfs", ctx, "tmpfs", 0, "size=1m") == 0);
+	EXPECT(stage(&s, NULL) == STAGED);
+	EXPECT(mount("none", ctx, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0);
+	EXPECT(stage(&s, NULL) == WARM);
 	s.etag = "v2";
 	s.replace = true;
-	CHECK(stage(&s, &err) == -EROFS);
-	CHECK(strstr(err.msg, "cats: it is read-only") != NULL);
+	EXPECT(stage(&s, &err) == -EROFS);
+	EXPECT(strstr(err.msg, "cats: it is read-only") != NULL);
 	s.to = in(ctx, "dogs");
-	CHECK(stage(&s, &err) == -EROFS);
-	CHECK(strstr(err.msg, " is read-only; mount a volume at ") != NULL);
+	EXPECT(stage(&s, &err) == -EROFS);
+	EXPECT(strstr(err.msg, " is read-only; mount a volume at ") != NULL);
 	return 0;
 }
 
@@ -226,14 +226,14 @@ static int share_with_root(void *ctx)
 	struct staging s = cats(ctx), dogs = cats(ctx);
 	struct error err;
 
-	CHECK(stage(&s, NULL) == WARM);
+	EXPECT(stage(&s, NULL) == WARM);
 	s.etag = "v2";
-	CHECK(stage(&s, &err) == -EACCES);
-	CHECK(strstr(err.msg, "was staged by another user (uid 0)") != NULL);
+	EXPECT(stage(&s, &err) == -EACCES);
+	EXPECT(strstr(err.msg, "was staged by another user (uid 0)") != NULL);
 	dogs.to = in(ctx, "dogs");
-	CHECK(stage(&dogs, NULL) == STAGED);
-	CHECK(stage(&dogs, NULL) == WARM);
-	CHECK(name_exists(ctx, ".stagerun-65534/dogs/whole.json"));
+	EXPECT(stage(&dogs, NULL) == STAGED);
+	EXPECT(stage(&dogs, NULL) == WARM);
+	EXPECT(name_exists(ctx, ".stagerun-65534/dogs/whole.json"));
 	return 0;
 }
 
@@ -254,9 +254,9 @@ TEST(place_is_shared_by_users_who_see_each_others_data_warm)
 
 static int plant(void *dir)
 {
-	CHECK(mkdir(in(dir, ".stagerun"), 0777) == 0 && chmod(in(dir, ".stagerun"), 0777) == 0);
-	CHECK(mkdir(in(dir, ".stagerun/cats"), 0777) == 0);
-	CHECK(chmod(in(dir, ".stagerun/cats"), 0777) == 0);
+	EXPECT(mkdir(in(dir, ".stagerun"), 0777) == 0 && chmod(in(dir, ".stagerun"), 0777) == 0);
+	EXPECT(mkdir(in(dir, ".stagerun/cats"), 0777) == 0);
+	EXPECT(chmod(in(dir, ".stagerun/cats"), 0777) == 0);
 	return 0;
 }
 
@@ -277,7 +277,7 @@ TEST(place_does_not_use_another_users_state_directory)
 
 static int plant_both(void *dir)
 {
-	CHECK(mkdir(in(dir, ".stagerun"), 0777) == 0 && mkdir(in(dir, ".stagerun-0"), 0777) == 0);
+	EXPECT(mkdir(in(dir, ".stagerun"), 0777) == 0 && mkdir(in(dir, ".stagerun-0"), 0777) == 0);
 	return 0;
 }
 
@@ -298,8 +298,8 @@ static int merge_in_sticky(void *ctx)
 {
 	struct staging *s = ctx;
 
-	CHECK(stage(s, NULL) == STAGED);
-	CHECK(is_complete(s));
+	EXPECT(stage(s, NULL) == STAGED);
+	EXPECT(is_complete(s));
 	return 0;
 }
 

@@ -297,7 +297,7 @@ TEST(publish_shows_all_or_nothing_when_killed_at_any_system_call)
 		_free_ char *name = format_text("%u", n);
 		struct staging s = cats(in(dir, name));
 
-		killed = kill_at_system_call(n, stage_it, &s);
+		killed = kill_at_change(n, stage_it, &s);
 		if (killed < 0)
 			skip();
 		assert_true(!exists(s.to) || is_complete(&s));
@@ -322,7 +322,7 @@ TEST(publish_shows_the_old_or_the_new_when_killed_while_replacing)
 		new.etag = "v2";
 		new.replace = true;
 		assert_int_equal(STAGED, stage(&old, NULL));
-		killed = kill_at_system_call(n, stage_it, &new);
+		killed = kill_at_change(n, stage_it, &new);
 		if (killed < 0)
 			skip();
 		assert_true(is_complete(&old) || is_complete(&new));
