@@ -16,11 +16,11 @@
  * Strings hold "${VAR}" as written; runfile_expand() expands them when they are used. */
 
 /* Lifecycle points: name, older name (or NULL), whether `stagerun hook` runs it at image build. */
-#define LIFECYCLE_POINTS(X)                                                                            \
-	X(POINT_BUILD_START, "on_build_start", "on_image_build", true)                                 \
-	X(POINT_BUILD, "on_build", NULL, true)                                                         \
-	X(POINT_BUILD_END, "on_build_end", NULL, true)                                                 \
-	X(POINT_EXPERIMENT_START, "on_experiment_start", "on_before_training_start", false)            \
+#define LIFECYCLE_POINTS(X) \
+	X(POINT_BUILD_START, "on_build_start", "on_image_build", true) \
+	X(POINT_BUILD, "on_build", NULL, true) \
+	X(POINT_BUILD_END, "on_build_end", NULL, true) \
+	X(POINT_EXPERIMENT_START, "on_experiment_start", "on_before_training_start", false) \
 	X(POINT_EXPERIMENT_END, "on_experiment_end", "on_after_training_end", false)
 
 enum lifecycle_point {
@@ -37,13 +37,13 @@ enum action_kind { ACTION_RUN, ACTION_STAGE, ACTION_DATASTORE };
 
 struct action {
 	enum action_kind kind;
-	unsigned number;      /* 1, 2, ... within its point */
-	unsigned line;	      /* in config.yml */
-	char *script;	      /* ACTION_RUN */
-	uint64_t timeout_ms;  /* ACTION_RUN; 0: the setting's */
-	unsigned retries;     /* ACTION_RUN: further tries after the first */
+	unsigned number;         /* 1, 2, ... within its point */
+	unsigned line;           /* in config.yml */
+	char *script;            /* ACTION_RUN */
+	uint64_t timeout_ms;     /* ACTION_RUN; 0: the setting's */
+	unsigned retries;        /* ACTION_RUN: further tries after the first */
 	struct stage_spec stage; /* ACTION_STAGE: one source; ACTION_DATASTORE: options only */
-	char *datastore;      /* ACTION_DATASTORE: NAME[:VERSION] */
+	char *datastore;         /* ACTION_DATASTORE: NAME[:VERSION] */
 };
 
 struct actions {
@@ -52,8 +52,8 @@ struct actions {
 };
 
 struct datastore_ref {
-	char *name;	/* may be "user:name" */
-	char *version;	/* NULL: newest */
+	char *name;      /* may be "user:name" */
+	char *version;   /* NULL: newest */
 	char *mount_dir; /* without a slash at its end; NULL: /datastores/<name> */
 	unsigned line;
 };
@@ -70,7 +70,7 @@ struct scratch {
 };
 
 struct runfile {
-	char *path; /* as given, for messages */
+	char *path;                 /* as given, for messages */
 	struct strings environment; /* "NAME=VALUE", in order */
 	struct datastore_ref *datastores;
 	size_t n_datastores;
@@ -78,15 +78,16 @@ struct runfile {
 	size_t n_scratch;
 	char *dependency_file, *package_manager; /* NULL when absent */
 	struct actions actions[POINT_COUNT];
-	struct strings params; /* words appended to the command: "--foo", "1"; a null value: the key */
+	/* Words appended to the command: "--foo", "1"; of a null value only the key. */
+	struct strings params;
 };
 
 /* -ERR_CONFIG with "FILE:LINE:COLUMN: ..." . At most 1 MiB of YAML, 100,000 nodes after aliases,
  * depth 100. */
 int runfile_read(const char *path, struct runfile **ret, struct error *err);
 /* The same from memory; name is for messages. */
-int runfile_parse(const char *name, const char *bytes, size_t len, struct runfile **ret,
-	struct error *err);
+int runfile_parse(
+	const char *name, const char *bytes, size_t len, struct runfile **ret, struct error *err);
 void runfile_free(struct runfile *r); /* accepts NULL */
 
 /* Expands "${NAME}" from lookup(); "$NAME" and "$" stay. An undefined one is -ERR_CONFIG, as is any

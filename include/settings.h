@@ -22,7 +22,7 @@ enum origin_kind { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENV, ORIGIN_CONFIG, ORIGI
  * "config.yml:7", "--store". */
 struct origin {
 	enum origin_kind kind;
-	char *where;	 /* heap; NULL for the default */
+	char *where;     /* heap; NULL for the default */
 	char *locked_by; /* heap: where the lock is written; NULL: not locked */
 };
 
@@ -30,13 +30,13 @@ struct settings {
 	/* [agent] */
 	enum log_level log_level;
 	enum log_format log_format;
-	bool progress;		      /* live lines on a terminal */
-	uint64_t memory_budget;	      /* bytes; 0: from the cgroup */
-	unsigned parallel_stages;     /* stages at once */
-	unsigned threads;	      /* decoding threads; 0: the processors this process may use */
-	char *termination_log;	      /* file for the reason; "" or absent file: none */
-	struct strings secret_names;  /* globs of variable names whose values are never printed */
-	struct strings lock;	      /* keys ("network.ca_file") that later layers may not change */
+	bool progress;               /* live lines on a terminal */
+	uint64_t memory_budget;      /* bytes; 0: from the cgroup */
+	unsigned parallel_stages;    /* stages at once */
+	unsigned threads;            /* decoding threads; 0: the processors this process may use */
+	char *termination_log;       /* file for the reason; "" or absent file: none */
+	struct strings secret_names; /* globs of variable names whose values are never printed */
+	struct strings lock;         /* keys ("network.ca_file") that later layers may not change */
 
 	/* [network] */
 	struct transfer_options network; /* its strings point into the next three */
@@ -48,23 +48,23 @@ struct settings {
 
 	/* [stage] */
 	bool same_owner;
-	char *owner;		      /* "uid:gid" or ""; parsed into uid and gid */
-	uid_t owner_uid;	      /* (uid_t)-1: not set */
+	char *owner;     /* "uid:gid" or ""; parsed into uid and gid */
+	uid_t owner_uid; /* (uid_t)-1: not set */
 	gid_t owner_gid;
 
 	/* [store] */
-	char *store;		      /* URL; "": none configured */
+	char *store; /* URL; "": none configured */
 
 	/* [actions] */
-	char *shell;		      /* path; "": bash when present, else sh */
-	bool prefix_output;	      /* "[action 2] " before each line */
-	uint64_t action_timeout_ms;   /* 0: none */
+	char *shell;                /* path; "": bash when present, else sh */
+	bool prefix_output;         /* "[action 2] " before each line */
+	uint64_t action_timeout_ms; /* 0: none */
 
 	/* One for each row of the table, in its order; see settings_describe(). */
 	struct origin *origins;
 };
 
-struct settings *settings_new(void); /* the built-in defaults */
+struct settings *settings_new(void);    /* the built-in defaults */
 void settings_free(struct settings *s); /* accepts NULL */
 
 /* Reads agent.ini into s. path NULL: $STAGERUN_AGENT_CONFIG, else /etc/stagerun/agent.ini if it is

@@ -21,6 +21,14 @@ char *config_file(const char *name, const char *content)
 	return path;
 }
 
+void set_variable(const char *name, const char *value)
+{
+	if (value != NULL)
+		assert_int_equal(0, setenv(name, value, 1)); /* NOLINT(concurrency-mt-unsafe) */
+	else
+		assert_int_equal(0, unsetenv(name)); /* NOLINT(concurrency-mt-unsafe) */
+}
+
 void keep_warnings(void)
 {
 	kept_fd = memfd_create("warnings", MFD_CLOEXEC);

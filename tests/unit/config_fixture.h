@@ -11,4 +11,7 @@ char *config_file(const char *name, const char *content);
 void keep_warnings(void);
 char *kept_warnings(void);
 
+/* One variable of this process; value NULL: without it. */
+void set_variable(const char *name, const char *value);
+
 #endif

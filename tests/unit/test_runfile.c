@@ -136,7 +136,7 @@ TEST(runfile_reads_the_tutorials_cifar5_file)
 TEST(runfile_that_is_empty_or_null_asks_for_nothing)
 {
 	static const char *const files[] = {"", "# only a comment\n", "---\n", "null\n",
-		"compute:\n", "compute: {train: null}\n", TRAIN "    actions: ~\n"};
+		"compute:\n", "compute: {train: null}\n", "compute: {train: {actions: ~}}\n"};
 
 	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
 		struct runfile *r = parse(files[i]);

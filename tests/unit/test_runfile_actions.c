@@ -128,7 +128,7 @@ TEST(run_actions_have_a_timeout_and_retries)
 	assert_refused(START "        - {run: x, retries: -1}\n",
 		"config.yml:5:29: " ITEM ".retries: '-1' is not a whole number");
 	assert_refused(START "        - {run: x, retires: 1}\n",
-		"config.yml:5:21: unknown key 'retires' in " ITEM "; did you mean 'retries'?");
+		"config.yml:5:20: unknown key 'retires' in " ITEM "; did you mean 'retries'?");
 	assert_refused(START "        - {run: x, stage: {source: a, to: b}}\n",
 		"config.yml:5:11: " ITEM " needs one of run and stage");
 	assert_refused(START "        - {timeout: 3}\n",
@@ -210,18 +210,18 @@ TEST(stage_actions_refuse_what_they_cannot_keep)
 	assert_refused(START "        - stage: {source: a, to: d, sha265: x}\n",
 		"config.yml:5:37: unknown key 'sha265' in " ITEM ".stage; did you mean 'sha256'?");
 	assert_refused(START "        - stage: {source: a, to: d, sha256: abc}\n",
-		"config.yml:5:46: " ITEM ".stage.sha256 must be 64 hexadecimal digits");
+		"config.yml:5:45: " ITEM ".stage.sha256 must be 64 hexadecimal digits");
 	assert_refused(START "        - stage: {datastore: a, to: d, sha256: " DIGEST "}\n",
 		"config.yml:5:18: " ITEM ".stage: sha256 is for a source; a datastore's version "
 		"says what it holds");
 	assert_refused(START "        - stage: {source: a, to: d, shard: 1/2}\n",
-		"config.yml:5:45: " ITEM ".stage: shard needs a datastore, not a source");
+		"config.yml:5:44: " ITEM ".stage: shard needs a datastore, not a source");
 	assert_refused(START "        - stage: {source: a, to: d, extract: perhaps}\n",
-		"config.yml:5:47: " ITEM ".stage.extract: 'perhaps' is neither yes nor no");
+		"config.yml:5:46: " ITEM ".stage.extract: 'perhaps' is neither yes nor no");
 	assert_refused(START "        - stage: {source: a, to: d, strip_components: two}\n",
-		"config.yml:5:56: " ITEM ".stage.strip_components: 'two' is not a whole number");
+		"config.yml:5:55: " ITEM ".stage.strip_components: 'two' is not a whole number");
 	assert_refused(START "        - stage: {source: a, to: d, include: [{x: y}]}\n",
-		"config.yml:5:48: " ITEM ".stage.include[1] must be a single value");
+		"config.yml:5:47: " ITEM ".stage.include[1] must be a single value");
 	assert_refused(START "        - stage: https://h/a.zip\n",
 		"config.yml:5:18: " ITEM ".stage must be a map of keys and values");
 }

@@ -192,24 +192,24 @@ TEST(settings_come_from_the_environment_by_section_and_key_or_short_name)
 {
 	struct settings *s = settings_new();
 
-	setenv("STAGERUN_NETWORK_CONNECTIONS", "7", 1);
-	setenv("STAGERUN_NETWORK_HEADERS", "https://a/ X: 1\nhttps://b/ Y: 2", 1);
-	setenv("STAGERUN_NETWORK_RETRIES", "", 1);
-	setenv("STAGERUN_STORE", "file:///short", 1);
+	set_variable("STAGERUN_NETWORK_CONNECTIONS", "7");
+	set_variable("STAGERUN_NETWORK_HEADERS", "https://a/ X: 1\nhttps://b/ Y: 2");
+	set_variable("STAGERUN_NETWORK_RETRIES", "");
+	set_variable("STAGERUN_STORE", "file:///short");
 	assert_int_equal(0, settings_read_environment(s, NULL));
 	assert_int_equal(7, s->network.connections);
 	assert_int_equal(2, s->headers.n);
 	assert_told(s, "network.retries", "5", "default");
 	assert_told(s, "network.connections", "7", "env STAGERUN_NETWORK_CONNECTIONS");
 	assert_told(s, "store.url", "file:///short", "env STAGERUN_STORE");
-	setenv("STAGERUN_STORE_URL", "file:///long", 1);
+	set_variable("STAGERUN_STORE_URL", "file:///long");
 	assert_int_equal(0, settings_read_environment(s, NULL));
 	assert_told(s, "store.url", "file:///long", "env STAGERUN_STORE_URL");
-	unsetenv("STAGERUN_NETWORK_CONNECTIONS");
-	unsetenv("STAGERUN_NETWORK_HEADERS");
-	unsetenv("STAGERUN_NETWORK_RETRIES");
-	unsetenv("STAGERUN_STORE");
-	unsetenv("STAGERUN_STORE_URL");
+	set_variable("STAGERUN_NETWORK_CONNECTIONS", NULL);
+	set_variable("STAGERUN_NETWORK_HEADERS", NULL);
+	set_variable("STAGERUN_NETWORK_RETRIES", NULL);
+	set_variable("STAGERUN_STORE", NULL);
+	set_variable("STAGERUN_STORE_URL", NULL);
 	settings_free(s);
 }
 
@@ -218,12 +218,12 @@ TEST(settings_name_the_variable_whose_value_is_wrong)
 	struct settings *s = settings_new();
 	struct error err;
 
-	setenv("STAGERUN_LIMITS_MAX_PATH", "long", 1);
+	set_variable("STAGERUN_LIMITS_MAX_PATH", "long");
 	assert_int_equal(-ERR_CONFIG, settings_read_environment(s, &err));
 	assert_string_equal(
 		"env STAGERUN_LIMITS_MAX_PATH: limits.max_path: 'long' is not a whole number",
 		err.msg);
-	unsetenv("STAGERUN_LIMITS_MAX_PATH");
+	set_variable("STAGERUN_LIMITS_MAX_PATH", NULL);
 	settings_free(s);
 }
 
@@ -232,9 +232,9 @@ TEST(settings_warn_of_variables_that_look_like_a_setting_and_are_none)
 	struct settings *s = settings_new();
 	char *said;
 
-	setenv("STAGERUN_NETWORK_CONECTIONS", "7", 1);
-	setenv("STAGERUN_AGENT_CONFIG", "/x", 1);
-	setenv("STAGERUN_DATASTORE_CATS", "/datastores/cats", 1);
+	set_variable("STAGERUN_NETWORK_CONECTIONS", "7");
+	set_variable("STAGERUN_AGENT_CONFIG", "/x");
+	set_variable("STAGERUN_DATASTORE_CATS", "/datastores/cats");
 	keep_warnings();
 	assert_int_equal(0, settings_read_environment(s, NULL));
 	said = kept_warnings();
@@ -242,9 +242,9 @@ TEST(settings_warn_of_variables_that_look_like_a_setting_and_are_none)
 				     "did you mean STAGERUN_NETWORK_CONNECTIONS?"));
 	assert_null(strstr(said, "AGENT_CONFIG"));
 	assert_null(strstr(said, "CATS"));
-	unsetenv("STAGERUN_NETWORK_CONECTIONS");
-	unsetenv("STAGERUN_AGENT_CONFIG");
-	unsetenv("STAGERUN_DATASTORE_CATS");
+	set_variable("STAGERUN_NETWORK_CONECTIONS", NULL);
+	set_variable("STAGERUN_AGENT_CONFIG", NULL);
+	set_variable("STAGERUN_DATASTORE_CATS", NULL);
 	free(said);
 	settings_free(s);
 }

@@ -185,9 +185,9 @@ TEST(settings_file_that_was_named_must_be_there_and_the_systems_need_not)
 	assert_int_equal(-ENOENT, settings_read_files(s, "/nonexistent/a.ini", nowhere, &err));
 	assert_says(err, "/nonexistent/a.ini");
 	assert_true(settings_read_files(s, "/", nowhere, &err) < 0);
-	setenv("STAGERUN_AGENT_CONFIG", "/nonexistent/b.ini", 1);
+	set_variable("STAGERUN_AGENT_CONFIG", "/nonexistent/b.ini");
 	assert_int_equal(-ENOENT, settings_read_file(s, NULL, &err));
-	unsetenv("STAGERUN_AGENT_CONFIG");
+	set_variable("STAGERUN_AGENT_CONFIG", NULL);
 	assert_says(err, "/nonexistent/b.ini");
 	settings_free(s);
 }
@@ -197,13 +197,13 @@ TEST(settings_layers_win_in_order_and_lists_are_replaced)
 	struct settings *s = settings_of("[network]\nretries = 1\nconnections = 1\n"
 					 "connections_per_host = 1\nheaders = https://a/ A: 1\n");
 
-	setenv("STAGERUN_NETWORK_CONNECTIONS", "2", 1);
-	setenv("STAGERUN_NETWORK_CONNECTIONS_PER_HOST", "2", 1);
-	setenv("STAGERUN_NETWORK_HEADERS", "https://b/ B: 2", 1);
+	set_variable("STAGERUN_NETWORK_CONNECTIONS", "2");
+	set_variable("STAGERUN_NETWORK_CONNECTIONS_PER_HOST", "2");
+	set_variable("STAGERUN_NETWORK_HEADERS", "https://b/ B: 2");
 	assert_int_equal(0, settings_read_environment(s, NULL));
-	unsetenv("STAGERUN_NETWORK_CONNECTIONS");
-	unsetenv("STAGERUN_NETWORK_CONNECTIONS_PER_HOST");
-	unsetenv("STAGERUN_NETWORK_HEADERS");
+	set_variable("STAGERUN_NETWORK_CONNECTIONS", NULL);
+	set_variable("STAGERUN_NETWORK_CONNECTIONS_PER_HOST", NULL);
+	set_variable("STAGERUN_NETWORK_HEADERS", NULL);
 	assert_int_equal(0,
 		settings_set(s, "network.connections_per_host", "3", ORIGIN_OPTION, "--x", NULL));
 	assert_int_equal(1, s->network.retries);
@@ -228,9 +228,9 @@ TEST(settings_lock_binds_environment_and_options_but_not_its_own_file)
 		settings_set(s, "network.retries", "3", ORIGIN_OPTION, "--retries", &err));
 	assert_says(err, "--retries: network.retries is locked by ");
 	assert_says(err, "agent.ini:2");
-	setenv("STAGERUN_LIMITS_MAX_PATH", "100", 1);
+	set_variable("STAGERUN_LIMITS_MAX_PATH", "100");
 	assert_int_equal(-ERR_CONFIG, settings_read_environment(s, &err));
-	unsetenv("STAGERUN_LIMITS_MAX_PATH");
+	set_variable("STAGERUN_LIMITS_MAX_PATH", NULL);
 	assert_says(err, "env STAGERUN_LIMITS_MAX_PATH: limits.max_path is locked by ");
 	assert_int_equal(
 		0, settings_set(s, "network.connections", "3", ORIGIN_OPTION, "--c", &err));
