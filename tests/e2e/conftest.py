@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -49,6 +50,20 @@ def pytest_sessionstart(session):
 
 def pytest_report_header():
     return f"program: {BINARY} ({agent_module.sanitizer() or 'no'} sanitizer)"
+
+
+@pytest.fixture(autouse=True)
+def time_limit():
+    """A test that hangs, in its own code too, fails instead of stopping all."""
+    def give_up(number, frame):
+        raise TimeoutError(f"the test did not end within {seconds} s")
+
+    seconds = 60 * agent_module.slowness()
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

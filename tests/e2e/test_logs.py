@@ -89,6 +89,7 @@ def test_secrets_are_never_said(stagerun, server, dest, fails, form):
     for args in (["prewarm", "--verbose", "--log-format", form], ["run", "--dry-run"]):
         command = ["--", "true"] if args[0] == "run" else []
         result = stagerun.run(*args, "--stage", f"{url}={dest}", *command)
+        assert f"{server.port}/x.tar.gz" in result.err + result.out, str(result)
         for secret in SECRETS:
             assert secret not in result.err + result.out
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 
 import pytest
+from agent import wait_until
 from archives import COMPRESS, file, noise, tar, zip_entry, zip_of
 
 ARCHIVE = tar(file("a"))
@@ -40,13 +41,24 @@ def test_a_zip_on_the_disk(stagerun, dest):
     assert (dest / "a").read_bytes() == noise(300_000)
 
 
+def write_when_read(fifo, data):
+    """False while nobody has it open for reading."""
+    try:
+        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    os.write(fd, data)
+    os.close(fd)
+    return True
+
+
 @pytest.mark.parametrize("archive", [COMPRESS["gz"](ARCHIVE), zip_of(zip_entry("a"))],
                          ids=["tar.gz", "zip"])
 def test_a_fifo_is_read_as_it_comes(stagerun, dest, archive):
     fifo = stagerun.directory / "fifo"
     os.mkfifo(fifo)
     running = stagerun.start("fetch", fifo, dest)
-    fifo.write_bytes(archive)
+    wait_until(lambda: write_when_read(fifo, archive), what="a reader of the FIFO")
     running.wait().ok()
     assert (dest / "a").exists()
 
