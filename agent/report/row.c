@@ -16,7 +16,13 @@ void row_init(struct row *r, const struct progress *p, uint64_t at_ns)
 	struct text name = {0};
 
 	utf8_add_clean(&name, p->name);
-	*r = (struct row){.progress = p, .name = text_take(&name), .sampled_ns = at_ns};
+	*r = (struct row){.progress = p,
+		.name = text_take(&name),
+		.sampled_ns = at_ns,
+		.received = counted(&p->received),
+		.network_ns = counted(&p->network_ns),
+		.decode_ns = counted(&p->decode_ns),
+		.disk_ns = counted(&p->disk_ns)};
 }
 
 void row_done(struct row *r)

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: MIT */
+/* What people and machines are told. The display is drawn into a pseudo terminal, and what came out of
+ * it goes through a small terminal of the test's own: what counts is what stands on the screen. */
+#include "defer.h"
+#include "log.h"
+#include "report.h"
+#include "test.h"
+#include "text.h"
+#include <fcntl.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <pty.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+/* A terminal that knows what the display uses, and fails the test on anything else. */
+
+enum { MAX_ROWS = 400, MAX_COLUMNS = 200 };
+
+struct screen {
+	unsigned columns, row, column, wraps;
+	char cells[MAX_ROWS][MAX_COLUMNS + 1];
+};
+
+static void erase(struct screen *s, unsigned row, unsigned column)
+{
+	memset(s->cells[row] + column, ' ', s->columns - column);
+}
+
+static const char *escape(struct screen *s, const char *p)
+{
+	unsigned n = 0;
+
+	assert_int_equal('[', *p++);
+	while (*p >= '0' && *p <= '9')
+		n = n * 10 + (unsigned)(*p++ - '0');
+	switch (*p) {
+	case 'A':
+		assert_true(s->row >= n); /* else it would have scrolled away */
+		s->row -= n;
+		break;
+	case 'J':
+		for (unsigned row = s->row + 1; row < MAX_ROWS; row++)
+			erase(s, row, 0);
+		/* fall through */
+	case 'K':
+		erase(s, s->row, s->column);
+		break;
+	default:
+		fail_msg("unknown escape sequence '%c'", *p);
+	}
+	return p + 1;
+}
+
+static void put(struct screen *s, char c)
+{
+	if (s->column == s->columns) {
+		s->wraps++;
+		s->row++;
+		s->column = 0;
+	}
+	assert_true(s->row < MAX_ROWS);
+	s->cells[s->row][s->column++] = c;
+}
+
+/* A character of three bytes is Chinese here: two columns wide. */
+static const char *put_wide(struct screen *s, const char *p)
+{
+	put(s, 'w');
+	put(s, 'w');
+	assert_true(strlen(p) >= 2);
+	return p + 2;
+}
+
+static void feed(struct screen *s, const char *p)
+{
+	while (*p != '\0') {
+		char c = *p++;
+
+		if (c == '\r')
+			s->column = 0;
+		else if (c == '\n')
+			s->row++;
+		else if (c == '\033')
+			p = escape(s, p);
+		else if (((unsigned char)c & 0xf0) == 0xe0)
+			p = put_wide(s, p);
+		else
+			put(s, c);
+	}
+}
+
+/* Row n without the blanks at its end. */
+static char *line_of(const struct screen *s, unsigned n)
+{
+	size_t len = s->columns;
+
+	while (len > 0 && s->cells[n][len - 1] == ' ')
+		len--;
+	return format_text("%.*s", (int)len, s->cells[n]);
+}
+
+static void assert_lines(const struct screen *s, const char *const *expected, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		_free_ char *line = line_of(s, i);
+
+		assert_string_equal(expected[i], line);
+	}
+	for (unsigned i = n; i < MAX_ROWS; i++) {
+		_free_ char *line = line_of(s, i);
+
+		assert_string_equal("", line);
+	}
+	assert_int_equal(0, s->wraps);
+}
+
+/* A display on a pseudo terminal, which a thread empties as a terminal would. */
+
+struct stage {
+	uv_loop_t loop;
+	struct display *display;
+	int master, slave;
+	pthread_t reader;
+	pthread_mutex_t mutex; /* guards out */
+	struct text out;
+	struct screen screen;
+};
+
+static void *read_terminal(void *ctx)
+{
+	struct stage *t = ctx;
+	char bytes[4096];
+	ssize_t n;
+
+	while ((n = read(t->master, bytes, sizeof(bytes))) > 0) {
+		pthread_mutex_lock(&t->mutex);
+		text_add_bytes(&t->out, bytes, (size_t)n);
+		pthread_mutex_unlock(&t->mutex);
+	}
+	return NULL;
+}
+
+static void open_stage(struct stage *t, unsigned short columns, unsigned short rows)
+{
+	struct winsize size = {.ws_col = columns, .ws_row = rows};
+
+	memset(t, 0, sizeof(*t));
+	setenv("TERM", "xterm", 1);
+	unsetenv("NO_COLOR");
+	assert_int_equal(0, uv_loop_init(&t->loop));
+	assert_int_equal(0, openpty(&t->master, &t->slave, NULL, NULL, &size));
+	pthread_mutex_init(&t->mutex, NULL);
+	text_add(&t->out, "");
+	assert_int_equal(0, pthread_create(&t->reader, NULL, read_terminal, t));
+	log_setup(LOG_INFO, LOG_TEXT, t->slave);
+	t->display = display_new(&t->loop, t->slave);
+	assert_non_null(t->display);
+	t->screen.columns = columns;
+	for (unsigned i = 0; i < MAX_ROWS; i++)
+		erase(&t->screen, i, 0);
+}
+
+static void on_time(uv_timer_t *h)
+{
+	uv_close((uv_handle_t *)h, NULL);
+}
+
+static void let_time_pass(struct stage *t, uint64_t ms)
+{
+	uv_timer_t timer;
+
+	uv_timer_init(&t->loop, &timer);
+	uv_timer_start(&timer, on_time, ms, 0);
+	assert_int_equal(0, uv_run(&t->loop, UV_RUN_DEFAULT));
+}
+
+/* What stands on the screen now. */
+static const struct screen *look(struct stage *t)
+{
+	usleep(20000); /* the reader's turn */
+	pthread_mutex_lock(&t->mutex);
+	feed(&t->screen, t->out.s);
+	text_done(&t->out);
+	text_add(&t->out, "");
+	pthread_mutex_unlock(&t->mutex);
+	return &t->screen;
+}
+
+static const struct screen *close_display(struct stage *t)
+{
+	display_close(t->display);
+	t->display = NULL;
+	assert_int_equal(0, uv_run(&t->loop, UV_RUN_DEFAULT));
+	assert_int_equal(0, uv_loop_close(&t->loop));
+	return look(t);
+}
+
+static void close_stage(struct stage *t)
+{
+	log_setup(LOG_INFO, LOG_TEXT, STDERR_FILENO);
+	close(t->slave);
+	pthread_join(t->reader, NULL);
+	close(t->master);
+	text_done(&t->out);
+}
+
+/* The display. */
+
+static struct progress zip_at_42_percent(void)
+{
+	return (struct progress){.name = "cifar5.zip",
+		.total = 170000000,
+		.received = 71400000,
+		.entries = 25200,
+		.expanded = 76500000};
+}
+
+TEST(display_on_a_wide_terminal_shows_each_source_in_columns)
+{
+	static const char *const expected[] = {
+		"cifar5.zip                         42%   71.4 MB of 170 MB      0 B/s",
+		"imagenet-2..g-part-00017.tar.zst                   1.50 GB      0 B/s",
+	};
+	struct progress zip = zip_at_42_percent();
+	struct progress tar = {
+		.name = "imagenet-2012-training-part-00017.tar.zst", .received = 1500000000};
+	struct stage t;
+
+	open_stage(&t, 80, 24);
+	display_add(t.display, &zip);
+	display_add(t.display, &tar);
+	let_time_pass(&t, 350);
+	assert_lines(look(&t), expected, ARRAY_LEN(expected));
+	assert_lines(close_display(&t), NULL, 0);
+	close_stage(&t);
+}
+
+TEST(display_with_room_shows_entries_and_what_is_waited_for)
+{
+	static const char *const expected[] = {"cifar5.zip   42%   71.4 MB of 170 MB      0 B/s  "
+					       "25200 entries of 76.5 MB     disk"};
+	struct progress zip = zip_at_42_percent();
+	struct stage t;
+
+	open_stage(&t, 120, 24);
+	display_add(t.display, &zip);
+	let_time_pass(&t, 150);
+	for (int i = 0; i < 8; i++) {
+		count(&zip.disk_ns, 80000000);
+		let_time_pass(&t, 50);
+	}
+	assert_lines(look(&t), expected, 1);
+	assert_lines(close_display(&t), NULL, 0);
+	close_stage(&t);
+}
+
+TEST(display_on_a_narrow_terminal_keeps_the_name_and_the_percentage)
+{
+	static const char *const expected[] = {"ci..5.zip   42%", "im..r.zst"};
+	struct progress zip = zip_at_42_percent();
+	struct progress tar = {.name = "imagenet.tar.zst"};
+	struct stage t;
+
+	open_stage(&t, 20, 24);
+	zip.name = "cifar5-cifar5.zip";
+	display_add(t.display, &zip);
+	display_add(t.display, &tar);
+	let_time_pass(&t, 350);
+	assert_lines(look(&t), expected, ARRAY_LEN(expected));
+	assert_lines(close_display(&t), NULL, 0);
+	close_stage(&t);
+}
+
+TEST(display_never_wraps_however_narrow_the_terminal)
+{
+	struct progress zip = zip_at_42_percent();
+
+	zip.name = "数据集数据集数据集\x1b[31m\xff.zip";
+	for (unsigned short columns = 2; columns < 60; columns += columns < 12 ? 1 : 7) {
+		struct stage t;
+
+		open_stage(&t, columns, 5);
+		display_add(t.display, &zip);
+		let_time_pass(&t, 120);
+		assert_int_equal(0, look(&t)->wraps);
+		assert_lines(close_display(&t), NULL, 0);
+		close_stage(&t);
+	}
+}
+
+TEST(display_with_more_sources_than_lines_counts_the_rest)
+{
+	static const char *const expected[] = {
+		"a.zip                       0 B", "a.zip                       0 B", "and 8 more"};
+	struct progress sources[10];
+	struct stage t;
+
+	open_stage(&t, 40, 4);
+	for (size_t i = 0; i < ARRAY_LEN(sources); i++) {
+		sources[i] = (struct progress){.name = "a.zip"};
+		display_add(t.display, &sources[i]);
+	}
+	let_time_pass(&t, 350);
+	assert_lines(look(&t), expected, ARRAY_LEN(expected));
+	assert_lines(close_display(&t), NULL, 0);
+	close_stage(&t);
+}
+
+TEST(display_makes_way_for_log_lines_and_comes_back_below_them)
+{
+	static const char *const during[] = {
+		"stagerun: one", "stagerun: two", "b.zip                       0 B"};
+	struct progress a = {.name = "a.zip"}, b = {.name = "b.zip"};
+	struct stage t;
+
+	open_stage(&t, 40, 10);
+	display_add(t.display, &a);
+	display_add(t.display, &b);
+	let_time_pass(&t, 150);
+	log_info("one");
+	display_remove(t.display, &a);
+	log_info("two");
+	assert_lines(look(&t), during, ARRAY_LEN(during));
+	assert_lines(close_display(&t), during, 2);
+	close_stage(&t);
+}
+
+static void *log_much(void *ctx)
+{
+	(void)ctx;
+	for (int i = 0; i < 60; i++) {
+		log_info("line %d", i);
+		usleep(5000);
+	}
+	return NULL;
+}
+
+TEST(display_and_log_lines_of_other_threads_never_mix)
+{
+	struct progress zip = zip_at_42_percent();
+	char *expected[60];
+	pthread_t logger;
+	struct stage t;
+
+	open_stage(&t, 80, 24);
+	display_add(t.display, &zip);
+	assert_int_equal(0, pthread_create(&logger, NULL, log_much, NULL));
+	let_time_pass(&t, 500);
+	pthread_join(logger, NULL);
+	for (int i = 0; i < 60; i++)
+		expected[i] = format_text("stagerun: line %d", i);
+	assert_lines(close_display(&t), (const char *const *)expected, 60);
+	for (int i = 0; i < 60; i++)
+		free(expected[i]);
+	close_stage(&t);
+}
+
+TEST(display_shows_a_rate_while_bytes_arrive)
+{
+	struct progress zip = {.name = "a.zip"};
+	struct stage t;
+
+	open_stage(&t, 80, 24);
+	display_add(t.display, &zip);
+	for (int i = 0; i < 40; i++) {
+		count(&zip.received, 1000000);
+		let_time_pass(&t, 10);
+	}
+	{
+		_free_ char *line = line_of(look(&t), 0);
+		double mb_per_second = 0;
+
+		assert_non_null(strstr(line, " MB/s"));
+		assert_int_equal(1, sscanf(strstr(line, " MB ") + 4, "%lf MB/s", &mb_per_second));
+		assert_true(mb_per_second > 20 && mb_per_second < 110);
+	}
+	close_display(&t);
+	close_stage(&t);
+}
+
+TEST(display_is_off_where_nobody_could_read_it)
+{
+	struct stage t;
+	int pipe_ends[2];
+
+	open_stage(&t, 80, 24);
+	close_display(&t);
+	assert_int_equal(0, uv_loop_init(&t.loop));
+	assert_int_equal(0, pipe(pipe_ends));
+	assert_null(display_new(&t.loop, pipe_ends[1]));
+	setenv("TERM", "dumb", 1);
+	assert_null(display_new(&t.loop, t.slave));
+	setenv("TERM", "xterm", 1);
+	setenv("NO_COLOR", "1", 1);
+	assert_null(display_new(&t.loop, t.slave));
+	unsetenv("NO_COLOR");
+	display_add(NULL, &(struct progress){.name = "a"});
+	display_remove(NULL, NULL);
+	display_close(NULL);
+	close(pipe_ends[0]);
+	close(pipe_ends[1]);
+	assert_int_equal(0, uv_loop_close(&t.loop));
+	close_stage(&t);
+}
+
+/* The summary. */
+
+TEST(bottleneck_is_what_took_the_time)
+{
+	assert_int_equal(WAITED_FOR_NETWORK, bottleneck_of(60, 30, 10, 100));
+	assert_int_equal(WAITED_FOR_DECODING, bottleneck_of(20, 50, 30, 100));
+	assert_int_equal(WAITED_FOR_DISK, bottleneck_of(20, 30, 70, 100));
+	assert_int_equal(WAITED_FOR_NETWORK, bottleneck_of(40, 5, 5, 100));
+	assert_int_equal(WAITED_LITTLE, bottleneck_of(5, 5, 5, 100));
+	assert_int_equal(WAITED_LITTLE, bottleneck_of(0, 0, 0, 0));
+	assert_int_equal(WAITED_FOR_DISK, bottleneck_of(0, 0, 900, 100)); /* of many threads */
+}
+
+/* What report_source_done() logs. */
+static char *said(enum log_format form, const struct progress *p, uint64_t elapsed_ns, bool warm)
+{
+	char bytes[4096];
+	int fds[2];
+	ssize_t n;
+
+	assert_int_equal(0, pipe(fds));
+	log_setup(LOG_INFO, form, fds[1]);
+	report_source_done(p, "/datastores/cifar5", "zip", elapsed_ns, warm);
+	log_setup(LOG_INFO, LOG_TEXT, STDERR_FILENO);
+	n = read(fds[0], bytes, sizeof(bytes));
+	close(fds[0]);
+	close(fds[1]);
+	assert_true(n > 0);
+	return format_text("%.*s", (int)n, bytes);
+}
+
+TEST(summary_says_size_time_rate_entries_and_the_bottleneck)
+{
+	struct progress zip = zip_at_42_percent();
+	_free_ char *line = NULL;
+
+	zip.received = 170000000;
+	zip.network_ns = 1500000000;
+	line = said(LOG_TEXT, &zip, 2000000000, false);
+	assert_string_equal(
+		"stagerun: cifar5.zip -> /datastores/cifar5: 170 MB in 2.00 s (85.0 MB/s), "
+		"25200 entries of 76.5 MB, waited for the network\n",
+		line);
+}
+
+TEST(summary_names_decoding_and_the_disk_too)
+{
+	struct progress zip = zip_at_42_percent();
+	_free_ char *decode = NULL, *disk = NULL;
+
+	zip.decode_ns = 900000000;
+	decode = said(LOG_TEXT, &zip, 2000000000, false);
+	assert_non_null(strstr(decode, ", waited for decoding\n"));
+	zip.disk_ns = 1000000000;
+	disk = said(LOG_TEXT, &zip, 2000000000, false);
+	assert_non_null(strstr(disk, ", waited for the disk\n"));
+}
+
+TEST(summary_of_a_warm_source_says_that_nothing_was_fetched)
+{
+	struct progress zip = {.name = "cifar5.zip"};
+	_free_ char *line = said(LOG_TEXT, &zip, 12000000, true);
+
+	assert_string_equal(
+		"stagerun: cifar5.zip -> /datastores/cifar5: already there, nothing to fetch\n",
+		line);
+}
+
+TEST(summary_for_machines_has_numbers)
+{
+	struct progress zip = zip_at_42_percent();
+	_free_ char *line = NULL;
+	json_t *object;
+
+	zip.disk_ns = 1000000000;
+	line = said(LOG_JSON, &zip, 2000000000, false);
+	object = json_loads(line, 0, NULL);
+	assert_non_null(object);
+	assert_string_equal("source_done", json_string_value(json_object_get(object, "event")));
+	assert_string_equal("zip", json_string_value(json_object_get(object, "format")));
+	assert_string_equal("disk", json_string_value(json_object_get(object, "waited_for")));
+	assert_true(json_number_value(json_object_get(object, "bytes")) == 71400000);
+	assert_true(json_number_value(json_object_get(object, "bytes_per_second")) == 35700000);
+	assert_true(json_number_value(json_object_get(object, "seconds")) == 2);
+	assert_true(json_number_value(json_object_get(object, "disk_seconds")) == 1);
+	json_decref(object);
+}
+
+/* The termination message. */
+
+/* What was written over the old content of a file; NULL when the file is not there. */
+static char *terminate(const struct termination *t, bool exists, bool create)
+{
+	_free_ char *dir = test_directory();
+	_free_ char *path = format_text("%s/termination-log", dir);
+	_fclose_ FILE *f = exists ? fopen(path, "we") : NULL;
+	char bytes[8192] = "";
+	size_t n;
+
+	if (exists) {
+		fputs("what an earlier run of this pod said, which is longer than most reasons", f);
+		assert_int_equal(0, fflush(f));
+	}
+	termination_message(path, create, t);
+	if (f != NULL)
+		fclose(f);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return NULL;
+	n = fread(bytes, 1, sizeof(bytes), f);
+	return format_text("%.*s", (int)n, bytes);
+}
+
+TEST(termination_message_is_one_line_of_json)
+{
+	const struct termination t = {.phase = "stage",
+		.item = "https://host/x.tar",
+		.exit_code = 125,
+		.reason = "stage_failed",
+		.message = "the server said \"404\"\nfor \xff it"};
+	_free_ char *line = terminate(&t, true, false);
+
+	assert_string_equal(
+		"{\"phase\":\"stage\",\"item\":\"https://host/x.tar\",\"exit_code\":125,"
+		"\"reason\":\"stage_failed\","
+		"\"message\":\"the server said \\\"404\\\"\\\\x0afor \\\\xff it\"}\n",
+		line);
+}
+
+TEST(termination_message_names_the_signal)
+{
+	const struct termination t = {.exit_code = 143, .signal = 15};
+	_free_ char *line = terminate(&t, true, false);
+
+	assert_string_equal("{\"exit_code\":143,\"signal\":15}\n", line);
+}
+
+TEST(termination_message_that_is_too_long_is_cut_to_what_is_kept)
+{
+	static const char *const pieces[] = {"x", "\"", "\n", "\xff", "数", "😀"};
+
+	for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
+		struct text message = {0};
+		struct termination t = {.phase = "stage", .exit_code = 125};
+		_free_ char *line = NULL;
+		json_t *object;
+
+		for (int n = 0; n < 5000; n++)
+			text_add(&message, pieces[i]);
+		t.item = t.reason = t.message = message.s;
+		line = terminate(&t, true, false);
+		assert_in_range(strlen(line), 2048, 4096);
+		object = json_loads(line, 0, NULL); /* which refuses what is not UTF-8 */
+		assert_non_null(object);
+		assert_int_equal(125, json_integer_value(json_object_get(object, "exit_code")));
+		assert_non_null(
+			strstr(json_string_value(json_object_get(object, "message")), "..."));
+		json_decref(object);
+		text_done(&message);
+	}
+}
+
+TEST(termination_message_goes_only_where_a_file_is_or_was_asked_for)
+{
+	const struct termination t = {.exit_code = 125};
+	_free_ char *absent = terminate(&t, false, false);
+	_free_ char *created = terminate(&t, false, true);
+
+	assert_null(absent);
+	assert_string_equal("{\"exit_code\":125}\n", created);
+	termination_message(NULL, true, &t);
+	termination_message("", true, &t);
+}
+
+TEST(termination_message_that_cannot_be_written_is_only_a_warning)
+{
+	const struct termination t = {.exit_code = 125};
+	char bytes[1024] = "";
+	int fds[2];
+
+	assert_int_equal(0, pipe(fds));
+	log_setup(LOG_INFO, LOG_TEXT, fds[1]);
+	termination_message("/dev/full", false, &t);
+	log_setup(LOG_INFO, LOG_TEXT, STDERR_FILENO);
+	assert_true(read(fds[0], bytes, sizeof(bytes) - 1) > 0);
+	assert_non_null(strstr(bytes, "cannot write the reason to '/dev/full': No space left"));
+	close(fds[0]);
+	close(fds[1]);
+}
