@@ -53,9 +53,12 @@ TREE_TEST(directory_that_nobody_may_write_is_filled_by_an_ordinary_user)
 	assert_int_equal(stat_of(f, "ro").st_mtim.tv_sec, 1000);
 	assert_int_equal(stat_of(f, "ro/none").st_mode, S_IFDIR);
 	assert_int_equal(stat_of(f, "ro/none").st_mtim.tv_sec, 2000);
+	assert_int_equal(stat_of(f, "late").st_mode, S_IFDIR);
+	/* To look further, whoever we are. */
+	assert_int_equal(fchmodat(f->root_fd, "ro/none", 0700, 0), 0);
+	assert_int_equal(fchmodat(f->root_fd, "late", 0700, 0), 0);
 	assert_int_equal(stat_of(f, "ro/none/deeper").st_mode, S_IFDIR | 0555);
 	assert_int_equal(stat_of(f, "late/sub").st_mode, S_IFDIR | 0111);
-	assert_int_equal(stat_of(f, "late").st_mode, S_IFDIR);
 	assert_content(f, "ro/none/deeper/file", "x");
 }
 
