@@ -64,7 +64,16 @@ struct probe {
 	struct identity identity;
 	struct error err;
 	int code;
+	bool done; /* loop thread */
 };
+
+static void on_probed(uv_work_t *work, int status)
+{
+	struct probe *p = container_of(work, struct probe, work);
+
+	(void)status;
+	p->done = true;
+}
 
 static void probe_source(uv_work_t *work)
 {
@@ -105,11 +114,13 @@ static int print_head(struct agent *a, const struct plan *p, struct cancel *canc
 	for (size_t i = 0; i < p->n_head; i++) {
 		probes[i].env = (struct source_env){.transfer = a->transfer, .cancel = cancel};
 		probes[i].url = p->head[i].sources[0].url;
-		uv_queue_work(&a->loop, &probes[i].work, probe_source, NULL);
+		uv_queue_work(&a->loop, &probes[i].work, probe_source, on_probed);
 	}
-	while (uv_loop_alive(&a->loop) && !a->out_of_time)
-		uv_run(&a->loop, UV_RUN_ONCE);
 	for (size_t i = 0; i < p->n_head && !a->out_of_time; i++) {
+		while (!probes[i].done && !a->out_of_time)
+			uv_run(&a->loop, UV_RUN_ONCE);
+		if (!probes[i].done)
+			break;
 		print_source(&probes[i], &p->head[i]);
 		if (probes[i].code < 0)
 			code = probes[i].code;

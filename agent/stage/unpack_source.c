@@ -78,8 +78,8 @@ static char *format_name(const char *container, const struct decoder *decoder)
 
 /* Everything between an open object and its last entry written and its digest checked. *ret_format
  * is on the heap. */
-static int pass_through(struct stage *s, size_t i, struct object *o, char **ret_format,
-	struct error *err)
+static int pass_through(
+	struct stage *s, size_t i, struct object *o, char **ret_format, struct error *err)
 {
 	const char *container = NULL;
 	const struct decoder *decoder = NULL;
@@ -141,5 +141,8 @@ int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, st
 		return code;
 	code = open_and_unpack(s, i, ret, err);
 	slots_give(s->slots);
+	/* The rooms that read bytes name their source; those that see entries do not know it. */
+	if (code < 0 && strstr(err->msg, s->progress[i].name) == NULL)
+		error_prefix(err, "%s", s->progress[i].name);
 	return code;
 }
