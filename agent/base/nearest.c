@@ -1,39 +1,43 @@
 /* SPDX-License-Identifier: MIT */
-/* "did you mean": the nearest of some words, by Levenshtein distance. */
+/* "did you mean": the nearest of some words by edit distance, where two neighbours that changed places
+ * are one slip (optimal string alignment). */
 #include "text.h"
 #include <string.h>
 
 enum { LONGEST = 63 };
 
-static size_t min3(size_t a, size_t b, size_t c)
+static size_t least(size_t a, size_t b)
 {
-	size_t least = a < b ? a : b;
-
-	return least < c ? least : c;
+	return a < b ? a : b;
 }
 
-/* One row of the table at a time; words longer than LONGEST are never near. */
+static bool swapped(const char *a, const char *b, size_t i, size_t j)
+{
+	return i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+}
+
+/* Three rows of the table at a time; words longer than LONGEST are never near. */
 static size_t distance(const char *a, const char *b)
 {
 	size_t la = strlen(a), lb = strlen(b);
-	size_t row[LONGEST + 1];
+	size_t rows[3][LONGEST + 1];
 
 	if (la > LONGEST || lb > LONGEST)
 		return SIZE_MAX;
 	for (size_t j = 0; j <= lb; j++)
-		row[j] = j;
+		rows[0][j] = j;
 	for (size_t i = 1; i <= la; i++) {
-		size_t diagonal = row[0];
+		size_t *row = rows[i % 3], *above = rows[(i - 1) % 3], *before = rows[(i + 1) % 3];
 
 		row[0] = i;
 		for (size_t j = 1; j <= lb; j++) {
-			size_t above = row[j];
-
-			row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-			diagonal = above;
+			row[j] = least(least(above[j], row[j - 1]) + 1,
+				above[j - 1] + (a[i - 1] != b[j - 1]));
+			if (swapped(a, b, i, j))
+				row[j] = least(row[j], before[j - 2] + 1);
 		}
 	}
-	return row[lb];
+	return rows[la % 3][lb];
 }
 
 const char *nearest_word(const char *word, const char *const *candidates, size_t n)

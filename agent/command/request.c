@@ -194,6 +194,8 @@ int request_settings(const struct request *r, struct settings **ret, struct erro
 	for (size_t i = 0; i < r->n_overrides && i < ARRAY_LEN(r->overrides) && code == 0; i++)
 		code = settings_set(s, r->overrides[i].key, r->overrides[i].value, ORIGIN_OPTION,
 			r->overrides[i].option, err);
+	if (code == 0)
+		code = settings_check(s, err);
 	if (code < 0) {
 		settings_free(s);
 		return code;

@@ -105,6 +105,20 @@ static int become_command(struct run *r, struct error *err)
 	return process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v, err);
 }
 
+/* Prewarm stops before the first shell action, and says so. */
+static void mention_actions(const struct run *r)
+{
+	const struct actions *start = plan_actions(&r->plan, POINT_EXPERIMENT_START);
+	size_t left = start->n - r->plan.first_action;
+
+	if (left > 0)
+		log_info("prewarm stages the head of on_experiment_start only: action%s %u (%s:%u) "
+			 "%s",
+			left > 1 ? "s from" : "", start->v[r->plan.first_action].number,
+			r->plan.runfile->path, start->v[r->plan.first_action].line,
+			left > 1 ? "on are left to the run" : "is left to the run");
+}
+
 static int work(struct run *r, const struct inherited *in)
 {
 	bool with_command = r->plan.command.n > 0;
@@ -126,8 +140,10 @@ static int work(struct run *r, const struct inherited *in)
 		return end_by_signal(r);
 	if (code < 0)
 		return fail(r, with_command ? EXIT_AGENT_FAILED : EXIT_FAILED, &err, logged);
-	if (!with_command)
+	if (!with_command) {
+		mention_actions(r);
 		return EXIT_DONE;
+	}
 	return fail(r, become_command(r, &err), &err, false);
 }
 

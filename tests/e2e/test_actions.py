@@ -92,7 +92,7 @@ def test_an_item_that_takes_too_long_is_ended_with_all_it_started(stagerun, slow
 
 
 def test_the_settings_timeout_is_the_default_of_all_items(stagerun):
-    stagerun.configure(actions={"action_timeout": "300ms"})
+    stagerun.configure(actions={"timeout": "300ms"})
     run(stagerun, "sleep 60").failed(125, "action 1")
 
 

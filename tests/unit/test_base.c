@@ -80,6 +80,7 @@ TEST(nearest_word_is_a_slip_of_the_hand_or_nothing)
 
 	assert_string_equal("retries", nearest_word("retrys", words, 3));
 	assert_string_equal("range_min", nearest_word("range-min", words, 3));
+	assert_string_equal("retries", nearest_word("retreis", words, 3));
 	assert_null(nearest_word("colour", words, 3));
 }
 
