@@ -4,7 +4,7 @@
  * No object can lock out another for ever. A range has all its blocks before it begins, so it ends
  * without anybody's help. An object is let in only with two blocks that nobody else can have; with one
  * in its worker's hands, the other can arrive. Objects for which there are none wait in open(). And of
- * the shared blocks an eighth is left for objects still to come. */
+ * the shared blocks an eighth is left for objects that are still to come. */
 #include "engine.h"
 
 enum { HEADROOM = 8 };
@@ -14,6 +14,8 @@ bool schedule_reserve(struct http_object *o, unsigned n)
 	struct transfer *t = o->t;
 	unsigned headroom = t->n_blocks / HEADROOM;
 
+	if (headroom < OWN_BLOCKS)
+		headroom = OWN_BLOCKS;
 	if (!block_pool_reserve(t->pool, n + headroom))
 		return false;
 	block_pool_unreserve(t->pool, headroom);
