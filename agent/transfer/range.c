@@ -299,9 +299,23 @@ static void complete(struct range *r)
 	engine_touch(o);
 }
 
+static void stop_all(struct range *r)
+{
+	for (; r != NULL; r = r->next) {
+		detach(r);
+		if (r->state != RANGE_COMPLETE)
+			enter(r, RANGE_WAITING); /* for its object to be closed */
+	}
+}
+
+/* One range that cannot be had is the end of its object. */
 static void give_up(struct range *r)
 {
-	object_fail(r->object, r->why.code, &r->why);
+	struct http_object *o = r->object;
+
+	object_fail(o, r->why.code, &r->why);
+	stop_all(o->ranges);
+	stop_all(o->reads);
 }
 
 static void fail(struct range *r, const char *sentence)

@@ -4,10 +4,10 @@
  * No object can lock out another for ever. A range has all its blocks before it begins, so it ends
  * without anybody's help. An object is let in only with two blocks that nobody else can have; with one
  * in its worker's hands, the other can arrive. Objects for which there are none wait in open(). And of
- * the shared blocks an eighth is left for objects that are still to come. */
+ * the shared blocks a quarter is left for objects that are still to come. */
 #include "engine.h"
 
-enum { HEADROOM = 8 };
+enum { HEADROOM = 4 };
 
 bool schedule_reserve(struct http_object *o, unsigned n)
 {
