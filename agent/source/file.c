@@ -156,16 +156,15 @@ static struct reader *file_stream(struct object *o)
 	return &container_of(o, struct file_object, base)->reader;
 }
 
-static int file_read_at(
-	struct object *o, uint64_t offset, void *buf, size_t len, struct error *err)
+static int file_read_at(struct object *o, uint64_t offset, void *buf, size_t len, struct error *err)
 {
 	struct file_object *f = container_of(o, struct file_object, base);
 	uint8_t *to = buf;
 
 	if (offset > o->identity.size || len > o->identity.size - offset)
 		return error_set(err, -ERR_TRUNCATED,
-			"%s: %zu bytes at %" PRIu64 " are wanted, but it ends at %" PRIu64, f->name, len,
-			offset, o->identity.size);
+			"%s: %zu bytes at %" PRIu64 " are wanted, but it ends at %" PRIu64, f->name,
+			len, offset, o->identity.size);
 	while (len > 0) {
 		ssize_t n = pread(f->fd, to, len, (off_t)offset);
 
@@ -203,7 +202,8 @@ static int open_path(const char *path, const char *name, struct stat *ret_st, st
 		return error_set(err, -errno, "%s: stat: %m", name);
 	if (S_ISDIR(ret_st->st_mode))
 		return error_set(err, -EISDIR,
-			"%s is a directory; a source is one file, such as an archive of that directory",
+			"%s is a directory; a source is one file, such as an archive of that "
+			"directory",
 			name);
 	if (S_ISREG(ret_st->st_mode))
 		posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -242,7 +242,9 @@ int file_check(const char *url, struct error *err)
 
 	if (decoded == NULL || decoded[0] != '/')
 		return error_set(err, -ERR_USAGE,
-			"source '%s' does not name a file of this machine; write file:///absolute/path", url);
+			"source '%s' does not name a file of this machine; write "
+			"file:///absolute/path",
+			url);
 	return 0;
 }
 

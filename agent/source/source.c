@@ -35,7 +35,8 @@ static int unknown(const char *url, struct error *err)
 {
 	_free_ char *shown = source_display(url);
 
-	if (begins_with(url, "s3://") || begins_with(url, "datastore:") || begins_with(url, "grid:"))
+	if (begins_with(url, "s3://") || begins_with(url, "datastore:") ||
+		begins_with(url, "grid:"))
 		return error_set(err, -ERR_USAGE,
 			"source '%s': %.*s sources are not supported by this version; %s", shown,
 			(int)strcspn(url, ":"), url, known);

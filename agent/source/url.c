@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* URLs as text: what may be shown, what names a source in state files, what a file is called. Does no
- * I/O and knows no protocol; secrets are cut out here, so it must be right for malformed URLs too. */
+/* URLs as text: what may be shown, what names a source in state files, what a file is called. Does
+ * no I/O and knows no protocol; secrets are cut out here, so it must be right for malformed URLs
+ * too. */
 #include "url.h"
 #include "defer.h"
 #include "source.h"
@@ -34,7 +35,8 @@ char *percent_decode(const char *s, size_t len)
 	for (size_t i = 0; i < len; i++) {
 		char c = s[i];
 
-		if (c == '%' && i + 2 < len && hex_digit(s[i + 1]) >= 0 && hex_digit(s[i + 2]) >= 0) {
+		if (c == '%' && i + 2 < len && hex_digit(s[i + 1]) >= 0 &&
+			hex_digit(s[i + 2]) >= 0) {
 			c = (char)(hex_digit(s[i + 1]) * 16 + hex_digit(s[i + 2]));
 			i += 2;
 		}
@@ -67,15 +69,16 @@ char *source_display(const char *url)
 
 	if (p.authority == 0)
 		return copy_text(url);
-	return format_text("%.*s%.*s", (int)p.authority, url, (int)(p.query - p.host), url + p.host);
+	return format_text(
+		"%.*s%.*s", (int)p.authority, url, (int)(p.query - p.host), url + p.host);
 }
 
 /* Parameters that sign a request, and so differ each time although the object is the same. Those of
  * the second list are ordinary words: they count only beside the signature that they belong to. */
 static const char *const signing[] = {"x-amz-*", "x-goog-*", "sig", "signature", "key-pair-id",
 	"awsaccesskeyid", "googleaccessid", "x-oss-*", "x-cos-*"};
-static const char *const signing_beside[] = {"expires", "policy", "se", "sp", "sv", "sr", "st", "spr",
-	"sip", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv", "security-token"};
+static const char *const signing_beside[] = {"expires", "policy", "se", "sp", "sv", "sr", "st",
+	"spr", "sip", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv", "security-token"};
 
 static bool is_among(const char *name, const char *const *globs, size_t n)
 {
@@ -96,7 +99,8 @@ static bool has_signature(const char *query)
 	_free_ char *copy = copy_text(query);
 	char *save, *param;
 
-	for (param = strtok_r(copy, "&", &save); param != NULL; param = strtok_r(NULL, "&", &save)) {
+	for (param = strtok_r(copy, "&", &save); param != NULL;
+		param = strtok_r(NULL, "&", &save)) {
 		param[strcspn(param, "=")] = '\0';
 		if (is_signature(param))
 			return true;
@@ -111,7 +115,8 @@ static void add_unsigned_query(struct text *t, const char *query)
 	char *save, *param;
 	char before = '?';
 
-	for (param = strtok_r(copy, "&", &save); param != NULL; param = strtok_r(NULL, "&", &save)) {
+	for (param = strtok_r(copy, "&", &save); param != NULL;
+		param = strtok_r(NULL, "&", &save)) {
 		_free_ char *name = strndup(param, strcspn(param, "="));
 
 		if (name == NULL || is_among(name, signing, ARRAY_LEN(signing)) ||
@@ -162,8 +167,8 @@ char *source_file_name(const char *url)
 		begin = end = p.path;
 	name = p.authority > 0 ? percent_decode(url + begin, end - begin)
 			       : strndup(url + begin, end - begin);
-	if (name != NULL && name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 &&
-		strcmp(name, "..") != 0)
+	if (name != NULL && name[0] != '\0' && strchr(name, '/') == NULL &&
+		strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
 		return name;
 	free(name);
 	return copy_text("data");

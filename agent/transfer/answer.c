@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads response headers, and judges what a response means. Pure: no curl handle, no lock, no thread
- * of its own, so that every lie a server can tell is a test of a few lines. */
+/* Reads response headers, and judges what a response means. Pure: no curl handle, no lock, no
+ * thread of its own, so that every lie a server can tell is a test of a few lines. */
 #include "answer.h"
 #include <ctype.h>
 #include <curl/curl.h>
@@ -163,8 +163,7 @@ static const char *difference(const struct version *was, const struct version *i
 	return NULL;
 }
 
-static enum verdict changed(
-	const struct answer_wanted *w, const char *what, struct error *err)
+static enum verdict changed(const struct answer_wanted *w, const char *what, struct error *err)
 {
 	error_set(err, -ERR_CHANGED, "%s was replaced on the server while it was read: %s changed",
 		w->name, what);
@@ -196,15 +195,17 @@ static enum verdict judge_content_range(
 {
 	if (!a->has_range || w->plain) {
 		error_set(err, -ERR_HTTP,
-			"%s: the server answered 206 Partial Content without a usable Content-Range; it "
+			"%s: the server answered 206 Partial Content without a usable "
+			"Content-Range; it "
 			"or a proxy before it is broken",
 			w->name);
 		return VERDICT_RETRY;
 	}
 	if (a->first != w->from || a->last >= w->to) {
 		error_set(err, -ERR_HTTP,
-			"%s: asked for bytes %" PRIu64 "-%" PRIu64 ", the server's Content-Range says %" PRIu64
-			"-%" PRIu64 "; it or a proxy before it is broken",
+			"%s: asked for bytes %" PRIu64 "-%" PRIu64
+			", the server's Content-Range says %" PRIu64 "-%" PRIu64
+			"; it or a proxy before it is broken",
 			w->name, w->from, w->to - 1, a->first, a->last);
 		return VERDICT_RETRY;
 	}
@@ -243,7 +244,8 @@ static enum verdict judge_whole(
 	if (what != NULL)
 		return changed(w, what, err);
 	error_set(err, -ERR_HTTP,
-		"%s: the server answered 200 with the whole object where it had served ranges before; are "
+		"%s: the server answered 200 with the whole object where it had served ranges "
+		"before; are "
 		"several servers behind that name?",
 		w->name);
 	return VERDICT_RETRY;
@@ -270,7 +272,8 @@ static const char *advice(int status)
 	case 401:
 		return "; give credentials (headers or netrc_file in agent.ini)";
 	case 403:
-		return "; check the credentials (headers or netrc_file in agent.ini), or whether a presigned "
+		return "; check the credentials (headers or netrc_file in agent.ini), or whether a "
+		       "presigned "
 		       "URL has expired";
 	case 404:
 	case 410:
@@ -310,7 +313,8 @@ static enum verdict judge_success(
 {
 	if (!coding_is_readable(a->content_encoding)) {
 		error_set(err, -ERR_HTTP,
-			"%s: the server sent it with Content-Encoding '%s' although only 'identity' was "
+			"%s: the server sent it with Content-Encoding '%s' although only "
+			"'identity' was "
 			"asked for; store it without",
 			w->name, a->content_encoding);
 		return VERDICT_FAIL;

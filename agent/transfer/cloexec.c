@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* libcurl 7.88 opens some descriptors without CLOEXEC that no callback hands to us: its multi handle's
- * wake-up pair and the socket pairs of its resolver threads. A child that is started meanwhile would
- * get them. So: whatever lacks CLOEXEC and was not inherited gets it. Loop thread, as is starting
- * children. */
+/* libcurl 7.88 opens some descriptors without CLOEXEC that no callback hands to us: its multi
+ * handle's wake-up pair and the socket pairs of its resolver threads. A child that is started
+ * meanwhile would get them. So: whatever lacks CLOEXEC and was not inherited gets it. Loop thread,
+ * as is starting children. */
 #include "defer.h"
 #include "engine.h"
 #include "text.h"
@@ -16,7 +16,8 @@ static void each_leaking(void (*visit)(void *ctx, int fd), void *ctx)
 
 	if (dir == NULL)
 		return;
-	while ((entry = readdir(dir)) != NULL) { /* NOLINT(concurrency-mt-unsafe): a DIR of our own */
+	while ((entry = readdir(dir)) !=
+		NULL) {                       /* NOLINT(concurrency-mt-unsafe): a DIR of our own */
 		int fd = atoi(entry->d_name); /* "." and ".." read as 0, which is nobody's secret */
 		int flags = fcntl(fd, F_GETFD);
 

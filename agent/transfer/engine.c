@@ -3,8 +3,8 @@
  *
  * Two rules carry it: curl's timeout of -1 deletes the timer, and results are read after every call
  * into curl, the timer's too, since a transfer can end by time alone. */
-#include "defer.h"
 #include "engine.h"
+#include "defer.h"
 #include "text.h"
 #include <assert.h>
 #include <errno.h>
@@ -350,8 +350,9 @@ int transfer_new(uv_loop_t *loop, const struct transfer_options *opts, uint64_t 
 	t->opts = opts;
 	code = trust_find(opts->ca_file, &t->ca_file, err);
 	if (code == 0 && (start_curl(t) < 0 || start_handles(t) < 0))
-		code = error_set(err, -ENOMEM, "the network engine cannot start: out of memory or "
-					       "file descriptors");
+		code = error_set(err, -ENOMEM,
+			"the network engine cannot start: out of memory or "
+			"file descriptors");
 	if (code < 0) {
 		if (t->multi != NULL)
 			stop_curl(t);

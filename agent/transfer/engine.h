@@ -12,8 +12,8 @@
 #include <stdatomic.h>
 #include <uv.h>
 
-/* The engine's own structures. One object is a window over its bytes: ranges in order, each fetched by
- * a request of its own into blocks, taken from the front by one worker.
+/* The engine's own structures. One object is a window over its bytes: ranges in order, each fetched
+ * by a request of its own into blocks, taken from the front by one worker.
  *
  *   engine    curl and libuv, made to work together; the clock
  *   inbox     how worker threads ask the loop thread for something
@@ -28,7 +28,7 @@
 
 enum {
 	BLOCK_BYTES = 256 * 1024,
-	OWN_BLOCKS = 2,	   /* only this object's, so that it can always go on */
+	OWN_BLOCKS = 2,    /* only this object's, so that it can always go on */
 	STREAM_BLOCKS = 16 /* buffered for a server without ranges, at most */
 };
 
@@ -68,14 +68,14 @@ struct transfer {
 	uv_timer_t curl_timer;
 	uv_timer_t clock;      /* backoffs, stalls, growth */
 	uint64_t clock_due_ns; /* UINT64_MAX: stopped */
-	CURL **idle;	       /* easy handles without a request */
+	CURL **idle;           /* easy handles without a request */
 	unsigned n_idle;
 	int *inherited; /* descriptors without CLOEXEC that are not ours; -1 ends them */
 	struct http_object *objects;
 	struct http_object *touched; /* bytes arrived: wake their workers */
 	struct host *hosts;
 	unsigned active; /* connections at work */
-	bool dirty;	 /* something changed that the schedule depends on */
+	bool dirty;      /* something changed that the schedule depends on */
 	bool closing;
 	unsigned open_handles;
 	void (*closed)(void *ctx);
@@ -83,10 +83,10 @@ struct transfer {
 };
 
 enum range_state {
-	RANGE_WAITING,	   /* for a connection */
-	RANGE_ACTIVE,	   /* its request is under way */
+	RANGE_WAITING,     /* for a connection */
+	RANGE_ACTIVE,      /* its request is under way */
 	RANGE_BACKING_OFF, /* broken; asks again when due */
-	RANGE_COMPLETE	   /* every byte arrived */
+	RANGE_COMPLETE     /* every byte arrived */
 };
 
 /* Bytes [start, end) of an object, on their way. */
@@ -105,24 +105,25 @@ struct range {
 	struct curl_slist *headers;
 	struct host *host;
 	struct answer answer;
-	enum verdict verdict;	/* on the request under way; VERDICT_NONE until its headers are in */
-	struct error why;	/* to the verdict */
+	enum verdict verdict; /* on the request under way; VERDICT_NONE until its headers are in */
+	struct error why;     /* to the verdict */
 	char curl_said[CURL_ERROR_SIZE];
-	uint64_t limit;		/* the bytes of this answer end there */
-	uint64_t last_ns;	/* when a byte last arrived, or the request was sent; 0: connecting */
-	bool paused;		/* a stream without a block to fill */
+	uint64_t limit;   /* the bytes of this answer end there */
+	uint64_t last_ns; /* when a byte last arrived, or the request was sent; 0: connecting */
+	bool paused;      /* a stream without a block to fill */
 	struct block_pool *pool; /* whose blocks are reserved */
 	unsigned reserved;
 	uint64_t blocks; /* put into slots so far */
 
 	/* The object's lock; written by the loop thread alone, but for what the worker passes. */
-	uint64_t at;  /* bytes before it have arrived */
-	uint64_t end; /* SIZE_UNKNOWN: a stream of unknown length */
+	uint64_t at;          /* bytes before it have arrived */
+	uint64_t end;         /* SIZE_UNKNOWN: a stream of unknown length */
 	struct block **slots; /* a ring; the worker takes blocks out that it has passed */
 	unsigned n_slots;
 	uint64_t released; /* blocks taken out so far */
 
-	struct read_request *read; /* object_read_at(): bytes go there, not into slots. Loop thread */
+	struct read_request
+		*read; /* object_read_at(): bytes go there, not into slots. Loop thread */
 };
 
 /* One object_read_at(), on the heap because the worker may be cancelled out of it. */
@@ -155,12 +156,12 @@ struct http_object {
 	/* Loop thread. */
 	struct http_object *next, *next_touched;
 	bool is_touched;
-	bool full;	/* got neither block nor connection in this round of the schedule */
+	bool full; /* got neither block nor connection in this round of the schedule */
 	bool discovered;
-	bool plain;	/* ask without Range */
-	bool whole;	/* the server sends everything in one response */
-	bool wanted;	/* object_stream() was called */
-	char *url;	/* where the last redirect led */
+	bool plain;  /* ask without Range */
+	bool whole;  /* the server sends everything in one response */
+	bool wanted; /* object_stream() was called */
+	char *url;   /* where the last redirect led */
 	unsigned url_generation;
 	unsigned redirects;
 	bool resolved_again;
@@ -202,7 +203,8 @@ void inbox_wake(void *ctx); /* any thread; ctx is the inbox */
 
 /* schedule */
 void schedule(struct transfer *t);
-bool schedule_reserve(struct http_object *o, unsigned n); /* n shared blocks, leaving the headroom */
+bool schedule_reserve(
+	struct http_object *o, unsigned n); /* n shared blocks, leaving the headroom */
 
 /* range */
 struct range *range_new(struct http_object *o, uint64_t start, uint64_t end);
@@ -217,13 +219,14 @@ uint64_t range_due(const struct range *r);
 /* request */
 CURLcode request_prepare(struct range *r);
 int request_check_headers(const struct transfer_options *opts, struct error *err);
-char *url_origin(const char *url);  /* "https://host:443"; NULL when malformed. Heap */
+char *url_origin(const char *url); /* "https://host:443"; NULL when malformed. Heap */
 bool url_has_prefix(const char *url, const char *prefix, size_t prefix_len);
 
 /* retry */
 enum verdict retry_judge_curl(
 	CURLcode result, const char *said, const struct answer_wanted *wanted, struct error *err);
-uint64_t retry_delay_ms(const struct transfer_options *opts, unsigned attempt, uint64_t retry_after_ms);
+uint64_t retry_delay_ms(
+	const struct transfer_options *opts, unsigned attempt, uint64_t retry_after_ms);
 
 /* window; those that end in _locked need the object's lock */
 bool window_fit(struct range *r, size_t len); /* blocks for len more bytes; false: none free */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* One object over HTTP: the worker's calls (open, stream, read at an offset, close), each of which
- * posts to the loop thread, and what the loop does about them. After object_close() the object belongs
- * to the loop alone, so that closing never waits. */
+ * posts to the loop thread, and what the loop does about them. After object_close() the object
+ * belongs to the loop alone, so that closing never waits. */
 #include "defer.h"
 #include "engine.h"
 #include "text.h"
@@ -270,8 +270,8 @@ static int http_read_at(
 
 	if (offset > base->identity.size || len > base->identity.size - offset)
 		return error_set(err, -ERR_TRUNCATED,
-			"%s: %zu bytes at %" PRIu64 " are wanted, but it ends at %" PRIu64, o->name, len,
-			offset, base->identity.size);
+			"%s: %zu bytes at %" PRIu64 " are wanted, but it ends at %" PRIu64, o->name,
+			len, offset, base->identity.size);
 	if (len == 0)
 		return 0;
 	req = zalloc(sizeof(*req));
@@ -325,8 +325,8 @@ static struct http_object *object_new(struct transfer *t, const struct http_requ
 	return o;
 }
 
-int http_object_open(struct transfer *t, const struct http_request *req, struct object **ret,
-	struct error *err)
+int http_object_open(
+	struct transfer *t, const struct http_request *req, struct object **ret, struct error *err)
 {
 	struct http_object *o = object_new(t, req);
 	int code;

@@ -4,7 +4,7 @@
 #include "pace.h"
 
 #define INTERVAL_NS 100000000ull  /* the soonest that a growth can be judged */
-#define HOLD_NS	    2000000000ull /* after growth that did not pay, or trouble */
+#define HOLD_NS     2000000000ull /* after growth that did not pay, or trouble */
 
 enum { CONNECTIONS_FIRST = 4 };
 
@@ -82,8 +82,8 @@ void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, unsigned used
 	if (starved && p->waited_us * 8 > p->lasted_us)
 		p->range_bytes = twice(p->range_bytes, limits->range_bytes);
 	if (starved)
-		judge(p, now_ns, (double)p->bytes * 1e9 / (double)elapsed,
-			used >= p->connections, limits);
+		judge(p, now_ns, (double)p->bytes * 1e9 / (double)elapsed, used >= p->connections,
+			limits);
 	else
 		p->grown = false;
 	p->since_ns = now_ns;

@@ -6,16 +6,16 @@
 #include <stdint.h>
 
 /* How many connections one object is worth, and how long a range should be: measured, not guessed.
- * Both grow only while the worker sleeps for want of bytes, and connections only while the last growth
- * paid. Knows no clock of its own: the caller tells the time. */
+ * Both grow only while the worker sleeps for want of bytes, and connections only while the last
+ * growth paid. Knows no clock of its own: the caller tells the time. */
 
 struct pace {
 	unsigned connections; /* wanted now */
 	uint64_t range_bytes; /* wanted now */
 
 	unsigned before;      /* connections before the last growth */
-	bool grown;	      /* the last growth waits for its verdict */
-	double rate;	      /* bytes/s when it was made */
+	bool grown;           /* the last growth waits for its verdict */
+	double rate;          /* bytes/s when it was made */
 	uint64_t hold_ns;     /* no growth until then */
 	uint64_t interval_ns; /* between two looks */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of one range: asked for, arriving, broken and asked for again from the byte where it broke,
- * complete. Loop thread. Callbacks from curl only record what they saw; what follows from it is done
- * when curl has returned. */
+/* The life of one range: asked for, arriving, broken and asked for again from the byte where it
+ * broke, complete. Loop thread. Callbacks from curl only record what they saw; what follows from it
+ * is done when curl has returned. */
 #include "defer.h"
 #include "engine.h"
 #include "log.h"
@@ -169,8 +169,8 @@ static size_t on_header(char *line, size_t one, size_t n, void *ctx)
 static size_t take_stream(struct range *r, const char *bytes, size_t len)
 {
 	if (!window_fit(r, len)) {
-		/* It keeps its connection but is not counted: or sleeping streams could lock out the
-		 * very object that their workers wait for. */
+		/* It keeps its connection but is not counted: or sleeping streams could lock out
+		 * the very object that their workers wait for. */
 		r->paused = true;
 		count_connection(r, -1);
 		return CURL_WRITEFUNC_PAUSE;
@@ -196,7 +196,8 @@ static size_t take_range(struct range *r, const char *bytes, size_t len)
 	if (len > r->limit - r->at) {
 		r->verdict = VERDICT_RETRY;
 		error_set(&r->why, -ERR_HTTP,
-			"%s: the server sent more bytes than its Content-Range promised; it or a proxy "
+			"%s: the server sent more bytes than its Content-Range promised; it or a "
+			"proxy "
 			"before it is broken",
 			r->object->name);
 		return 0;
@@ -348,7 +349,8 @@ static void follow(struct range *r, const char *to)
 	}
 }
 
-/* Where a redirect leads to can expire (presigned URLs do): the original URL tells a fresh place. */
+/* Where a redirect leads to can expire (presigned URLs do): the original URL tells a fresh place.
+ */
 static void denied(struct range *r)
 {
 	struct http_object *o = r->object;
@@ -455,7 +457,8 @@ static enum verdict conclude(struct range *r, CURLcode result)
 		if (r->verdict == VERDICT_WHOLE || r->at == r->limit)
 			return r->verdict;
 		error_set(&r->why, -ERR_HTTP,
-			"%s: the server sent %" PRIu64 " bytes fewer than its Content-Range promised",
+			"%s: the server sent %" PRIu64
+			" bytes fewer than its Content-Range promised",
 			w.name, r->limit - r->at);
 		return VERDICT_RETRY;
 	default:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What one request says: URL, range, conditions, and the configured headers and credentials that this
- * very URL may see. Loop thread. */
+/* What one request says: URL, range, conditions, and the configured headers and credentials that
+ * this very URL may see. Loop thread. */
 #include "defer.h"
 #include "engine.h"
 #include "text.h"
@@ -87,12 +87,14 @@ int request_check_headers(const struct transfer_options *opts, struct error *err
 		/* The value may be a secret: the message shows the prefix and no more. */
 		if (origin == NULL || strncmp(line, "http", 4) != 0)
 			return error_set(err, -ERR_CONFIG,
-				"headers: '%.*s' is not the beginning of an http or https URL; a header is "
+				"headers: '%.*s' is not the beginning of an http or https URL; a "
+				"header is "
 				"written URL-PREFIX NAME: VALUE",
 				(int)prefix_len, line);
 		if (name_len == 0 || header[name_len] != ':' || strpbrk(header, "\r\n") != NULL)
 			return error_set(err, -ERR_CONFIG,
-				"headers: what follows '%.*s' is not NAME: VALUE", (int)prefix_len, line);
+				"headers: what follows '%.*s' is not NAME: VALUE", (int)prefix_len,
+				line);
 	}
 	return 0;
 }
@@ -117,8 +119,8 @@ static void add_conditions(struct range *r)
 {
 	const struct http_object *o = r->object;
 
-	/* With a weak ETag, If-Match is always answered by 412 and If-Range by 200. Then every response
-	 * is compared with the first, and nothing is asked. */
+	/* With a weak ETag, If-Match is always answered by 412 and If-Range by 200. Then every
+	 * response is compared with the first, and nothing is asked. */
 	if (o->discovered && etag_is_strong(o->version.etag))
 		add_headerf(r, "If-Match", o->version.etag);
 	if (o->discovered || !o->conditional)
@@ -156,7 +158,8 @@ static void set_network(struct range *r)
 	curl_easy_setopt(r->easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(r->easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(r->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	/* On HTTP/2 all ranges would share one TCP window, and a paused one would still fill buffers. */
+	/* On HTTP/2 all ranges would share one TCP window, and a paused one would still fill
+	 * buffers. */
 	curl_easy_setopt(r->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(r->easy, CURLOPT_TCP_NODELAY, 1L);
 	curl_easy_setopt(r->easy, CURLOPT_BUFFERSIZE, (long)BLOCK_BYTES);

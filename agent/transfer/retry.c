@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What curl's own failures mean, and how long to wait before the next try. What a server answered is
- * judged elsewhere. Any thread. */
+/* What curl's own failures mean, and how long to wait before the next try. What a server answered
+ * is judged elsewhere. Any thread. */
 #include "engine.h"
 #include "error.h"
 #include <errno.h>
@@ -58,7 +58,8 @@ static uint64_t random_below(uint64_t n)
 	return r % n;
 }
 
-uint64_t retry_delay_ms(const struct transfer_options *opts, unsigned attempt, uint64_t retry_after_ms)
+uint64_t retry_delay_ms(
+	const struct transfer_options *opts, unsigned attempt, uint64_t retry_after_ms)
 {
 	uint64_t ceiling = opts->retry_base_ms;
 	uint64_t jitter;
@@ -67,8 +68,8 @@ uint64_t retry_delay_ms(const struct transfer_options *opts, unsigned attempt, u
 		ceiling *= 2;
 	if (ceiling > opts->retry_max_ms)
 		ceiling = opts->retry_max_ms;
-	/* Anywhere between nothing and the ceiling: clients that were cut off together must not come
-	 * back together. */
+	/* Anywhere between nothing and the ceiling: clients that were cut off together must not
+	 * come back together. */
 	jitter = random_below(ceiling + 1);
 	return retry_after_ms > jitter ? retry_after_ms : jitter;
 }

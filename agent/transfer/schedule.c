@@ -2,9 +2,9 @@
 /* Who goes next: connections and blocks are handed out here and nowhere else. Loop thread.
  *
  * No object can lock out another for ever. A range has all its blocks before it begins, so it ends
- * without anybody's help. An object is let in only with two blocks that nobody else can have; with one
- * in its worker's hands, the other can arrive. Objects for which there are none wait in open(). And of
- * the shared blocks a quarter is left for objects that are still to come. */
+ * without anybody's help. An object is let in only with two blocks that nobody else can have; with
+ * one in its worker's hands, the other can arrive. Objects for which there are none wait in open().
+ * And of the shared blocks a quarter is left for objects that are still to come. */
 #include "engine.h"
 
 enum { HEADROOM = 4 };
@@ -145,7 +145,8 @@ static bool has_connection(const struct http_object *o)
 	return o->t->active < opts->connections && o->host->active < opts->connections_per_host;
 }
 
-/* What has its blocks goes first; then whoever has the least, and of those the one with the most left. */
+/* What has its blocks goes first; then whoever has the least, and of those the one with the most
+ * left. */
 static bool goes_before(struct http_object *a, struct http_object *b)
 {
 	bool a_waits = first_waiting(a) != NULL, b_waits = first_waiting(b) != NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Finds the file of certificate authorities. libcurl knows one path, of the system it was built for;
- * the agent runs in any image. Called once, at start. */
+/* Finds the file of certificate authorities. libcurl knows one path, of the system it was built
+ * for; the agent runs in any image. Called once, at start. */
 #include "defer.h"
 #include "engine.h"
 #include "text.h"
@@ -10,11 +10,11 @@
 #include <unistd.h>
 
 static const char *const system_files[] = {
-	"/etc/ssl/certs/ca-certificates.crt",		     /* Debian, Ubuntu, Arch */
+	"/etc/ssl/certs/ca-certificates.crt",                /* Debian, Ubuntu, Arch */
 	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", /* Red Hat, Fedora, Amazon */
-	"/etc/pki/tls/certs/ca-bundle.crt",		     /* older Red Hat */
-	"/etc/ssl/ca-bundle.pem",			     /* SUSE */
-	"/etc/ssl/cert.pem",				     /* Alpine */
+	"/etc/pki/tls/certs/ca-bundle.crt",                  /* older Red Hat */
+	"/etc/ssl/ca-bundle.pem",                            /* SUSE */
+	"/etc/ssl/cert.pem",                                 /* Alpine */
 };
 
 /* A relocated copy of the agent brings its own file, for images that have none. */
@@ -36,13 +36,15 @@ static char *beside_executable(void)
 
 int trust_find(const char *configured, char **ret_path, struct error *err)
 {
-	const char *from_env = getenv("SSL_CERT_FILE"); /* NOLINT(concurrency-mt-unsafe): at start */
+	const char *from_env =
+		getenv("SSL_CERT_FILE"); /* NOLINT(concurrency-mt-unsafe): at start */
 	_free_ char *beside = beside_executable();
 
 	if (configured != NULL && configured[0] != '\0') {
 		if (access(configured, R_OK) < 0)
 			return error_set(err, -ERR_CONFIG,
-				"ca_file '%s' cannot be read: %m; it must be a PEM file of CA certificates",
+				"ca_file '%s' cannot be read: %m; it must be a PEM file of CA "
+				"certificates",
 				configured);
 		*ret_path = copy_text(configured);
 		return 0;

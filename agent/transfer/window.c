@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The bytes between the ranges, which the loop thread fills, and the one worker that takes them in
- * order. What has arrived is never written again, so bytes are copied and read without the lock; the
- * lock guards how far each side is. */
+ * order. What has arrived is never written again, so bytes are copied and read without the lock;
+ * the lock guards how far each side is. */
 #include "defer.h"
 #include "engine.h"
 #include "text.h"

@@ -110,8 +110,8 @@ static bool read_request(int fd, struct fake_request *ret)
 	sscanf(buf, "GET %255s", ret->path);
 	snprintf(ret->headers, sizeof(ret->headers), "%.4095s", strchr(buf, '\n') + 1);
 	range = find_header(ret, "Range");
-	ret->has_range = range != NULL && sscanf(range, "bytes=%" SCNu64 "-%" SCNu64, &ret->first,
-						  &ret->last) == 2;
+	ret->has_range = range != NULL &&
+			 sscanf(range, "bytes=%" SCNu64 "-%" SCNu64, &ret->first, &ret->last) == 2;
 	return true;
 }
 
@@ -123,7 +123,8 @@ static void set_status(struct fake_reply *r, int status)
 }
 
 /* What a good server does. */
-static void answer_well(const struct fake_http *f, const struct fake_request *q, struct fake_reply *r)
+static void answer_well(
+	const struct fake_http *f, const struct fake_request *q, struct fake_reply *r)
 {
 	const char *match;
 
@@ -221,8 +222,8 @@ static bool reply(struct fake_http *f, int fd, const struct fake_request *q)
 	if (f->opts.script != NULL)
 		f->opts.script(f->opts.ctx, q, &r);
 	count_reply(f, 1);
-	keep = send_head(fd, &r) && (r.text != NULL ? send_all(fd, r.text, strlen(r.text))
-						     : send_bytes(f, fd, &r));
+	keep = send_head(fd, &r) &&
+	       (r.text != NULL ? send_all(fd, r.text, strlen(r.text)) : send_bytes(f, fd, &r));
 	count_reply(f, -1);
 	return keep && r.content_length != FAKE_NONE;
 }

@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 /* A small HTTP/1.1 server on loopback, one thread for each connection. It serves one object of
- * made-up bytes under every path, with ranges, ETag and conditions as a good server does; a script may
- * change any reply into what a bad one does. */
+ * made-up bytes under every path, with ranges, ETag and conditions as a good server does; a script
+ * may change any reply into what a bad one does. */
 
 struct fake_request {
 	unsigned number; /* 0 for the first */
@@ -21,15 +21,15 @@ struct fake_request {
 struct fake_reply {
 	int status;
 	char etag[64], last_modified[64]; /* "": not sent */
-	char headers[1024];		  /* further lines, each with its \r\n */
-	const char *text;		  /* this body and not the object's bytes; NULL: those */
-	uint64_t first, len;		  /* which bytes of the object */
+	char headers[1024];               /* further lines, each with its \r\n */
+	const char *text;                 /* this body and not the object's bytes; NULL: those */
+	uint64_t first, len;              /* which bytes of the object */
 	uint64_t range_first, range_last, range_total; /* of Content-Range, sent with a 206 */
-	uint64_t content_length;	  /* FAKE_NONE: not sent, the end closes the connection */
-	uint64_t cut_after;		  /* body bytes, then the connection is cut */
-	uint64_t stall_after, stall_ms;	  /* body bytes, then silence for so long */
-	uint64_t bytes_per_s;		  /* 0: as fast as it goes */
-	unsigned seed;			  /* what the bytes are made of */
+	uint64_t content_length;        /* FAKE_NONE: not sent, the end closes the connection */
+	uint64_t cut_after;             /* body bytes, then the connection is cut */
+	uint64_t stall_after, stall_ms; /* body bytes, then silence for so long */
+	uint64_t bytes_per_s;           /* 0: as fast as it goes */
+	unsigned seed;                  /* what the bytes are made of */
 };
 
 #define FAKE_NONE UINT64_MAX

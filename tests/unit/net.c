@@ -23,12 +23,12 @@ void net_init(struct net *n, uint64_t size)
 	cancel_init(&n->cancel);
 }
 
+static atomic_bool closed;
+
 static void on_closed(void *ctx)
 {
-	*(bool *)ctx = true;
+	*(atomic_bool *)ctx = true;
 }
-
-static bool closed;
 
 static void on_stop(uv_async_t *stop)
 {

@@ -9,8 +9,8 @@
 #include <pthread.h>
 #include <uv.h>
 
-/* A transfer engine on a loop thread, against a fake server: what most tests of the engine need. The
- * test itself is the worker. Change opts and fake between net_init() and net_start(). */
+/* A transfer engine on a loop thread, against a fake server: what most tests of the engine need.
+ * The test itself is the worker. Change opts and fake between net_init() and net_start(). */
 struct net {
 	struct transfer_options opts;
 	struct fake_options fake;
@@ -33,8 +33,8 @@ void net_stop(struct net *n);
 
 /* Open n->url; 0 or the error's code. */
 int net_open(struct net *n, struct object **ret);
-/* Reads the object's stream to its end. Every byte must be the fake server's: the test fails if not.
- * Returns how many came, or the negative code of the error, which is in n->err. */
+/* Reads the object's stream to its end. Every byte must be the fake server's: the test fails if
+ * not. Returns how many came, or the negative code of the error, which is in n->err. */
 int64_t net_drain(struct net *n, struct object *o);
 /* Open, drain, close. */
 int64_t net_fetch(struct net *n);

@@ -228,7 +228,8 @@ struct many {
 static void *fetch_one(void *ctx)
 {
 	struct many *m = ctx;
-	struct http_request req = {.url = m->n->url, .name = "one of many", .cancel = &m->n->cancel};
+	struct http_request req = {
+		.url = m->n->url, .name = "one of many", .cancel = &m->n->cancel};
 	struct error err;
 	struct object *o = NULL;
 	struct slice s;
@@ -348,6 +349,7 @@ TEST(transfer_skips_without_fetching_what_lies_between)
 	assert_int_equal(0, reader_skip(object_stream(o), (10 << 20) - 2, &n.err));
 	assert_int_equal(-ERR_TRUNCATED, reader_skip(object_stream(o), 1, &n.err));
 	assert_true(counted(&n.progress.received) < 8 << 20);
+	reader_close(object_stream(o));
 	object_close(o);
 	net_stop(&n);
 }
@@ -371,6 +373,7 @@ TEST(transfer_delivers_the_right_bytes_after_skips_of_every_size)
 		assert_int_equal(fake_byte(1, at), byte);
 		at++;
 	}
+	reader_close(object_stream(o));
 	object_close(o);
 	net_stop(&n);
 }
@@ -495,7 +498,8 @@ TEST(transfer_leaves_no_descriptor_that_a_child_would_inherit)
 	net_init(&n, 1 << 20);
 	net_start(&n);
 	free(n.url);
-	n.url = format_text("http://localhost:%u/", fake_http_port(n.server)); /* needs the resolver */
+	n.url = format_text(
+		"http://localhost:%u/", fake_http_port(n.server)); /* needs the resolver */
 	assert_int_equal(0, net_open(&n, &o));
 	assert_int_equal(before, count_leaking_descriptors());
 	object_close(o);

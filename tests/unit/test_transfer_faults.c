@@ -107,7 +107,8 @@ TEST(transfer_sees_by_if_match_that_the_object_was_replaced)
 
 	net_init(&n, 0);
 	assert_int_equal(-ERR_CHANGED, fetch(&n, 2000000, replaced, NULL));
-	assert_says(&n, "the object was replaced on the server while it was read: its ETag changed");
+	assert_says(
+		&n, "the object was replaced on the server while it was read: its ETag changed");
 	net_stop(&n);
 }
 
@@ -151,8 +152,8 @@ static void replaced_and_ignoring_ranges(
 
 TEST(transfer_compares_every_response_with_the_first)
 {
-	static const script_fn scripts[] = {
-		replaced_weakly, replaced_by_date, replaced_by_longer, replaced_and_ignoring_ranges};
+	static const script_fn scripts[] = {replaced_weakly, replaced_by_date, replaced_by_longer,
+		replaced_and_ignoring_ranges};
 
 	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
 		struct net n;
@@ -478,8 +479,8 @@ static void to_other_host(void *ctx, const struct fake_request *q, struct fake_r
 	if (strcmp(q->path, "/object") == 0)
 		strcpy(r->headers, "Location: /moved\r\n");
 	else
-		snprintf(r->headers, sizeof(r->headers), "Location: http://127.0.0.1:%u/there?sig=x\r\n",
-			fake_http_port(h->other));
+		snprintf(r->headers, sizeof(r->headers),
+			"Location: http://127.0.0.1:%u/there?sig=x\r\n", fake_http_port(h->other));
 }
 
 TEST(transfer_follows_redirects_and_sends_configured_headers_to_their_host_alone)
@@ -499,7 +500,8 @@ TEST(transfer_follows_redirects_and_sends_configured_headers_to_their_host_alone
 	headers[0] = header;
 	net_start(&n);
 	free(header);
-	headers[0] = header = format_text("http://127.0.0.1:%u/ X-Secret: s", fake_http_port(n.server));
+	headers[0] = header =
+		format_text("http://127.0.0.1:%u/ X-Secret: s", fake_http_port(n.server));
 	assert_int_equal(300000, net_fetch(&n));
 	assert_int_equal(2, fake_http_requests(n.server));
 	for (unsigned i = 0; i < 2; i++) {
@@ -597,13 +599,15 @@ TEST(transfer_retries_and_then_names_a_server_that_refuses_connections)
 
 TEST(transfer_refuses_malformed_header_settings_without_showing_values)
 {
-	static const char *const wrong[] = {"X-Token: secret", "https://h X-Token", "ftp://h A: b",
-		"https://h A : secret"};
+	static const char *const wrong[] = {
+		"X-Token: secret", "https://h X-Token", "ftp://h A: b", "https://h A : secret"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		const char *headers[] = {wrong[i], NULL};
-		struct transfer_options opts = {
-			.connections = 1, .connections_per_host = 1, .range_min = 1, .headers = headers};
+		struct transfer_options opts = {.connections = 1,
+			.connections_per_host = 1,
+			.range_min = 1,
+			.headers = headers};
 		struct transfer *t = NULL;
 		struct error err;
 
@@ -614,8 +618,10 @@ TEST(transfer_refuses_malformed_header_settings_without_showing_values)
 
 TEST(transfer_refuses_a_ca_file_that_is_not_there)
 {
-	struct transfer_options opts = {
-		.connections = 1, .connections_per_host = 1, .range_min = 1, .ca_file = "/nowhere.pem"};
+	struct transfer_options opts = {.connections = 1,
+		.connections_per_host = 1,
+		.range_min = 1,
+		.ca_file = "/nowhere.pem"};
 	struct transfer *t = NULL;
 	struct error err;
 
