@@ -415,7 +415,7 @@ TEST(zip_is_read_to_its_end_for_the_digest)
 	zip = zip_build(&z, NULL);
 	SHA256((const uint8_t *)zip.s, zip.len, digest);
 	for (int i = 0; i < 32; i++)
-		snprintf(want + 2 * i, 3, "%02x", digest[i]);
+		snprintf(want + 2 * (size_t)i, 3, "%02x", digest[i]);
 	box_open(&b);
 	b.selection.include = include;
 	o = memory_object(zip.s, zip.len, 10, true, "source");

@@ -18,7 +18,8 @@ void box_open(struct box *b)
 		.cancel = &b->cancel,
 	};
 
-	setlocale(LC_CTYPE, "C.UTF-8"); /* as main() does: libarchive converts names */
+	/* As main() does: libarchive converts names. */
+	setlocale(LC_CTYPE, "C.UTF-8"); // NOLINT(concurrency-mt-unsafe): before any thread
 	*b = (struct box){
 		.slice_bytes = 1000, .seekable = true, .has_object = true, .extract = true};
 	b->path = test_directory();
