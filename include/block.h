@@ -72,7 +72,8 @@ static inline void slice_drop(struct slice *s)
 /* Forgets the first n <= len bytes. */
 static inline void slice_advance(struct slice *s, size_t n)
 {
-	s->data += n;
+	if (n > 0) /* an empty slice may have no data at all */
+		s->data += n;
 	s->len -= n;
 }
 
