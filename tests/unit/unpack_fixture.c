@@ -5,7 +5,6 @@
 #include "memory_object.h"
 #include "test.h"
 #include <fcntl.h>
-#include <fts.h>
 #include <locale.h>
 #include <string.h>
 
@@ -70,6 +69,15 @@ int box_unpack(struct box *b, const struct text *archive)
 	return r < 0 ? r : tree_finish(b->tree, NULL, &b->err);
 }
 
+void box_unpack_ok(struct box *b, const struct text *archive, const char *format)
+{
+	box_open(b);
+	if (box_unpack(b, archive) < 0)
+		fail_msg("%s", b->err.msg);
+	assert_string_equal(format, b->format);
+	assert_true(b->drained);
+}
+
 void box_assert_bytes(const struct box *b, const char *name, const void *bytes, size_t len)
 {
 	_close_ int fd = openat(b->root_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -116,27 +124,14 @@ struct stat box_stat(const struct box *b, const char *name)
 	return st;
 }
 
-static int by_name(const FTSENT **a, const FTSENT **b)
+char *make_text(size_t len)
 {
-	return strcmp((*a)->fts_name, (*b)->fts_name);
-}
+	char *s = zalloc(len + 1);
+	unsigned x = 7;
 
-char *box_listing(const struct box *b)
-{
-	char *const paths[] = {b->path, NULL};
-	FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
-	struct text list = {0};
-	FTSENT *e;
-
-	while ((e = fts_read(fts)) != NULL) {
-		const struct stat *st = e->fts_statp;
-
-		if (e->fts_level == 0 || e->fts_info == FTS_DP)
-			continue;
-		text_addf(&list, "%s %o %lld %lld.%09ld\n", e->fts_path + strlen(b->path) + 1,
-			st->st_mode, S_ISDIR(st->st_mode) ? 0 : (long long)st->st_size,
-			(long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+	for (size_t i = 0; i < len; i++) {
+		x = x * 1103515245 + 12345;
+		s[i] = (char)('a' + (x >> 16) % 16);
 	}
-	fts_close(fts);
-	return text_take(&list);
+	return s;
 }

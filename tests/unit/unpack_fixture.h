@@ -36,6 +36,9 @@ void box_close(struct box *b); /* also checks that all memory was given back to 
 /* Unpacks and finishes the tree: 0 or the negative code. */
 int box_unpack(struct box *b, const struct text *archive);
 
+/* Opens the box; the archive must unpack, as this format, and its stream be read to its end. */
+void box_unpack_ok(struct box *b, const struct text *archive, const char *format);
+
 /* Asserts on what is in the box. */
 void box_assert_content(const struct box *b, const char *name, const char *content);
 void box_assert_bytes(const struct box *b, const char *name, const void *bytes, size_t len);
@@ -43,7 +46,7 @@ void box_assert_link(const struct box *b, const char *name, const char *target);
 void box_assert_absent(const struct box *b, const char *name);
 void box_assert_error(const struct box *b, int code, const char *part_of_message);
 struct stat box_stat(const struct box *b, const char *name);
-/* Sorted "name type mode size mtime" lines of all entries: for comparing whole trees. */
-char *box_listing(const struct box *b);
+/* len bytes that deflate to about half, with no NUL among them. Heap string. */
+char *make_text(size_t len);
 
 #endif
