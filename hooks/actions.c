@@ -18,8 +18,6 @@ struct action_run {
 	struct action_env env;
 	enum lifecycle_point point;
 	const struct actions *actions;
-	void (*on_done)(void *ctx, int code, const struct error *err);
-	void *ctx;
 
 	size_t at;         /* the item under way, or next */
 	unsigned failures; /* of this item */
@@ -57,7 +55,7 @@ static void on_turn_closed(uv_handle_t *h)
 {
 	struct action_run *run = h->data;
 
-	run->on_done(run->ctx, run->err.code, &run->err);
+	run->env.on_done(run->env.on_done_ctx, run->err.code, &run->err);
 }
 
 static void finish(struct action_run *run)
@@ -210,20 +208,19 @@ static void on_turn(uv_timer_t *h)
 /* The whole. */
 
 int actions_start(const struct action_env *env, enum lifecycle_point point,
-	const struct actions *actions, size_t first,
-	void (*on_done)(void *ctx, int code, const struct error *err), void *ctx,
-	struct action_run **ret, struct error *err)
+	const struct actions *actions, size_t first, struct action_run **ret, struct error *err)
 {
 	struct action_run *run = zalloc(sizeof(*run));
+	int r = uv_timer_init(env->loop, &run->turn);
 
-	(void)err;
+	if (r < 0) {
+		free(run);
+		return error_set(err, r, "run %s: %s", lifecycle_point_name(point), uv_strerror(r));
+	}
 	run->env = *env;
 	run->point = point;
 	run->actions = actions;
 	run->at = first;
-	run->on_done = on_done;
-	run->ctx = ctx;
-	uv_timer_init(env->loop, &run->turn);
 	run->turn.data = run;
 	uv_timer_start(&run->turn, on_turn, 0, 0);
 	*ret = run;

@@ -23,19 +23,21 @@ struct action_env {
 		struct error *err);
 	void *stage_ctx;
 	struct strings *environment; /* the run's: read for each item, added to by items */
+	/* Exactly once, from the loop: 0, or the code of the item that failed, and err naming it:
+	 * "on_experiment_start action 2 (config.yml:14) failed: exit status 3; it ran: ...". */
+	void (*on_done)(void *ctx, int code, const struct error *err);
+	void *on_done_ctx;
 };
 
 struct action_run;
 
-/* Runs actions->v[first..]. on_done fires exactly once, from the loop: 0, or the code of the item
- * that failed, and err naming it: "on_experiment_start action 2 (config.yml:14) failed: exit status 3". */
+/* Runs actions->v[first..], which outlive the run; env is copied. */
 int actions_start(const struct action_env *env, enum lifecycle_point point,
-	const struct actions *actions, size_t first,
-	void (*on_done)(void *ctx, int code, const struct error *err), void *ctx,
-	struct action_run **ret, struct error *err);
+	const struct actions *actions, size_t first, struct action_run **ret, struct error *err);
 
-/* Sends SIGTERM to the item under way (SIGKILL at once when hard); on_done follows with -ECANCELED. */
+/* Idempotent. Sends SIGTERM to the item under way, and SIGKILL 5 s later (at once when hard); on_done
+ * follows with -ECANCELED. A stage item under way is the caller's to cancel too: its end is waited for. */
 void actions_cancel(struct action_run *run, bool hard);
-void actions_free(struct action_run *run); /* after on_done; accepts NULL */
+void actions_free(struct action_run *run); /* in or after on_done; accepts NULL */
 
 #endif

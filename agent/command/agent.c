@@ -241,9 +241,10 @@ int agent_actions(struct agent *a, enum lifecycle_point point, const struct acti
 		.config_path = config_path,
 		.stage = stage_item,
 		.stage_ctx = &step.item,
-		.environment = environment};
-	int code =
-		actions_start(&env, point, actions, first, on_step_done, &outcome, &step.run, err);
+		.environment = environment,
+		.on_done = on_step_done,
+		.on_done_ctx = &outcome};
+	int code = actions_start(&env, point, actions, first, &step.run, err);
 
 	if (code < 0)
 		return code;

@@ -39,6 +39,7 @@ static bool only_zombies_are_left(pid_t group)
 
 	if (proc == NULL)
 		return false;
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): a DIR of our own */
 	while ((entry = readdir(proc)) != NULL)
 		if (isdigit((unsigned char)entry->d_name[0]) && runs_in_group(entry->d_name, group))
 			return false;

@@ -30,9 +30,10 @@ void row_done(struct row *r)
 	free(r->name);
 }
 
+/* A stage that starts over counts from zero again. */
 static uint64_t since(uint64_t *last, const atomic_ullong *counter)
 {
-	uint64_t now = counted(counter), more = now - *last;
+	uint64_t now = counted(counter), more = now > *last ? now - *last : 0;
 
 	*last = now;
 	return more;

@@ -48,15 +48,16 @@ static void print_cwd(void)
 	puts(",");
 }
 
-static void print_fds(void)
+static int print_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
 	const struct dirent *e;
 	const char *comma = "";
 
 	if (dir == NULL)
-		exit(2);
+		return -1;
 	fputs("\"fds\": {", stdout);
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
 	while ((e = readdir(dir)) != NULL) {
 		char target[PATH_MAX];
 		ssize_t n = readlinkat(dirfd(dir), e->d_name, target, sizeof(target) - 1);
@@ -69,7 +70,7 @@ static void print_fds(void)
 		comma = ", ";
 	}
 	puts("},");
-	closedir(dir);
+	return closedir(dir);
 }
 
 static void print_signals(const char *key, unsigned long long set)
@@ -86,20 +87,20 @@ static void print_signals(const char *key, unsigned long long set)
 	puts("],");
 }
 
-static void print_signal_sets(void)
+static int print_signal_sets(void)
 {
 	FILE *f = fopen("/proc/self/status", "r");
 	char line[512];
 
 	if (f == NULL)
-		exit(2);
+		return -1;
 	while (fgets(line, sizeof(line), f) != NULL) {
 		if (strncmp(line, "SigBlk:", 7) == 0)
 			print_signals("blocked", strtoull(line + 7, NULL, 16));
 		else if (strncmp(line, "SigIgn:", 7) == 0)
 			print_signals("ignored", strtoull(line + 7, NULL, 16));
 	}
-	fclose(f);
+	return fclose(f);
 }
 
 int main(int argc, char **argv)
@@ -108,13 +109,11 @@ int main(int argc, char **argv)
 
 	(void)argc;
 	puts("{");
-	print_fds(); /* before anything here opens a file of its own */
 	print_strings("argv", argv);
 	print_cwd();
 	print_strings("environment", environ);
-	print_signal_sets();
 	printf("\"umask\": \"%04o\",\n", (unsigned)umask(0));
-	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+	if (print_fds() < 0 || print_signal_sets() < 0 || getrlimit(RLIMIT_NOFILE, &files) < 0)
 		return 2;
 	printf("\"nofile\": [%lld, %lld]\n}\n", (long long)files.rlim_cur,
 		(long long)files.rlim_max);

@@ -30,6 +30,7 @@ struct point {
 
 	/* What it came to. */
 	unsigned done;
+	uint64_t cancelled_ns;
 	int code;
 	struct error err;
 
@@ -68,6 +69,18 @@ static int stage(void *ctx, const struct stage_spec *spec,
 	return 0;
 }
 
+static void note_done(void *ctx, int code, const struct error *err)
+{
+	struct point *p = ctx;
+
+	p->done++;
+	p->code = code;
+	p->err = *err;
+	actions_free(p->run);
+	p->run = NULL;
+	uv_close((uv_handle_t *)&p->stage_timer, NULL);
+}
+
 static void setup(struct point *p)
 {
 	memset(p, 0, sizeof(*p));
@@ -91,7 +104,9 @@ static void setup(struct point *p)
 		.config_path = "config.yml",
 		.stage = stage,
 		.stage_ctx = p,
-		.environment = &p->environment};
+		.environment = &p->environment,
+		.on_done = note_done,
+		.on_done_ctx = p};
 	p->actions.v = p->items;
 }
 
@@ -113,22 +128,10 @@ static struct action *add_script(struct point *p, const char *script)
 	return a;
 }
 
-static void note_done(void *ctx, int code, const struct error *err)
-{
-	struct point *p = ctx;
-
-	p->done++;
-	p->code = code;
-	p->err = *err;
-	actions_free(p->run);
-	p->run = NULL;
-	uv_close((uv_handle_t *)&p->stage_timer, NULL);
-}
-
 static void start(struct point *p)
 {
-	assert_int_equal(0, actions_start(&p->env, POINT_EXPERIMENT_START, &p->actions, 0,
-				    note_done, p, &p->run, NULL));
+	assert_int_equal(
+		0, actions_start(&p->env, POINT_EXPERIMENT_START, &p->actions, 0, &p->run, NULL));
 	assert_int_equal(0, p->done);
 }
 
@@ -138,7 +141,7 @@ static size_t files_in(const char *path)
 	size_t n = 0;
 
 	assert_non_null(dir);
-	while (readdir(dir) != NULL)
+	while (readdir(dir) != NULL) /* NOLINT(concurrency-mt-unsafe): a DIR of our own */
 		n++;
 	return n - 2;
 }
@@ -230,8 +233,8 @@ TEST(items_before_the_first_asked_for_are_left_out)
 	setup(&p);
 	add_script(&p, "echo one >> $D/out");
 	add_script(&p, "echo two >> $D/out");
-	assert_int_equal(0, actions_start(&p.env, POINT_EXPERIMENT_START, &p.actions, 1, note_done,
-				    &p, &p.run, NULL));
+	assert_int_equal(
+		0, actions_start(&p.env, POINT_EXPERIMENT_START, &p.actions, 1, &p.run, NULL));
 	wait_for(&p);
 	assert_file(&p, "out", "two\n");
 	teardown(&p);
@@ -460,49 +463,58 @@ TEST(process_an_item_leaves_behind_is_ended_and_warned_of)
 
 /* Cancelling. */
 
-static void cancel_soon(uv_timer_t *h)
+static void cancel_now(uv_timer_t *h)
 {
 	struct point *p = h->data;
 
 	actions_cancel(p->run, false);
 	actions_cancel(p->run, false);
+	p->cancelled_ns = now_ns();
 	uv_close((uv_handle_t *)h, NULL);
 }
 
+/* How long the point takes to end, in ms, when it is cancelled ms after its start. */
 static uint64_t cancel_after(struct point *p, uint64_t ms)
 {
-	uint64_t began = now_ns();
 	uv_timer_t timer;
 
 	start(p);
 	uv_timer_init(&p->loop, &timer);
 	timer.data = p;
-	uv_timer_start(&timer, cancel_soon, ms, 0);
+	uv_timer_start(&timer, cancel_now, ms, 0);
 	wait_for(p);
 	assert_int_equal(-ECANCELED, p->code);
-	return (now_ns() - began) / 1000000 - ms;
+	assert_file(p, "out", "");
+	return (now_ns() - p->cancelled_ns) / 1000000;
+}
+
+/* The shortest of a few times: a busy machine can make any one of them long. */
+static uint64_t fastest_cancel(const char *script, unsigned retries, uint64_t ms)
+{
+	uint64_t fastest = UINT64_MAX;
+
+	for (int i = 0; i < 5 && fastest >= 100; i++) {
+		struct point p;
+		uint64_t took;
+
+		setup(&p);
+		add_script(&p, script)->retries = retries;
+		add_script(&p, "echo never >> $D/out");
+		took = cancel_after(&p, ms);
+		fastest = took < fastest ? took : fastest;
+		teardown(&p);
+	}
+	return fastest;
 }
 
 TEST(cancelled_item_ends_at_once)
 {
-	struct point p;
-
-	setup(&p);
-	add_script(&p, "sleep 100; echo never >> $D/out");
-	add_script(&p, "echo never >> $D/out");
-	assert_true(cancel_after(&p, 200) < 100);
-	assert_file(&p, "out", "");
-	teardown(&p);
+	assert_true(fastest_cancel("sleep 100; echo never >> $D/out", 0, 200) < 100);
 }
 
 TEST(cancelled_pause_before_a_retry_ends_at_once)
 {
-	struct point p;
-
-	setup(&p);
-	add_script(&p, "exit 1")->retries = 5;
-	assert_true(cancel_after(&p, 400) < 100);
-	teardown(&p);
+	assert_true(fastest_cancel("exit 1", 5, 400) < 100);
 }
 
 TEST(cancelled_before_the_first_item_nothing_runs)
@@ -545,16 +557,22 @@ TEST(cancelled_hard_an_item_that_ignores_sigterm_is_killed)
 
 TEST(cancelled_during_a_stage_item_its_end_is_waited_for)
 {
+	struct stage_source source = {.url = "https://host/x.tar"};
 	struct point p;
 	struct action *a;
-	struct stage_source source = {.url = "https://host/x.tar"};
 
 	setup(&p);
 	a = add_item(&p, ACTION_STAGE);
 	a->stage = (struct stage_spec){.sources = &source, .n_sources = 1, .to = "/data"};
 	add_script(&p, "echo never >> $D/out");
-	assert_true(cancel_after(&p, 5) >= 10);
-	assert_int_equal(1, p.stages);
+	start(&p);
+	while (p.stages == 0)
+		uv_run(&p.loop, UV_RUN_ONCE);
+	actions_cancel(p.run, false);
+	assert_true(uv_is_active((uv_handle_t *)&p.stage_timer));
+	wait_for(&p);
+	assert_int_equal(-ECANCELED, p.code);
+	assert_file(&p, "out", "");
 	teardown(&p);
 }
 

@@ -104,14 +104,14 @@ static int see_own_status(const char *arg)
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGUSR1);
 	sigaddset(&blocked, SIGTERM);
-	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	pthread_sigmask(SIG_SETMASK, &blocked, NULL);
 	umask(027);
 	inherited_take(&in);
 	/* What the agent does to itself meanwhile. */
 	signal(SIGHUP, SIG_DFL);
 	signal(SIGINT, SIG_IGN);
 	sigfillset(&blocked);
-	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	pthread_sigmask(SIG_SETMASK, &blocked, NULL);
 	return run(&in, argv, env);
 }
 
@@ -201,11 +201,11 @@ static int take_then_look(const char *arg)
 	(void)arg;
 	signal(SIGCHLD, SIG_IGN);
 	sigfillset(&mask);
-	sigprocmask(SIG_SETMASK, &mask, NULL);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	inherited_take(&in);
 	sigaction(SIGPIPE, NULL, &pipe);
 	sigaction(SIGCHLD, NULL, &child);
-	sigprocmask(SIG_SETMASK, NULL, &mask);
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	dprintf(STDOUT_FILENO, "%d %d %d %o", pipe.sa_handler == SIG_IGN,
 		child.sa_handler == SIG_DFL, sigismember(&mask, SIGTERM), umask(0));
 	return 0;

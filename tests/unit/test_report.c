@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What people and machines are told. The display is drawn into a pseudo terminal, and what came out of
  * it goes through a small terminal of the test's own: what counts is what stands on the screen. */
+#include "config_fixture.h"
 #include "defer.h"
 #include "log.h"
 #include "report.h"
@@ -149,8 +150,8 @@ static void open_stage(struct stage *t, unsigned short columns, unsigned short r
 	struct winsize size = {.ws_col = columns, .ws_row = rows};
 
 	memset(t, 0, sizeof(*t));
-	setenv("TERM", "xterm", 1);
-	unsetenv("NO_COLOR");
+	set_variable("TERM", "xterm");
+	set_variable("NO_COLOR", NULL);
 	assert_int_equal(0, uv_loop_init(&t->loop));
 	assert_int_equal(0, openpty(&t->master, &t->slave, NULL, NULL, &size));
 	pthread_mutex_init(&t->mutex, NULL);
@@ -392,12 +393,12 @@ TEST(display_is_off_where_nobody_could_read_it)
 	assert_int_equal(0, uv_loop_init(&t.loop));
 	assert_int_equal(0, pipe(pipe_ends));
 	assert_null(display_new(&t.loop, pipe_ends[1]));
-	setenv("TERM", "dumb", 1);
+	set_variable("TERM", "dumb");
 	assert_null(display_new(&t.loop, t.slave));
-	setenv("TERM", "xterm", 1);
-	setenv("NO_COLOR", "1", 1);
+	set_variable("TERM", "xterm");
+	set_variable("NO_COLOR", "1");
 	assert_null(display_new(&t.loop, t.slave));
-	unsetenv("NO_COLOR");
+	set_variable("NO_COLOR", NULL);
 	display_add(NULL, &(struct progress){.name = "a"});
 	display_remove(NULL, NULL);
 	display_close(NULL);
