@@ -81,7 +81,7 @@ struct destination;
 
 /* Resolves dir, makes missing parents, finds the state directory and proves that a directory can be
  * made and renamed there, before any byte is fetched: the error says what to mount or set. Then
- * waits for the lock (a log line says for whom), completes an interrupted merge and removes what a
+ * waits for the lock (a log line says for whom), completes an interrupted publish and removes what a
  * killed agent left. */
 int destination_open(const char *dir, const struct destination_options *opts,
 	struct destination **ret, struct error *err);
@@ -105,8 +105,8 @@ int destination_begin(struct destination *d, const char *key, int *ret_root_fd, 
 int destination_accepts(struct destination *d, const char *top_name, struct error *err);
 
 /* Makes the hidden tree visible and records it. root is from tree_finish(). After a failure nothing
- * of this tree is visible; after -ECANCELED a merge may be half done, and the next run completes
- * it. */
+ * of this tree is visible. Cancelled between two renames of a merge it is half done: the tree and the
+ * journal stay, whatever destination_close() is told, and the next run completes it. */
 int destination_publish(struct destination *d, const struct record *record, const struct meta *root,
 	struct error *err);
 

@@ -81,8 +81,8 @@ void moves_resume(struct destination *d);
 
 /* ---- leftovers.c ---- */
 
-/* Removes all that is neither lock nor record from the state directory. Stops with -ECANCELED; what
- * cannot be removed is warned about and left. */
+/* Removes all that is neither lock nor record from the state directory; nothing while a journal is
+ * pending. Stops with -ECANCELED; what cannot be removed is warned about and left. */
 int leftovers_remove(const struct destination *d, struct cancel *cancel, struct error *err);
 
 /* Removes the state directory when it holds no record. The lock is held. */

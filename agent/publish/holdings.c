@@ -4,6 +4,7 @@
 #include "defer.h"
 #include "destination.h"
 #include "listing.h"
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -51,6 +52,7 @@ static struct journal *open_merged_key(const struct destination *d, const char *
 {
 	_free_ char *file = format_text("%s.json", key);
 
+	assert(strchr(key, '/') == NULL);
 	return open_merged(d, file);
 }
 

@@ -12,7 +12,7 @@
 
 static bool is_kept(const char *name)
 {
-	static const char *const kept[] = {LOCK_FILE, WHOLE_FILE, MERGED_DIR, JOURNAL_FILE};
+	static const char *const kept[] = {LOCK_FILE, WHOLE_FILE, MERGED_DIR};
 
 	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
 		if (strcmp(name, kept[i]) == 0)
@@ -39,9 +39,13 @@ static int remove_one(
 int leftovers_remove(const struct destination *d, struct cancel *cancel, struct error *err)
 {
 	_closedir_ DIR *dir = listing_open(d->place.state_fd, ".");
+	struct inode journal;
 	const char *name;
 	int code = 0;
 
+	/* What it speaks of is still needed. */
+	if (inode_look(d->place.state_fd, JOURNAL_FILE, &journal) == 0)
+		return 0;
 	while (dir != NULL && code == 0 && (name = listing_next(dir)) != NULL)
 		if (!is_kept(name))
 			code = remove_one(d, name, cancel, err);

@@ -84,7 +84,11 @@ static bool mode_is_in_the_way(const struct journal_entry *e)
 
 static int set_mode(int dir_fd, const char *name, mode_t mode)
 {
-	return fchmodat(dir_fd, name, mode & 07777, AT_SYMLINK_NOFOLLOW);
+	_close_ int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	/* The second way is for directories that may not be read; it needs /proc. */
+	return fd >= 0 ? fchmod(fd, mode & 07777)
+		       : fchmodat(dir_fd, name, mode & 07777, AT_SYMLINK_NOFOLLOW);
 }
 
 /* Whatever is to be replaced moves too. If that is refused, the rename will say so. */
@@ -98,22 +102,21 @@ static void make_movable(int dir_fd, const char *name)
 
 static int cannot_move(const struct moves *m, const struct journal_entry *e, struct error *err)
 {
-	const char *dest = m->d->place.path;
 	bool merge = m->journal->kind == PUBLISH_MERGE;
+	int errnum = errno;
+	_free_ char *what =
+		format_text("%s%s%s", m->d->place.path, merge ? "/" : "", merge ? e->name : "");
 
-	if (errno == EEXIST || errno == ENOTEMPTY)
-		return error_set(err, -errno,
-			"cannot publish %s%s%s: somebody else made it meanwhile; nothing was "
-			"replaced",
-			dest, merge ? "/" : "", merge ? e->name : "");
-	if (errno == EXDEV)
-		return error_set(err, -errno,
-			"cannot replace %s%s%s: the file system cannot move what is there (on "
-			"overlayfs: "
+	if (errnum == EEXIST || errnum == ENOTEMPTY)
+		return error_set(err, -errnum,
+			"cannot publish %s: somebody else made it meanwhile; nothing was replaced",
+			what);
+	if (errnum == EXDEV)
+		return error_set(err, -errnum,
+			"cannot replace %s: the file system cannot move what is there (overlayfs: "
 			"it belongs to the image); remove it first or stage elsewhere",
-			dest, merge ? "/" : "", merge ? e->name : "");
-	return error_set(err, -errno, "cannot publish %s%s%s: %m", dest, merge ? "/" : "",
-		merge ? e->name : "");
+			what);
+	return disk_error(err, errnum, m->d->place.state_fd, "publish", what);
 }
 
 static int move_in(const struct moves *m, const struct slot *s, const struct journal_entry *e,
@@ -161,6 +164,9 @@ static int show_all(const struct moves *m, struct error *err)
 	struct journal_entry e;
 	int code = 0;
 
+	if (m->journal->kind == PUBLISH_MERGE && m->dest_fd < 0)
+		return error_set(err, -ENOENT, "cannot publish %s: it was removed meanwhile",
+			m->d->place.path);
 	while (code == 0 && journal_next(m->journal, &e) > 0) {
 		if (cancel_requested(m->d->opts.cancel))
 			return error_set(

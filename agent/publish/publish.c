@@ -117,8 +117,12 @@ static int write_journal(struct destination *d, const struct record *record,
 int destination_publish(struct destination *d, const struct record *record, const struct meta *root,
 	struct error *err)
 {
-	int code = write_journal(d, record, root, err);
+	int code;
 
+	/* From the journal on, the next run would complete it. */
+	if (cancel_requested(d->opts.cancel))
+		return error_set(err, -ECANCELED, "cancelled before publishing %s", d->place.path);
+	code = write_journal(d, record, root, err);
 	if (code == 0)
 		code = moves_carry_out(d, err);
 	/* What was replaced lies in the state directory now. */

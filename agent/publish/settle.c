@@ -93,12 +93,20 @@ static bool try_reading(
 /* What another user, often root, has staged is as warm as what this one has. */
 static bool is_staged_by_another(struct destination *d)
 {
+	struct inode state;
+
 	if (place_open_existing(&d->place, false, false) < 0)
 		return false;
-	if (!place_is_ours(&d->place) && holds_whole(d))
-		return true;
-	place_close_state(&d->place);
-	return false;
+	if (place_is_ours(&d->place) || !holds_whole(d) ||
+		inode_look(d->place.state_fd, "", &state) < 0) {
+		place_close_state(&d->place);
+		return false;
+	}
+	error_set(&d->refusal, -EACCES,
+		"%s was staged by another user (uid %u), who alone can replace it; remove it or "
+		"stage elsewhere",
+		d->place.path, (unsigned)state.uid);
+	return true;
 }
 
 static int refuse(const struct destination *d, int code, struct error *err)
@@ -145,13 +153,8 @@ int settle(struct destination *d, struct error *err)
 
 	if (exists && inode_is_mount_root(p->parent_fd, p->name))
 		return settle_inside(d, -EXDEV, err);
-	if (exists && is_staged_by_another(d)) {
-		error_set(&d->refusal, -EACCES,
-			"%s was staged by another user (uid %u), who alone can replace it; stage "
-			"elsewhere",
-			p->path, (unsigned)dest.uid);
+	if (exists && is_staged_by_another(d))
 		return 0;
-	}
 	code = try_place(d, false, err);
 	if (code == 0 || !resolve_is_refusal(-code))
 		return code;

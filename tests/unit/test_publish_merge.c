@@ -387,12 +387,31 @@ TEST(merge_that_is_cancelled_between_renames_goes_on_next_time)
 	struct staging s = scratch(dir);
 	struct cancel cancel;
 	const struct destination_options opts = {.cancel = &cancel};
+	struct destination *d = NULL;
+
+	log_setup(LOG_WARN, LOG_TEXT, 2);
+	die_in_the_middle(&s, state_of(dir));
+	cancel_init(&cancel);
+	cancel_request(&cancel);
+	assert_int_equal(-ECANCELED, destination_open(s.to, &opts, &d, NULL));
+	cancel_done(&cancel);
+	assert_true(exists(in(state_of(dir), "tree.abcdef/c")));
+	open_and_close(s.to);
+	assert_true(is_complete(&s));
+	assert_int_equal(WARM, stage(&s, NULL));
+}
+
+TEST(merge_that_is_cancelled_before_renames_leaves_nothing)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = scratch(dir);
+	struct cancel cancel;
+	const struct destination_options opts = {.cancel = &cancel};
 	const struct meta root = {.mode = (mode_t)-1};
 	struct record *record = record_for(&s);
 	struct destination *d;
 	int root_fd, state_fd;
 
-	log_setup(LOG_WARN, LOG_TEXT, 2);
 	cancel_init(&cancel);
 	assert_int_equal(0, destination_open(s.to, &opts, &d, NULL));
 	assert_int_equal(0, destination_begin(d, KEY_A, &root_fd, &state_fd, NULL));
@@ -402,9 +421,8 @@ TEST(merge_that_is_cancelled_between_renames_goes_on_next_time)
 	destination_close(d, true);
 	cancel_done(&cancel);
 	record_free(record);
-	open_and_close(s.to);
-	assert_true(is_complete(&s));
-	assert_int_equal(WARM, stage(&s, NULL));
+	assert_list("users", s.to);
+	assert_list("scratch", dir);
 }
 
 static int merge_read_only_directory(void *ctx)

@@ -258,23 +258,19 @@ TEST(publish_starts_over_with_an_empty_tree)
 	assert_list("only", s.to);
 }
 
-TEST(publish_leaves_the_tree_when_cancelled_and_removes_it_next_time)
+TEST(publish_leaves_the_tree_when_told_to_and_removes_it_next_time)
 {
 	_free_ char *dir = test_directory();
-	struct cancel cancel;
-	const struct destination_options opts = {.cancel = &cancel};
+	const struct destination_options opts = {0};
 	struct staging s = cats(dir);
 	struct destination *d;
 	int root_fd, state_fd;
 	_free_ char *left = NULL;
 
-	cancel_init(&cancel);
 	assert_int_equal(0, destination_open(s.to, &opts, &d, NULL));
 	assert_int_equal(0, destination_begin(d, s.key, &root_fd, &state_fd, NULL));
 	assert_int_equal(0, fill(root_fd, &s));
-	cancel_request(&cancel);
 	destination_close(d, true);
-	cancel_done(&cancel);
 	left = list(in(dir, ".stagerun/cats"));
 	assert_non_null(strstr(left, "tree."));
 	assert_int_equal(STAGED, stage(&s, NULL));
