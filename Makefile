@@ -1,7 +1,7 @@
 # make            build/stagerun
 # make demo       the main job, shown on real files        (installs what it needs)
 # make test       every test                               (installs what it needs)
-# make unit | e2e | lint | bundle | install DESTDIR= PREFIX= | deps | clean
+# make unit | e2e | linux-tree | lint | bundle | install DESTDIR= PREFIX= | deps | clean
 # V=1 shows the commands.
 # make SAN=address,undefined test     and     make SAN=thread test      in build directories of their own
 
@@ -35,7 +35,7 @@ LIB  := $(O)/libstagerun.a
 Q    := $(if $(V),,@)
 obj   = $(patsubst %.c,$(O)/obj/%.o,$(1))
 
-.PHONY: all deps demo test unit e2e lint bundle install clean
+.PHONY: all deps demo test unit e2e linux-tree lint bundle install clean
 all: $(O)/stagerun
 
 # Everything but main.c is a library, linked by the program, the tests and the fuzzers.
@@ -78,6 +78,10 @@ e2e: $(O)/stagerun
 test: $(O)/unit $(O)/stagerun
 	$(UNRANDOM) $(O)/unit
 	$(UNRANDOM) $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e
+
+# The heavy check, by hand: Debian's Linux source in every format, compared with GNU tar's tree.
+linux-tree: $(O)/stagerun
+	$(PYTHON) tests/e2e/linux_tree $(T)
 
 lint:
 	tests/lint/run
