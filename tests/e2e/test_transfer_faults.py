@@ -344,7 +344,7 @@ def test_a_redirected_url_that_expires_is_asked_for_again(stagerun, server, dest
     served = server.put("/x.tar", b"", redirect(target.url))
     stagerun.fetch(served.url, dest).ok()
     assert_published(dest)
-    assert len(served.requests) == 2
+    assert 2 <= len(served.requests) < len(target.requests)
 
 
 def test_a_redirect_loop_ends(stagerun, server, dest, place):
