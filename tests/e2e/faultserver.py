@@ -36,7 +36,7 @@ class Request:
     headers: dict  # names in lower case
     at: float
     status: int = 0
-    sent: int = 0  # body bytes handed to the kernel
+    sent: int = 0  # body bytes, counted as they are handed to the kernel
 
     @property
     def path(self):
@@ -344,9 +344,9 @@ class FaultServer:
                 break
             if response.framing == "chunked":
                 data = b"%x\r\n%s\r\n" % (len(data), data)
-            connection.sendall(data)
             sent = min(sent + piece, limit)
-            request.sent = sent
+            request.sent = sent  # before it is: the client may look at once
+            connection.sendall(data)
             if response.rate and self.stopping.wait(
                     max(0, began + sent / response.rate - time.monotonic())):
                 return False

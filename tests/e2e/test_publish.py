@@ -219,7 +219,8 @@ def test_a_parent_that_may_not_be_written_is_refused_before_any_request(stagerun
     # What lets root write everywhere.
     weak = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] \
         if os.geteuid() == 0 else []
-    stagerun.fetch(served.url, place.dest, wrap=weak).failed(1, str(place.parent), "permission")
+    stagerun.fetch(served.url, place.dest, wrap=weak).failed(
+        1, str(place.parent), "not writable")
     assert served.requests == []
     assert not place.dest.exists()
 
