@@ -401,6 +401,22 @@ TEST(merge_that_is_cancelled_between_renames_goes_on_next_time)
 	assert_int_equal(WARM, stage(&s, NULL));
 }
 
+TEST(merge_that_is_pending_keeps_its_tree_when_closed)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = scratch(dir);
+	const struct destination_options opts = {0};
+	struct destination *d;
+
+	log_setup(LOG_WARN, LOG_TEXT, 2);
+	assert_int_equal(0, destination_open(s.to, &opts, &d, NULL));
+	die_in_the_middle(&s, state_of(dir));
+	destination_close(d, false);
+	assert_true(exists(in(state_of(dir), "tree.abcdef/c")));
+	open_and_close(s.to);
+	assert_true(is_complete(&s));
+}
+
 TEST(merge_that_is_cancelled_before_renames_leaves_nothing)
 {
 	_free_ char *dir = test_directory();
@@ -418,7 +434,7 @@ TEST(merge_that_is_cancelled_before_renames_leaves_nothing)
 	assert_int_equal(0, fill(root_fd, &s));
 	cancel_request(&cancel);
 	assert_int_equal(-ECANCELED, destination_publish(d, record, &root, NULL));
-	destination_close(d, true);
+	destination_close(d, false);
 	cancel_done(&cancel);
 	record_free(record);
 	assert_list("users", s.to);
