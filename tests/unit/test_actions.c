@@ -567,7 +567,7 @@ TEST(cancelled_during_a_stage_item_its_end_is_waited_for)
 	add_script(&p, "echo never >> $D/out");
 	start(&p);
 	while (p.stages == 0)
-		uv_run(&p.loop, UV_RUN_ONCE);
+		uv_run(&p.loop, UV_RUN_NOWAIT);
 	actions_cancel(p.run, false);
 	assert_true(uv_is_active((uv_handle_t *)&p.stage_timer));
 	wait_for(&p);
