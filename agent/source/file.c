@@ -254,7 +254,7 @@ int file_source_open(const struct source_env *env, const struct source_request *
 	_free_ char *path =
 		url_scheme_len(req->url) > 0 ? url_file_path(req->url) : copy_text(req->url);
 	_free_ char *name = source_display(req->url);
-	struct stat st;
+	struct stat st = {0};
 	int fd = open_path(path, name, &st, err);
 
 	if (fd < 0)

@@ -20,8 +20,7 @@ int http_check(const char *url, struct error *err)
 	if (code != CURLUE_OK)
 		return error_set(err, -ERR_USAGE,
 			"source '%s' is not a well-formed URL: %s; spaces and other special "
-			"characters are "
-			"written as %%20 and so on",
+			"characters are written as %%20 and so on",
 			shown, curl_url_strerror(code));
 	return 0;
 }

@@ -117,9 +117,9 @@ static void add_unsigned_query(struct text *t, const char *query)
 
 	for (param = strtok_r(copy, "&", &save); param != NULL;
 		param = strtok_r(NULL, "&", &save)) {
-		_free_ char *name = strndup(param, strcspn(param, "="));
+		_free_ char *name = format_text("%.*s", (int)strcspn(param, "="), param);
 
-		if (name == NULL || is_among(name, signing, ARRAY_LEN(signing)) ||
+		if (is_among(name, signing, ARRAY_LEN(signing)) ||
 			(is_signed && is_among(name, signing_beside, ARRAY_LEN(signing_beside))))
 			continue;
 		text_addf(t, "%c%s", before, param);
@@ -143,8 +143,8 @@ char *source_key(const char *url)
 			text_add_bytes(&t, &c, 1);
 	}
 	if (p.query < p.end) {
-		query = strndup(url + p.query + 1, p.end - p.query - 1);
-		add_unsigned_query(&t, query != NULL ? query : "");
+		query = format_text("%.*s", (int)(p.end - p.query - 1), url + p.query + 1);
+		add_unsigned_query(&t, query);
 	}
 	return text_take(&t);
 }
@@ -166,9 +166,9 @@ char *source_file_name(const char *url)
 	if (p.authority > 0 && begin < p.path)
 		begin = end = p.path;
 	name = p.authority > 0 ? percent_decode(url + begin, end - begin)
-			       : strndup(url + begin, end - begin);
-	if (name != NULL && name[0] != '\0' && strchr(name, '/') == NULL &&
-		strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+			       : format_text("%.*s", (int)(end - begin), url + begin);
+	if (name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 &&
+		strcmp(name, "..") != 0)
 		return name;
 	free(name);
 	return copy_text("data");

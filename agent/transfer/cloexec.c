@@ -11,19 +11,20 @@
 
 static void each_leaking(void (*visit)(void *ctx, int fd), void *ctx)
 {
+	/* One thread reads this DIR. NOLINTBEGIN(concurrency-mt-unsafe) */
 	_closedir_ DIR *dir = opendir("/proc/self/fd");
 	struct dirent *entry;
 
 	if (dir == NULL)
 		return;
-	while ((entry = readdir(dir)) !=
-		NULL) {                       /* NOLINT(concurrency-mt-unsafe): a DIR of our own */
-		int fd = atoi(entry->d_name); /* "." and ".." read as 0, which is nobody's secret */
+	while ((entry = readdir(dir)) != NULL) {
+		int fd = (int)strtol(entry->d_name, NULL, 10); /* "." and ".." read as 0 */
 		int flags = fcntl(fd, F_GETFD);
 
 		if (fd > 2 && flags >= 0 && (flags & FD_CLOEXEC) == 0)
 			visit(ctx, fd);
 	}
+	/* NOLINTEND(concurrency-mt-unsafe) */
 }
 
 struct list {

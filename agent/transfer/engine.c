@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Makes curl's multi interface run on a libuv loop, and is the engine's start and end. Loop thread.
- *
- * Two rules carry it: curl's timeout of -1 deletes the timer, and results are read after every call
- * into curl, the timer's too, since a transfer can end by time alone. */
+/* The engine's start and end, and what all objects share: easy handles and hosts. Loop thread. */
 #include "engine.h"
 #include "defer.h"
 #include "text.h"
@@ -11,234 +8,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CLOCK_NS 100000000ull
-
-struct socket_watch {
-	uv_poll_t poll;
-	struct transfer *t;
-	curl_socket_t fd;
-};
-
-static void read_results(struct transfer *t)
-{
-	CURLMsg *msg;
-	int left;
-
-	while ((msg = curl_multi_info_read(t->multi, &left)) != NULL) {
-		struct range *r = NULL;
-
-		if (msg->msg != CURLMSG_DONE)
-			continue;
-		curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &r);
-		range_finished(r, msg->data.result);
-	}
-}
-
-static void wake_touched(struct transfer *t)
-{
-	struct http_object *o;
-
-	while ((o = t->touched) != NULL) {
-		t->touched = o->next_touched;
-		o->is_touched = false;
-		pthread_mutex_lock(&o->lock);
-		if (o->sleeping)
-			pthread_cond_broadcast(&o->changed);
-		pthread_mutex_unlock(&o->lock);
-	}
-}
-
-/* After every event: what curl finished, who goes next, and then the workers that got bytes. */
-static void pump(struct transfer *t)
-{
-	read_results(t);
-	if (t->dirty) {
-		t->dirty = false;
-		schedule(t);
-	}
-	wake_touched(t);
-}
-
-void engine_touch(struct http_object *o)
-{
-	if (o->is_touched)
-		return;
-	o->is_touched = true;
-	o->next_touched = o->t->touched;
-	o->t->touched = o;
-}
-
-/* curl's side: sockets and its timer. */
-
-static void on_socket_ready(uv_poll_t *poll, int status, int events)
-{
-	struct socket_watch *w = container_of(poll, struct socket_watch, poll);
-	struct transfer *t = w->t;
-	int flags = 0, running;
-
-	if (status < 0)
-		flags = CURL_CSELECT_ERR;
-	if (events & UV_READABLE)
-		flags |= CURL_CSELECT_IN;
-	if (events & UV_WRITABLE)
-		flags |= CURL_CSELECT_OUT;
-	curl_multi_socket_action(t->multi, w->fd, flags, &running);
-	pump(t);
-}
-
-static struct socket_watch *watch_new(struct transfer *t, curl_socket_t fd)
-{
-	struct socket_watch *w = zalloc(sizeof(*w));
-
-	w->t = t;
-	w->fd = fd;
-	if (uv_poll_init_socket(t->loop, &w->poll, fd) < 0) {
-		free(w);
-		return NULL;
-	}
-	if ((fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0)
-		cloexec_sweep(t->inherited); /* a resolver's: we see one end, it has two */
-	t->open_handles++;
-	curl_multi_assign(t->multi, fd, w);
-	return w;
-}
-
-static void maybe_closed(struct transfer *t);
-
-static void on_watch_closed(uv_handle_t *handle)
-{
-	struct socket_watch *w = container_of((uv_poll_t *)handle, struct socket_watch, poll);
-	struct transfer *t = w->t;
-
-	free(w);
-	t->open_handles--;
-	maybe_closed(t);
-}
-
-static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx)
-{
-	struct transfer *t = ctx;
-	struct socket_watch *w = socket_ctx;
-	int events = 0;
-
-	(void)easy;
-	if (what == CURL_POLL_REMOVE) {
-		if (w == NULL)
-			return 0;
-		uv_poll_stop(&w->poll);
-		uv_close((uv_handle_t *)&w->poll, on_watch_closed);
-		curl_multi_assign(t->multi, fd, NULL);
-		return 0;
-	}
-	if (w == NULL && (w = watch_new(t, fd)) == NULL)
-		return -1;
-	if (what != CURL_POLL_OUT)
-		events |= UV_READABLE;
-	if (what != CURL_POLL_IN)
-		events |= UV_WRITABLE;
-	return uv_poll_start(&w->poll, events, on_socket_ready);
-}
-
-static void on_curl_timeout(uv_timer_t *timer)
-{
-	struct transfer *t = container_of(timer, struct transfer, curl_timer);
-	int running;
-
-	curl_multi_socket_action(t->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	pump(t);
-}
-
-static int on_curl_timer(CURLM *multi, long timeout_ms, void *ctx)
-{
-	struct transfer *t = ctx;
-
-	(void)multi;
-	if (timeout_ms < 0)
-		return uv_timer_stop(&t->curl_timer);
-	if (t->closing)
-		return 0;
-	uv_update_time(t->loop);
-	return uv_timer_start(&t->curl_timer, on_curl_timeout, (uint64_t)timeout_ms, 0);
-}
-
-/* Our own side: the clock and the inbox. */
-
-static uint64_t tick_ranges(struct range *first, uint64_t now)
-{
-	uint64_t due = UINT64_MAX;
-
-	for (struct range *r = first, *next; r != NULL; r = next) {
-		uint64_t then;
-
-		next = r->next;
-		range_tick(r, now);
-		then = range_due(r);
-		due = then < due ? then : due;
-	}
-	return due;
-}
-
-static void tick_pace(struct http_object *o, uint64_t now)
-{
-	const struct transfer_options *opts = o->t->opts;
-	struct pace_limits limits = {.range_bytes = opts->range_max};
-	uint64_t slept_ns;
-	unsigned used = 0;
-
-	limits.connections = opts->connections < opts->connections_per_host
-				     ? opts->connections
-				     : opts->connections_per_host;
-	for (const struct range *r = o->ranges; r != NULL; r = r->next)
-		used += r->state != RANGE_COMPLETE;
-	pthread_mutex_lock(&o->lock);
-	slept_ns = o->slept_ns + (o->sleeping ? now - o->asleep_since_ns : 0);
-	pthread_mutex_unlock(&o->lock);
-	pace_tick(&o->pace, now, slept_ns, used, &limits);
-}
-
-static void on_clock(uv_timer_t *timer)
-{
-	struct transfer *t = container_of(timer, struct transfer, clock);
-	uint64_t now = now_ns();
-	uint64_t due = t->objects != NULL ? now + CLOCK_NS : UINT64_MAX;
-
-	t->clock_due_ns = UINT64_MAX;
-	for (struct http_object *o = t->objects; o != NULL; o = o->next) {
-		uint64_t of_ranges = tick_ranges(o->ranges, now);
-		uint64_t of_reads = tick_ranges(o->reads, now);
-
-		due = of_ranges < due ? of_ranges : due;
-		due = of_reads < due ? of_reads : due;
-		tick_pace(o, now);
-	}
-	t->dirty = true;
-	engine_clock(t, due);
-	pump(t);
-}
-
-void engine_clock(struct transfer *t, uint64_t due_ns)
-{
-	uint64_t now = now_ns();
-
-	if (due_ns >= t->clock_due_ns || t->closing)
-		return;
-	t->clock_due_ns = due_ns;
-	uv_update_time(t->loop);
-	uv_timer_start(&t->clock, on_clock, due_ns > now ? (due_ns - now) / 1000000 + 1 : 0, 0);
-}
-
-/* Also each time a block comes back. */
-static void on_wake(uv_async_t *wake)
-{
-	struct transfer *t = container_of(wake, struct transfer, inbox.wake);
-
-	if (t->closing)
-		return;
-	inbox_run(&t->inbox);
-	t->dirty = true;
-	pump(t);
-}
 
 CURL *engine_take_easy(struct transfer *t)
 {
@@ -281,7 +50,7 @@ struct host *engine_host(struct transfer *t, const char *url)
 
 static int start_handles(struct transfer *t)
 {
-	int code = inbox_init(&t->inbox, t->loop, on_wake);
+	int code = inbox_init(&t->inbox, t->loop, drive_on_wake);
 
 	if (code < 0)
 		return code;
@@ -303,9 +72,9 @@ static int start_curl(struct transfer *t)
 	if (t->multi == NULL || t->share == NULL)
 		return -ENOMEM;
 	curl_share_setopt(t->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
-	curl_multi_setopt(t->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
+	curl_multi_setopt(t->multi, CURLMOPT_SOCKETFUNCTION, drive_on_curl_socket);
 	curl_multi_setopt(t->multi, CURLMOPT_SOCKETDATA, t);
-	curl_multi_setopt(t->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
+	curl_multi_setopt(t->multi, CURLMOPT_TIMERFUNCTION, drive_on_curl_timer);
 	curl_multi_setopt(t->multi, CURLMOPT_TIMERDATA, t);
 	curl_multi_setopt(t->multi, CURLMOPT_MAXCONNECTS, (long)t->opts->connections);
 	t->idle = zalloc(t->opts->connections * sizeof(*t->idle));
@@ -351,8 +120,7 @@ int transfer_new(uv_loop_t *loop, const struct transfer_options *opts, uint64_t 
 	code = trust_find(opts->ca_file, &t->ca_file, err);
 	if (code == 0 && (start_curl(t) < 0 || start_handles(t) < 0))
 		code = error_set(err, -ENOMEM,
-			"the network engine cannot start: out of memory or "
-			"file descriptors");
+			"the network engine cannot start: out of memory or file descriptors");
 	if (code < 0) {
 		if (t->multi != NULL)
 			stop_curl(t);
@@ -368,12 +136,12 @@ int transfer_new(uv_loop_t *loop, const struct transfer_options *opts, uint64_t 
 }
 
 /* Also called for each socket that closes while the engine works on. */
-static void maybe_closed(struct transfer *t)
+void engine_handle_closed(struct transfer *t)
 {
 	void (*closed)(void *) = t->closed;
 	void *ctx = t->closed_ctx;
 
-	if (!t->closing || t->open_handles > 0)
+	if (--t->open_handles > 0)
 		return;
 	inbox_done(&t->inbox);
 	transfer_free(t);
@@ -385,24 +153,21 @@ static void on_inbox_closed(uv_handle_t *handle)
 {
 	struct transfer *t = container_of((uv_async_t *)handle, struct transfer, inbox.wake);
 
-	t->open_handles--;
-	maybe_closed(t);
+	engine_handle_closed(t);
 }
 
 static void on_curl_timer_closed(uv_handle_t *handle)
 {
 	struct transfer *t = container_of((uv_timer_t *)handle, struct transfer, curl_timer);
 
-	t->open_handles--;
-	maybe_closed(t);
+	engine_handle_closed(t);
 }
 
 static void on_clock_closed(uv_handle_t *handle)
 {
 	struct transfer *t = container_of((uv_timer_t *)handle, struct transfer, clock);
 
-	t->open_handles--;
-	maybe_closed(t);
+	engine_handle_closed(t);
 }
 
 void transfer_close(struct transfer *t, void (*closed)(void *ctx), void *ctx)

@@ -15,16 +15,19 @@
 /* The engine's own structures. One object is a window over its bytes: ranges in order, each fetched
  * by a request of its own into blocks, taken from the front by one worker.
  *
- *   engine    curl and libuv, made to work together; the clock
+ *   engine    start and end; easy handles, hosts
+ *   drive     curl on libuv, the clock, and what happens after every event
  *   inbox     how worker threads ask the loop thread for something
  *   schedule  which object gets the next connection and blocks, and how long its next range is
- *   range     the life of one range: request, body, what its end means
+ *   range     one range while its request is under way
+ *   outcome   what follows from the end of a request
  *   request   what one request says: URL, headers, credentials, range
- *   answer    what a response means (no I/O)
+ *   answer    what a response said; judge: what that means (no I/O)
  *   pace      how many connections and how long ranges are worth it (no I/O)
  *   retry     curl's results, transient or not; backoff
  *   window    the bytes between a range and the worker
- *   object    opening, reading at an offset, closing: the worker's side */
+ *   object    opening, reading at an offset, closing: the worker's side
+ *   upkeep    the same: the loop's side */
 
 enum {
 	BLOCK_BYTES = 256 * 1024,
@@ -187,11 +190,17 @@ struct http_object {
 };
 
 /* engine */
-void engine_clock(struct transfer *t, uint64_t due_ns); /* the clock strikes then, or before */
 CURL *engine_take_easy(struct transfer *t);
 void engine_give_easy(struct transfer *t, CURL *easy);
 struct host *engine_host(struct transfer *t, const char *url);
-void engine_touch(struct http_object *o);
+void engine_handle_closed(struct transfer *t); /* one of open_handles; after the last, it is gone */
+
+/* drive */
+void engine_clock(struct transfer *t, uint64_t due_ns); /* the clock strikes then, or before */
+void engine_touch(struct http_object *o); /* bytes arrived: its worker is woken after this event */
+int drive_on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx);
+int drive_on_curl_timer(CURLM *multi, long timeout_ms, void *ctx);
+void drive_on_wake(uv_async_t *wake);
 
 /* inbox */
 int inbox_init(struct inbox *in, uv_loop_t *loop, uv_async_cb on_wake);
@@ -209,12 +218,19 @@ bool schedule_reserve(
 /* range */
 struct range *range_new(struct http_object *o, uint64_t start, uint64_t end);
 void range_keep_blocks(struct range *r, struct block_pool *pool, unsigned n); /* n reserved ones */
-void range_free(struct range *r); /* stops what is under way */
+void range_free(struct range *r);                          /* stops what is under way */
+void range_enter(struct range *r, enum range_state state); /* the only assignment to state */
 void range_start(struct range *r);
-void range_finished(struct range *r, CURLcode result);
+void range_detach(struct range *r);             /* takes the request off the network */
 void range_tick(struct range *r, uint64_t now); /* stalls; end of a backoff */
 void range_resume(struct range *r);
-uint64_t range_due(const struct range *r);
+uint64_t range_due(const struct range *r); /* when the clock shall look at it; UINT64_MAX: never */
+void range_give_back_reserved(struct range *r, unsigned keep);
+struct answer_wanted range_wanted(const struct range *r);
+
+/* outcome */
+void range_finished(struct range *r, CURLcode result);
+void range_act(struct range *r, enum verdict verdict, const char *redirect);
 
 /* request */
 CURLcode request_prepare(struct range *r);
@@ -234,7 +250,12 @@ void window_fill(struct range *r, const uint8_t *bytes, size_t len);
 void window_make_stream(struct range *r);
 extern const struct reader_ops window_reader_ops;
 
-/* object; loop thread */
+/* upkeep */
+void upkeep_on_open(struct post *post);
+void upkeep_on_stream(struct post *post);
+void upkeep_on_skip(struct post *post);
+void upkeep_on_read(struct post *post);
+void upkeep_on_close(struct post *post);
 void object_fail(struct http_object *o, int code, const struct error *why);
 void object_discovered(struct http_object *o, const struct answer *a, bool ranges);
 void object_not_modified(struct http_object *o);

@@ -10,12 +10,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-enum {
-	REDIRECTS_MAX = 10,
-	ERROR_BODY_MAX = 64 * 1024 /* an error page longer than that is not worth its time */
-};
+enum { ERROR_BODY_MAX = 64 * 1024 }; /* an error page longer than that is not worth its time */
 
 struct range *range_new(struct http_object *o, uint64_t start, uint64_t end)
 {
@@ -35,8 +31,7 @@ void range_keep_blocks(struct range *r, struct block_pool *pool, unsigned n)
 	r->slots = zalloc(n * sizeof(struct block *));
 }
 
-/* The only assignment to state. */
-static void enter(struct range *r, enum range_state state)
+void range_enter(struct range *r, enum range_state state)
 {
 	static const char *const names[] = {
 		[RANGE_WAITING] = "waiting",
@@ -58,8 +53,7 @@ static void count_connection(struct range *r, int by)
 	r->object->t->active += (unsigned)by;
 }
 
-/* Takes the request off the network. */
-static void detach(struct range *r)
+void range_detach(struct range *r)
 {
 	struct transfer *t = r->object->t;
 
@@ -76,7 +70,7 @@ static void detach(struct range *r)
 	t->dirty = true;
 }
 
-static void give_back_reserved(struct range *r, unsigned keep)
+void range_give_back_reserved(struct range *r, unsigned keep)
 {
 	if (r->reserved <= keep)
 		return;
@@ -87,15 +81,15 @@ static void give_back_reserved(struct range *r, unsigned keep)
 
 void range_free(struct range *r)
 {
-	detach(r);
-	give_back_reserved(r, 0);
+	range_detach(r);
+	range_give_back_reserved(r, 0);
 	for (unsigned i = 0; i < r->n_slots; i++)
 		block_unref(r->slots[i]);
 	free(r->slots);
 	free(r);
 }
 
-static struct answer_wanted wanted(const struct range *r)
+struct answer_wanted range_wanted(const struct range *r)
 {
 	const struct http_object *o = r->object;
 
@@ -130,7 +124,7 @@ static void discover(struct range *r)
 		pthread_mutex_lock(&o->lock);
 		r->end = r->answer.version.size;
 		pthread_mutex_unlock(&o->lock);
-		give_back_reserved(r, (unsigned)((r->end + BLOCK_BYTES - 1) / BLOCK_BYTES));
+		range_give_back_reserved(r, (unsigned)((r->end + BLOCK_BYTES - 1) / BLOCK_BYTES));
 	}
 	o->planned = r->end;
 	object_discovered(o, &r->answer, r->verdict == VERDICT_RANGE);
@@ -140,7 +134,7 @@ static void discover(struct range *r)
 static bool headers_are_in(struct range *r)
 {
 	struct http_object *o = r->object;
-	struct answer_wanted w = wanted(r);
+	struct answer_wanted w = range_wanted(r);
 
 	if ((r->answer.status != 200 && r->answer.status != 206) || r->verdict != VERDICT_NONE)
 		return true; /* or the end of a trailer */
@@ -197,8 +191,7 @@ static size_t take_range(struct range *r, const char *bytes, size_t len)
 		r->verdict = VERDICT_RETRY;
 		error_set(&r->why, -ERR_HTTP,
 			"%s: the server sent more bytes than its Content-Range promised; it or a "
-			"proxy "
-			"before it is broken",
+			"proxy before it is broken",
 			r->object->name);
 		return 0;
 	}
@@ -254,7 +247,7 @@ void range_start(struct range *r)
 	curl_easy_setopt(r->easy, CURLOPT_PREREQFUNCTION, on_request_sent);
 	curl_easy_setopt(r->easy, CURLOPT_PREREQDATA, r);
 	request_prepare(r);
-	enter(r, RANGE_ACTIVE);
+	range_enter(r, RANGE_ACTIVE);
 	curl_multi_add_handle(t->multi, r->easy);
 }
 
@@ -266,218 +259,6 @@ void range_resume(struct range *r)
 	r->last_ns = now_ns();
 	count_connection(r, 1);
 	curl_easy_pause(r->easy, CURLPAUSE_CONT);
-}
-
-static void measure(struct range *r)
-{
-	curl_off_t sent = 0, first = 0, total = 0;
-	struct pace *pace = &r->object->pace;
-
-	curl_easy_getinfo(r->easy, CURLINFO_PRETRANSFER_TIME_T, &sent);
-	curl_easy_getinfo(r->easy, CURLINFO_STARTTRANSFER_TIME_T, &first);
-	curl_easy_getinfo(r->easy, CURLINFO_TOTAL_TIME_T, &total);
-	if (first < sent || total < first)
-		return;
-	pace_latency(pace, (uint64_t)first);
-	pace_range_done(pace, (uint64_t)(first - sent), (uint64_t)(total - sent));
-}
-
-static void complete(struct range *r)
-{
-	struct http_object *o = r->object;
-
-	enter(r, RANGE_COMPLETE);
-	give_back_reserved(r, 0);
-	if (r->read != NULL) {
-		read_request_done(r);
-		return;
-	}
-	if (!o->whole)
-		return;
-	pthread_mutex_lock(&o->lock);
-	r->end = o->size = r->at;
-	pthread_mutex_unlock(&o->lock);
-	engine_touch(o);
-}
-
-static void stop_all(struct range *r)
-{
-	for (; r != NULL; r = r->next) {
-		detach(r);
-		if (r->state != RANGE_COMPLETE)
-			enter(r, RANGE_WAITING); /* for its object to be closed */
-	}
-}
-
-/* One range that cannot be had is the end of its object. */
-static void give_up(struct range *r)
-{
-	struct http_object *o = r->object;
-
-	object_fail(o, r->why.code, &r->why);
-	stop_all(o->ranges);
-	stop_all(o->reads);
-}
-
-static void fail(struct range *r, const char *sentence)
-{
-	error_set(&r->why, -ERR_HTTP, "%s: %s", r->object->name, sentence);
-	give_up(r);
-}
-
-static bool is_downgrade(const char *from, const char *to)
-{
-	return strncasecmp(from, "https:", 6) == 0 && strncasecmp(to, "https:", 6) != 0;
-}
-
-static void follow(struct range *r, const char *to)
-{
-	struct http_object *o = r->object;
-
-	if (to == NULL) {
-		fail(r, "the server redirects without saying where to");
-	} else if (r->url_generation != o->url_generation) {
-		enter(r, RANGE_WAITING); /* another range was sent on meanwhile */
-	} else if (++o->redirects > REDIRECTS_MAX) {
-		fail(r, "more than 10 redirects; do they lead in a circle?");
-	} else if (is_downgrade(o->url, to)) {
-		fail(r, "the server redirects from https to an unprotected URL; refused");
-	} else if (object_set_url(o, to) < 0) {
-		fail(r, "the server redirects to a malformed URL");
-	} else {
-		enter(r, RANGE_WAITING);
-	}
-}
-
-/* Where a redirect leads to can expire (presigned URLs do): the original URL tells a fresh place.
- */
-static void denied(struct range *r)
-{
-	struct http_object *o = r->object;
-
-	if (r->url_generation == o->url_generation) {
-		if (!o->discovered || o->resolved_again || strcmp(o->url, o->asked_url) == 0) {
-			give_up(r);
-			return;
-		}
-		o->resolved_again = true;
-		object_set_url(o, o->asked_url);
-	}
-	enter(r, RANGE_WAITING);
-}
-
-/* So that a sentence can be continued by one that begins with it. */
-static struct error copy_error(struct error err)
-{
-	return err;
-}
-
-static void back_off(struct range *r)
-{
-	struct http_object *o = r->object;
-	const struct transfer_options *opts = o->t->opts;
-	uint64_t delay_ms;
-
-	if (r->at > r->attempt_at)
-		r->attempts = 0;
-	if (o->whole) {
-		error_set(&r->why, -ERR_RESTART, "%s; this server cannot continue in the middle",
-			copy_error(r->why).msg);
-		give_up(r);
-		return;
-	}
-	if (++r->attempts > opts->retries) {
-		error_set(&r->why, r->why.code, "%s (gave up after %u attempts)",
-			copy_error(r->why).msg, r->attempts);
-		give_up(r);
-		return;
-	}
-	if (r->answer.status == 0 || r->answer.status == 429 || r->answer.status == 503)
-		pace_trouble(&o->pace, now_ns());
-	delay_ms = retry_delay_ms(opts, r->attempts, r->answer.retry_after_ms);
-	log_debug("%s; attempt %u in %" PRIu64 " ms", r->why.msg, r->attempts + 1, delay_ms);
-	r->due_ns = now_ns() + delay_ms * 1000000;
-	enter(r, RANGE_BACKING_OFF);
-	engine_clock(o->t, r->due_ns);
-}
-
-static void act(struct range *r, enum verdict verdict, const char *redirect)
-{
-	switch (verdict) {
-	case VERDICT_RANGE:
-		if (r->at == r->end)
-			complete(r);
-		else
-			enter(r, RANGE_WAITING); /* a server may serve less than was asked for */
-		break;
-	case VERDICT_WHOLE:
-		complete(r);
-		if (r->object->probe)
-			fail(r, "opened only to look at it");
-		break;
-	case VERDICT_NOT_MODIFIED:
-		complete(r);
-		object_not_modified(r->object);
-		break;
-	case VERDICT_REDIRECT:
-		follow(r, redirect);
-		break;
-	case VERDICT_PLAIN:
-		r->object->plain = true;
-		enter(r, RANGE_WAITING);
-		break;
-	case VERDICT_DENIED:
-		denied(r);
-		break;
-	case VERDICT_RETRY:
-		back_off(r);
-		break;
-	case VERDICT_NONE:
-	case VERDICT_FAIL:
-		give_up(r);
-		break;
-	}
-}
-
-static enum verdict conclude(struct range *r, CURLcode result)
-{
-	struct answer_wanted w = wanted(r);
-
-	switch (r->verdict) {
-	case VERDICT_NONE:
-		if (r->answer.status >= 300)
-			return answer_judge(&r->answer, &w, &r->why);
-		return retry_judge_curl(result, r->curl_said, &w, &r->why);
-	case VERDICT_RANGE:
-	case VERDICT_WHOLE:
-		if (r->object->probe && r->verdict == VERDICT_WHOLE)
-			return VERDICT_WHOLE; /* we cut it ourselves */
-		if (result != CURLE_OK)
-			return retry_judge_curl(result, r->curl_said, &w, &r->why);
-		if (r->verdict == VERDICT_WHOLE || r->at == r->limit)
-			return r->verdict;
-		error_set(&r->why, -ERR_HTTP,
-			"%s: the server sent %" PRIu64
-			" bytes fewer than its Content-Range promised",
-			w.name, r->limit - r->at);
-		return VERDICT_RETRY;
-	default:
-		return r->verdict;
-	}
-}
-
-void range_finished(struct range *r, CURLcode result)
-{
-	enum verdict verdict = conclude(r, result);
-	_free_ char *redirect = NULL;
-	char *location = NULL;
-
-	if (result == CURLE_OK)
-		measure(r);
-	curl_easy_getinfo(r->easy, CURLINFO_REDIRECT_URL, &location);
-	redirect = copy_text(location);
-	detach(r);
-	act(r, verdict, redirect);
 }
 
 uint64_t range_due(const struct range *r)
@@ -496,11 +277,11 @@ void range_tick(struct range *r, uint64_t now)
 	if (now < range_due(r))
 		return;
 	if (r->state == RANGE_BACKING_OFF) {
-		enter(r, RANGE_WAITING);
+		range_enter(r, RANGE_WAITING);
 		return;
 	}
 	error_set(&r->why, -ERR_HTTP, "%s: no byte arrived for %s", r->object->name,
 		print_duration(r->object->t->opts->stall_timeout_ms * 1000000, buf));
-	detach(r);
-	act(r, VERDICT_RETRY, NULL);
+	range_detach(r);
+	range_act(r, VERDICT_RETRY, NULL);
 }

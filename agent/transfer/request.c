@@ -57,8 +57,8 @@ static size_t authority_end(const char *url, size_t len)
 bool url_has_prefix(const char *url, const char *prefix, size_t prefix_len)
 {
 	size_t host_len = authority_end(url, strlen(url));
-	_free_ char *wanted = strndup(prefix, prefix_len);
-	_free_ char *wanted_origin = wanted != NULL ? url_origin(wanted) : NULL;
+	_free_ char *wanted = format_text("%.*s", (int)prefix_len, prefix);
+	_free_ char *wanted_origin = url_origin(wanted);
 	_free_ char *origin = url_origin(url);
 	size_t path_at = authority_end(prefix, prefix_len);
 
@@ -80,16 +80,15 @@ int request_check_headers(const struct transfer_options *opts, struct error *err
 		const char *line = opts->headers[i];
 		size_t prefix_len;
 		const char *header = header_of(line, &prefix_len);
-		_free_ char *prefix = strndup(line, prefix_len);
-		_free_ char *origin = prefix != NULL ? url_origin(prefix) : NULL;
+		_free_ char *prefix = format_text("%.*s", (int)prefix_len, line);
+		_free_ char *origin = url_origin(prefix);
 		size_t name_len = strcspn(header, ": \t");
 
 		/* The value may be a secret: the message shows the prefix and no more. */
 		if (origin == NULL || strncmp(line, "http", 4) != 0)
 			return error_set(err, -ERR_CONFIG,
 				"headers: '%.*s' is not the beginning of an http or https URL; a "
-				"header is "
-				"written URL-PREFIX NAME: VALUE",
+				"header is written URL-PREFIX NAME: VALUE",
 				(int)prefix_len, line);
 		if (name_len == 0 || header[name_len] != ':' || strpbrk(header, "\r\n") != NULL)
 			return error_set(err, -ERR_CONFIG,

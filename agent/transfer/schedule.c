@@ -87,13 +87,13 @@ static uint64_t next_length(const struct http_object *o)
 	const struct transfer *t = o->t;
 	uint64_t left = o->version.size - o->planned;
 	uint64_t least = min_u64(t->opts->range_min, left);
-	uint64_t share = (uint64_t)t->n_blocks * BLOCK_BYTES / (2 * o->pace.connections);
+	uint64_t share = (uint64_t)t->n_blocks * BLOCK_BYTES / (2ull * o->pace.connections);
 	unsigned objects = 0;
 	uint64_t len;
 
 	for (const struct http_object *other = t->objects; other != NULL; other = other->next)
 		objects++;
-	len = min_u64(o->pace.range_bytes, share / objects);
+	len = min_u64(o->pace.range_bytes, share / (objects > 0 ? objects : 1));
 	len = min_u64(len, left / o->pace.connections);
 	return len > least ? len : least;
 }
@@ -119,7 +119,7 @@ static unsigned at_work(const struct http_object *o)
 /* Twice the connections' worth of bytes: one half is read while the other arrives. */
 static bool may_plan(struct http_object *o)
 {
-	uint64_t window = 2 * o->pace.connections * o->pace.range_bytes;
+	uint64_t window = 2ull * o->pace.connections * o->pace.range_bytes;
 
 	return o->discovered && !o->whole && o->wanted && o->planned < o->version.size &&
 	       in_flight(o) < o->pace.connections && o->planned - position(o) < window;
