@@ -156,8 +156,9 @@ static bool is_transient(const struct answer *a)
 static enum verdict judge_refusal(
 	const struct answer *a, const struct answer_wanted *w, struct error *err)
 {
-	error_set(err, -ERR_HTTP, "%s: the server answered %d%s%s%s", w->name, a->status,
-		a->reason[0] != '\0' ? " " : "", a->reason, advice(a->status));
+	error_set(err, -ERR_HTTP, "%s: the %s answered %d%s%s%s", w->name,
+		a->status == 407 ? "proxy" : "server", a->status, a->reason[0] != '\0' ? " " : "",
+		a->reason, advice(a->status));
 	if (is_transient(a))
 		return VERDICT_RETRY;
 	if (a->status == 401 || a->status == 403 || a->status == 404 || a->status == 410)

@@ -185,6 +185,19 @@ void range_act(struct range *r, enum verdict verdict, const char *redirect)
 	}
 }
 
+/* No answer came; but a proxy may have said why. */
+static enum verdict judge_silence(struct range *r, CURLcode result)
+{
+	struct answer_wanted w = range_wanted(r);
+	long proxy_said = 0;
+
+	curl_easy_getinfo(r->easy, CURLINFO_HTTP_CONNECTCODE, &proxy_said);
+	if (proxy_said != 407)
+		return retry_judge_curl(result, r->curl_said, &w, &r->why);
+	r->answer.status = 407;
+	return answer_judge(&r->answer, &w, &r->why);
+}
+
 static enum verdict conclude(struct range *r, CURLcode result)
 {
 	struct answer_wanted w = range_wanted(r);
@@ -193,7 +206,7 @@ static enum verdict conclude(struct range *r, CURLcode result)
 	case VERDICT_NONE:
 		if (r->answer.status >= 300)
 			return answer_judge(&r->answer, &w, &r->why);
-		return retry_judge_curl(result, r->curl_said, &w, &r->why);
+		return judge_silence(r, result);
 	case VERDICT_RANGE:
 	case VERDICT_WHOLE:
 		if (r->object->probe && r->verdict == VERDICT_WHOLE)

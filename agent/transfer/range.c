@@ -103,6 +103,7 @@ struct answer_wanted range_wanted(const struct range *r)
 	};
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): curl's signature */
 static int on_request_sent(void *ctx, char *to, char *from, int to_port, int from_port)
 {
 	struct range *r = ctx;

@@ -6,6 +6,7 @@
 #include "test.h"
 #include "text.h"
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -521,6 +522,36 @@ TEST(transfer_follows_redirects_and_sends_configured_headers_to_their_host_alone
 	free(header);
 }
 
+TEST(transfer_sends_netrc_credentials_to_their_host_alone)
+{
+	struct fake_options there = {.size = 1000};
+	struct hosts h = {.other = fake_http_start(&there)};
+	char *dir = test_directory();
+	char *netrc = format_text("%s/netrc", dir);
+	FILE *f = fopen(netrc, "we");
+	struct fake_request q;
+	struct net n;
+
+	fputs("machine localhost login u password p\n", f);
+	fclose(f);
+	net_init(&n, 0);
+	n.opts.netrc_file = netrc;
+	n.fake.script = to_other_host;
+	n.fake.ctx = &h;
+	net_start(&n);
+	free(n.url);
+	n.url = format_text("http://localhost:%u/object", fake_http_port(n.server));
+	assert_int_equal(1000, net_fetch(&n));
+	q = fake_http_request(n.server, 0);
+	assert_true(fake_header_is(&q, "Authorization", "Basic dTpw"));
+	q = fake_http_request(h.other, 0);
+	assert_false(fake_has_header(&q, "Authorization"));
+	net_stop(&n);
+	fake_http_stop(h.other);
+	free(netrc);
+	free(dir);
+}
+
 /* As a presigned URL does: good for a few requests, then 403. */
 static void expiring(void *ctx, const struct fake_request *q, struct fake_reply *r)
 {
@@ -595,6 +626,28 @@ TEST(transfer_retries_and_then_names_a_server_that_refuses_connections)
 	assert_says(&n, "127.0.0.1 port 1");
 	assert_says(&n, "gave up after 4 attempts");
 	net_stop(&n);
+}
+
+TEST(transfer_says_what_to_check_when_a_proxy_wants_a_password)
+{
+	struct net n;
+	char *proxy;
+	int status = 407;
+
+	net_init(&n, 0);
+	n.fake.script = refuse_with;
+	n.fake.ctx = &status;
+	net_start(&n);
+	proxy = format_text("http://127.0.0.1:%u", fake_http_port(n.server));
+	setenv("https_proxy", proxy, 1);
+	free(n.url);
+	n.url = copy_text("https://host.invalid/x");
+	assert_int_equal(-ERR_HTTP, net_fetch(&n));
+	unsetenv("https_proxy");
+	assert_says(&n, "the proxy answered 407; check the user and password in https_proxy");
+	assert_int_equal(1, fake_http_requests(n.server));
+	net_stop(&n);
+	free(proxy);
 }
 
 TEST(transfer_refuses_malformed_header_settings_without_showing_values)
