@@ -3,6 +3,7 @@
 # make test       every test                               (installs what it needs)
 # make unit | e2e | linux-tree | lint | bundle | install DESTDIR= PREFIX= | deps | clean
 # V=1 shows the commands.
+# make fuzz FUZZ=decode SECONDS=60     (libFuzzer, with clang; new inputs in build-fuzz/)
 # make SAN=address,undefined test     and     make SAN=thread test      in build directories of their own
 
 PREFIX ?= /usr/local
@@ -35,7 +36,7 @@ LIB  := $(O)/libstagerun.a
 Q    := $(if $(V),,@)
 obj   = $(patsubst %.c,$(O)/obj/%.o,$(1))
 
-.PHONY: all deps demo test unit e2e linux-tree lint bundle install clean
+.PHONY: all deps demo test unit e2e linux-tree fuzz lint bundle install clean
 all: $(O)/stagerun
 
 # Everything but main.c is a library, linked by the program, the tests and the fuzzers.
@@ -82,6 +83,19 @@ test: $(O)/unit $(O)/stagerun
 # The heavy check, by hand: Debian's Linux source in every format, compared with GNU tar's tree.
 linux-tree: $(O)/stagerun
 	$(PYTHON) tests/e2e/linux_tree $(T)
+
+FUZZ    ?= decode
+SECONDS ?= 60
+fuzz:
+	$(MAKE) CC=clang SAN=fuzzer-no-link,address,undefined O=build-fuzz build-fuzz/fuzz-$(FUZZ)
+	mkdir -p build-fuzz/corpus/$(FUZZ)
+	cd build-fuzz && setarch -R ./fuzz-$(FUZZ) -max_total_time=$(SECONDS) -timeout=20 \
+		corpus/$(FUZZ) ../tests/fuzz/corpus/$(FUZZ)
+# build/replay-decode FILE...: a crash of the fuzzer, under a debugger.
+$(O)/fuzz-%: $(O)/obj/tests/fuzz/fuzz_%.o $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+$(O)/replay-%: $(O)/obj/tests/fuzz/fuzz_%.o $(O)/obj/tests/fuzz/replay.o $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 lint:
 	tests/lint/run

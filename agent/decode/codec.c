@@ -74,7 +74,8 @@ static int fetch(struct codec *c, struct error *err)
 
 static void take(struct codec *c, size_t n)
 {
-	slice_advance(&c->have, n);
+	if (n > 0)
+		slice_advance(&c->have, n);
 	c->taken += n;
 }
 

@@ -178,7 +178,7 @@ TEST(xz_streams_after_the_first_can_have_larger_dictionaries_as_far_as_the_budge
 
 TEST(xz_blocks_are_decoded_in_order_by_several_threads)
 {
-	struct text in = sample(6000000), z = {0};
+	struct text in = sample(2000000), z = {0};
 
 	add_xz(&z, &in, 1 << 20, 100000);
 	assert_fits(z, &in, 256 * MIB);
@@ -187,9 +187,9 @@ TEST(xz_blocks_are_decoded_in_order_by_several_threads)
 
 TEST(xz_blocks_too_large_to_be_decoded_side_by_side_are_decoded_one_after_another)
 {
-	struct text in = sample(20000000), z = {0};
+	struct text in = sample(9000000), z = {0};
 
-	add_xz(&z, &in, 1 << 20, 8000000);
+	add_xz(&z, &in, 1 << 20, 4000000);
 	assert_fits(z, &in, 16 * MIB);
 	text_done(&in);
 }
@@ -205,7 +205,7 @@ static void add_lz4_block(struct text *to, const struct text *in, LZ4F_blockSize
 
 TEST(lz4_blocks_are_limited_by_the_budget)
 {
-	struct text in = sample(9000000), small = {0}, large = {0}, again = {0};
+	struct text in = sample(4500000), small = {0}, large = {0}, again = {0};
 
 	add_lz4_block(&small, &in, LZ4F_max1MB);
 	assert_fits(small, &in, 16 * MIB);
