@@ -170,12 +170,13 @@ int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struc
 	struct stage_set *set;
 	int code = agent_need_transfer(a, err);
 
-	if (code < 0)
-		return code;
 	fill_stage_env(a, &env);
-	code = stage_set_start(&env, specs, n, on_step_done, &outcome, &set, err);
-	if (code < 0)
+	if (code == 0)
+		code = stage_set_start(&env, specs, n, on_step_done, &outcome, &set, err);
+	if (code < 0) {
+		log_error("%s", err->msg);
 		return code;
+	}
 	a->cancel = cancel_stages;
 	a->work = set;
 	code = await(a, &outcome);

@@ -82,10 +82,8 @@ static int make_scratch(const struct run *r, struct error *err)
 
 static int stage_head(struct run *r, struct error *err)
 {
-	int code = make_scratch(r, err);
-
-	if (code < 0 || r->plan.n_head == 0)
-		return code;
+	if (r->plan.n_head == 0)
+		return 0;
 	return agent_stage(&r->agent, r->plan.head, r->plan.n_head, err);
 }
 
@@ -127,9 +125,11 @@ static int work(struct run *r, const struct inherited *in)
 	bool logged = false;
 
 	r->phase = "stage";
+	if (code == 0)
+		code = make_scratch(r, &err);
 	if (code == 0) {
 		code = stage_head(r, &err);
-		logged = code < 0 && code != -ERR_USAGE;
+		logged = code < 0;
 	}
 	if (code == 0 && with_command) {
 		r->phase = "start";

@@ -6,6 +6,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 int http_check(const char *url, struct error *err)
 {
@@ -15,7 +16,9 @@ int http_check(const char *url, struct error *err)
 
 	if (u == NULL)
 		return error_set(err, -ENOMEM, "out of memory");
-	code = curl_url_set(u, CURLUPART_URL, url, 0);
+	/* libcurl would take http:///x for the host x, as browsers do. */
+	code = url[strcspn(url, ":") + 3] == '/' ? CURLUE_NO_HOST
+						 : curl_url_set(u, CURLUPART_URL, url, 0);
 	curl_url_cleanup(u);
 	if (code != CURLUE_OK)
 		return error_set(err, -ERR_USAGE,

@@ -217,6 +217,18 @@ static mode_t entry_mode(const struct extraction *x, struct archive_entry *e)
 	return mode;
 }
 
+/* libarchive reads pax's "-86400.5" as -86400 seconds and half a second on top. Only pax has times
+ * with fractions before 1970. */
+static struct timespec entry_mtime(struct archive_entry *e)
+{
+	time_t seconds = archive_entry_mtime(e);
+	long ns = archive_entry_mtime_nsec(e);
+
+	if (seconds < 0 && ns > 0)
+		return (struct timespec){.tv_sec = seconds - 1, .tv_nsec = 1000000000 - ns};
+	return (struct timespec){.tv_sec = seconds, .tv_nsec = ns};
+}
+
 static int extract_entry(struct extraction *x, struct archive_entry *e, struct error *err)
 {
 	const char *full = archive_entry_pathname(e);
@@ -236,7 +248,7 @@ static int extract_entry(struct extraction *x, struct archive_entry *e, struct e
 	if (name == NULL)
 		return 0;
 	if (archive_entry_mtime_is_set(e))
-		meta.mtime = (struct timespec){archive_entry_mtime(e), archive_entry_mtime_nsec(e)};
+		meta.mtime = entry_mtime(e);
 	xattrs = list_xattrs(e, &meta.n_xattrs);
 	meta.xattrs = xattrs;
 	return extract_as(x, name, &meta, e, err);

@@ -231,9 +231,9 @@ def test_a_body_shorter_than_its_content_length_is_continued(stagerun, server, d
     assert_published(dest)
 
 
-def test_a_content_encoding_is_refused(stagerun, server, dest, place):
-    """The bytes would not be the object's."""
-    served = server.put("/x.tar", ARCHIVE, header("Content-Encoding", "gzip"))
+def test_a_content_encoding_that_cannot_be_told_by_its_bytes_is_refused(stagerun, server, dest, place):
+    """It would be stored as garbage."""
+    served = server.put("/x.tar", ARCHIVE, header("Content-Encoding", "br"))
     stagerun.fetch(served.url, dest).failed(1, r"/x\.tar", "encoding")
     place.assert_nothing_published()
 
