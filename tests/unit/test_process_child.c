@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Children of the loop: how they end, what they print, and that nothing of them is left. */
+#include "../../agent/process/group.h"
 #include "defer.h"
 #include "process.h"
 #include "progress.h"
 #include "test.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -144,6 +146,8 @@ TEST(child_that_cannot_be_executed_is_an_error_of_the_start)
 
 	assert_int_equal(-ENOENT, start_program(&w, &opts, &err));
 	assert_non_null(strstr(err.msg, "cannot run 'no-such-program': not found in PATH"));
+	assert_int_equal(-1, waitpid(-1, NULL, WNOHANG)); /* and of the fork nothing is left */
+	assert_int_equal(ECHILD, errno);
 	finish(&w);
 	assert_int_equal(0, w.exits);
 }
@@ -267,6 +271,41 @@ TEST(process_left_behind_that_ignores_sigterm_is_killed)
 	assert_true(w.end.left_processes);
 	assert_false(is_running(atoi(w.lines.v[0])));
 	strings_done(&w.lines);
+}
+
+/* A parent that never fetches its child, which ended as the only member of its own group. */
+static pid_t neglect_a_child(int tell_fd)
+{
+	pid_t parent = fork(), child;
+
+	if (parent != 0)
+		return parent;
+	child = fork();
+	if (child == 0) {
+		setpgid(0, 0);
+		_exit(0);
+	}
+	waitid(P_PID, (id_t)child, &(siginfo_t){0}, WEXITED | WNOWAIT);
+	if (write(tell_fd, &child, sizeof(child)) > 0)
+		pause();
+	_exit(0);
+}
+
+TEST(group_of_zombies_that_nobody_fetches_counts_as_gone)
+{
+	int fds[2];
+	pid_t parent, group = 0;
+
+	assert_int_equal(0, pipe(fds));
+	parent = neglect_a_child(fds[1]);
+	assert_int_equal(sizeof(group), read(fds[0], &group, sizeof(group)));
+	assert_int_equal(0, kill(-group, 0)); /* so says the kernel */
+	assert_true(group_is_gone(group));
+	assert_false(group_is_gone(getpgrp()));
+	kill(parent, SIGKILL);
+	assert_int_equal(parent, waitpid(parent, NULL, 0));
+	close(fds[0]);
+	close(fds[1]);
 }
 
 TEST(time_limit_ends_the_whole_group_whatever_it_ignores)

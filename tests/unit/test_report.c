@@ -537,6 +537,19 @@ TEST(termination_message_is_one_line_of_json)
 		line);
 }
 
+TEST(termination_message_escapes_what_only_looks_like_utf8)
+{
+	/* Overlong, half of a surrogate pair, beyond Unicode, cut short; then a real character. */
+	const struct termination t = {.message = "\xc0\xaf \xe0\x80\xaf \xed\xa0\x80 "
+						 "\xf4\x90\x80\x80 \xe6\x95 \xe6\x95\xb0"};
+	_free_ char *line = terminate(&t, true, false);
+
+	assert_string_equal("{\"exit_code\":0,\"message\":\"\\\\xc0\\\\xaf \\\\xe0\\\\x80\\\\xaf "
+			    "\\\\xed\\\\xa0\\\\x80 \\\\xf4\\\\x90\\\\x80\\\\x80 \\\\xe6\\\\x95 "
+			    "\xe6\x95\xb0\"}\n",
+		line);
+}
+
 TEST(termination_message_names_the_signal)
 {
 	const struct termination t = {.exit_code = 143, .signal = 15};
