@@ -196,8 +196,6 @@ static int64_t window_skip(struct reader *reader, uint64_t n, struct error *err)
 	if (n > o->size - o->position)
 		n = o->size - o->position;
 	o->position += n;
-	for (struct range *r = o->ranges; r != NULL && r->start < o->position; r = r->next)
-		release_locked(r, o->position);
 	if (o->progress != NULL)
 		count(&o->progress->consumed, n);
 	pthread_mutex_unlock(&o->lock);

@@ -175,7 +175,17 @@ static bool send_head(int fd, const struct fake_reply *r)
 	return sent;
 }
 
-static bool send_bytes(struct fake_http *f, int fd, const struct fake_reply *r)
+static void count_reply(struct fake_http *f, int by)
+{
+	pthread_mutex_lock(&f->lock);
+	f->under_way += (unsigned)by;
+	if (f->under_way > f->peak)
+		f->peak = f->under_way;
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* A reply ends before its last bytes leave: who has them may ask for more at once. */
+static bool send_bytes(struct fake_http *f, int fd, const struct fake_reply *r, bool *ended)
 {
 	char buf[16384];
 	uint64_t sent = 0;
@@ -195,6 +205,10 @@ static bool send_bytes(struct fake_http *f, int fd, const struct fake_reply *r)
 		n = until - sent < sizeof(buf) ? (size_t)(until - sent) : sizeof(buf);
 		for (size_t i = 0; i < n; i++)
 			buf[i] = (char)fake_byte(r->seed, r->first + sent + i);
+		if (sent + n == r->len) {
+			count_reply(f, -1);
+			*ended = true;
+		}
 		if (!send_all(fd, buf, n))
 			return false;
 		sent += n;
@@ -204,27 +218,22 @@ static bool send_bytes(struct fake_http *f, int fd, const struct fake_reply *r)
 	return true;
 }
 
-static void count_reply(struct fake_http *f, int by)
-{
-	pthread_mutex_lock(&f->lock);
-	f->under_way += (unsigned)by;
-	if (f->under_way > f->peak)
-		f->peak = f->under_way;
-	pthread_mutex_unlock(&f->lock);
-}
-
 static bool reply(struct fake_http *f, int fd, const struct fake_request *q)
 {
 	struct fake_reply r;
-	bool keep;
+	bool keep, ended = false;
 
 	answer_well(f, q, &r);
 	if (f->opts.script != NULL)
 		f->opts.script(f->opts.ctx, q, &r);
 	count_reply(f, 1);
-	keep = send_head(fd, &r) &&
-	       (r.text != NULL ? send_all(fd, r.text, strlen(r.text)) : send_bytes(f, fd, &r));
-	count_reply(f, -1);
+	keep = send_head(fd, &r);
+	if (keep && r.text != NULL)
+		keep = send_all(fd, r.text, strlen(r.text));
+	else if (keep)
+		keep = send_bytes(f, fd, &r, &ended);
+	if (!ended)
+		count_reply(f, -1);
 	return keep && r.content_length != FAKE_NONE;
 }
 

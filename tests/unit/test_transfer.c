@@ -316,6 +316,29 @@ TEST(transfer_uses_more_connections_while_that_pays_and_never_more_than_the_cap)
 	net_stop(&n);
 }
 
+TEST(transfer_shares_a_hosts_connections_among_its_objects)
+{
+	struct many many[6];
+	struct net n;
+	uint64_t rate = 8 << 20;
+
+	net_init(&n, 500000);
+	n.opts.connections_per_host = 2;
+	n.fake.script = slow_server;
+	n.fake.ctx = &rate;
+	net_start(&n);
+	for (size_t i = 0; i < 6; i++) {
+		many[i] = (struct many){.n = &n};
+		pthread_create(&many[i].thread, NULL, fetch_one, &many[i]);
+	}
+	for (size_t i = 0; i < 6; i++) {
+		pthread_join(many[i].thread, NULL);
+		assert_int_equal(500000, many[i].got);
+	}
+	assert_int_equal(2, fake_http_peak(n.server));
+	net_stop(&n);
+}
+
 TEST(transfer_buffers_little_for_a_reader_that_does_not_read)
 {
 	struct object *o;

@@ -579,6 +579,25 @@ TEST(transfer_asks_the_original_url_again_when_a_presigned_one_expires)
 	net_stop(&n);
 }
 
+static void expired_for_good(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	expiring(ctx, q, r);
+	if (strcmp(q->path, "/presigned") == 0 && q->number > 5)
+		refuse(r, 403, "expired");
+}
+
+TEST(transfer_gives_up_when_a_fresh_presigned_url_is_refused_as_well)
+{
+	struct hosts h = {0};
+	struct net n;
+
+	net_init(&n, 0);
+	n.opts.range_min = n.opts.range_max = 10000;
+	assert_int_equal(-ERR_HTTP, fetch(&n, 500000, expired_for_good, &h));
+	assert_says(&n, "the server answered 403");
+	net_stop(&n);
+}
+
 static void circle(void *ctx, const struct fake_request *q, struct fake_reply *r)
 {
 	(void)ctx, (void)q;
