@@ -178,17 +178,14 @@ static void tick_pace(struct http_object *o, uint64_t now)
 	const struct transfer_options *opts = o->t->opts;
 	struct pace_limits limits = {.range_bytes = opts->range_max};
 	uint64_t slept_ns;
-	unsigned used = 0;
 
 	limits.connections = opts->connections < opts->connections_per_host
 				     ? opts->connections
 				     : opts->connections_per_host;
-	for (const struct range *r = o->ranges; r != NULL; r = r->next)
-		used += r->state != RANGE_COMPLETE;
 	pthread_mutex_lock(&o->lock);
 	slept_ns = o->slept_ns + (o->sleeping ? now - o->asleep_since_ns : 0);
 	pthread_mutex_unlock(&o->lock);
-	pace_tick(&o->pace, now, slept_ns, used, &limits);
+	pace_tick(&o->pace, now, slept_ns, &limits);
 }
 
 static void on_clock(uv_timer_t *timer)

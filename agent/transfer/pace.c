@@ -32,6 +32,12 @@ void pace_range_done(struct pace *p, uint64_t waited_us, uint64_t lasted_us)
 	p->lasted_us += lasted_us;
 }
 
+void pace_used(struct pace *p, unsigned connections)
+{
+	if (connections > p->used)
+		p->used = connections;
+}
+
 void pace_trouble(struct pace *p, uint64_t now_ns)
 {
 	/* When a server is short, all ranges tell of it at once: that is one trouble. */
@@ -70,8 +76,7 @@ static void judge(struct pace *p, uint64_t now_ns, double rate, bool all_used,
 		grow(p, rate, limits);
 }
 
-void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, unsigned used,
-	const struct pace_limits *limits)
+void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, const struct pace_limits *limits)
 {
 	uint64_t elapsed = now_ns - p->since_ns;
 	bool starved = (slept_ns - p->slept_ns) * 4 > elapsed;
@@ -82,11 +87,12 @@ void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, unsigned used
 	if (starved && p->waited_us * 8 > p->lasted_us)
 		p->range_bytes = twice(p->range_bytes, limits->range_bytes);
 	if (starved)
-		judge(p, now_ns, (double)p->bytes * 1e9 / (double)elapsed, used >= p->connections,
-			limits);
+		judge(p, now_ns, (double)p->bytes * 1e9 / (double)elapsed,
+			p->used >= p->connections, limits);
 	else
 		p->grown = false;
 	p->since_ns = now_ns;
 	p->slept_ns = slept_ns;
 	p->bytes = p->waited_us = p->lasted_us = 0;
+	p->used = 0;
 }

@@ -23,6 +23,7 @@ struct pace {
 	uint64_t since_ns;
 	uint64_t slept_ns; /* the worker's total, at the last look */
 	uint64_t bytes;
+	unsigned used;                 /* connections at once, at most */
 	uint64_t waited_us, lasted_us; /* ranges: for their first byte, and in all */
 };
 
@@ -41,8 +42,11 @@ void pace_range_done(struct pace *p, uint64_t waited_us, uint64_t lasted_us);
 /* The server pushes back: fewer connections, and no growth for a while. */
 void pace_trouble(struct pace *p, uint64_t now_ns);
 
-/* slept_ns: how long the worker has slept for bytes, in all. used: the connections at work now. */
-void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, unsigned used,
-	const struct pace_limits *limits);
+/* So many connections are at work now. */
+void pace_used(struct pace *p, unsigned connections);
+
+/* slept_ns: how long the worker has slept for bytes, in all. */
+void pace_tick(
+	struct pace *p, uint64_t now_ns, uint64_t slept_ns, const struct pace_limits *limits);
 
 #endif

@@ -231,4 +231,6 @@ void schedule(struct transfer *t)
 		else
 			range_start(r);
 	}
+	for (o = t->objects; o != NULL; o = o->next)
+		pace_used(&o->pace, in_flight(o));
 }

@@ -177,7 +177,8 @@ static void look(struct pace *p, uint64_t *now, uint64_t bytes_per_s, bool starv
 
 	*now += 100000000;
 	p->bytes = bytes_per_s / 10;
-	pace_tick(p, *now, slept + (starved ? 100000000 : 0), p->connections, &limits);
+	pace_used(p, p->connections);
+	pace_tick(p, *now, slept + (starved ? 100000000 : 0), &limits);
 }
 
 TEST(pace_doubles_connections_while_that_pays)
@@ -222,6 +223,18 @@ TEST(pace_stays_small_when_the_reader_is_the_slower_one)
 		look(&p, &now, 500000000, false);
 	assert_int_equal(4, p.connections);
 	assert_int_equal(1 << 20, p.range_bytes);
+}
+
+TEST(pace_does_not_grow_past_what_is_in_use)
+{
+	static const struct pace_limits limits = {.connections = 16, .range_bytes = 8 << 20};
+	struct pace p;
+
+	pace_init(&p, 1, 1 << 20);
+	pace_used(&p, 3); /* there were no blocks for a fourth */
+	p.bytes = 1 << 20;
+	pace_tick(&p, 100000001, 100000000, &limits);
+	assert_int_equal(4, p.connections);
 }
 
 TEST(pace_lengthens_ranges_that_mostly_wait_for_their_first_byte)

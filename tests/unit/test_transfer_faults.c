@@ -467,9 +467,12 @@ TEST(transfer_refuses_a_content_encoding_that_nobody_could_undo)
 
 /* Redirects. */
 
+enum { URLS_MAX = 1000 };
+
 struct hosts {
 	struct fake_http *other;
-	atomic_uint refused;
+	atomic_uint presigned, refused;
+	atomic_uint uses[URLS_MAX];
 };
 
 static void to_other_host(void *ctx, const struct fake_request *q, struct fake_reply *r)
@@ -552,16 +555,18 @@ TEST(transfer_sends_netrc_credentials_to_their_host_alone)
 	free(dir);
 }
 
-/* As a presigned URL does: good for a few requests, then 403. */
+/* As presigned URLs do: each is good for a while, here for as many requests as there are connections,
+ * so that one has succeeded before one is refused. */
 static void expiring(void *ctx, const struct fake_request *q, struct fake_reply *r)
 {
-	static const char location[] = "Location: /presigned\r\n";
 	struct hosts *h = ctx;
+	unsigned which = 0;
 
 	if (strcmp(q->path, "/object") == 0) {
 		refuse(r, 307, "");
-		strcpy(r->headers, location);
-	} else if (q->number % 10 == 5) {
+		snprintf(r->headers, sizeof(r->headers), "Location: /presigned?%u\r\n",
+			h->presigned++ % URLS_MAX);
+	} else if (sscanf(q->path, "/presigned?%u", &which) != 1 || h->uses[which]++ >= 8) {
 		h->refused++;
 		refuse(r, 403, "expired");
 	}
@@ -582,7 +587,7 @@ TEST(transfer_asks_the_original_url_again_when_a_presigned_one_expires)
 static void expired_for_good(void *ctx, const struct fake_request *q, struct fake_reply *r)
 {
 	expiring(ctx, q, r);
-	if (strcmp(q->path, "/presigned") == 0 && q->number > 5)
+	if (strncmp(q->path, "/presigned", 10) == 0 && q->number > 5)
 		refuse(r, 403, "expired");
 }
 
