@@ -21,8 +21,10 @@ static void replay_file(const char *path)
 TEST(decode_survives_the_fuzzers_corpus)
 {
 	glob_t files;
+	int code =
+		glob("tests/fuzz/corpus/decode/*", 0, NULL, &files); /* NOLINT: no other thread */
 
-	assert_int_equal(0, glob("tests/fuzz/corpus/decode/*", 0, NULL, &files));
+	assert_int_equal(0, code);
 	assert_true(files.gl_pathc >= 10);
 	for (size_t i = 0; i < files.gl_pathc; i++)
 		replay_file(files.gl_pathv[i]);
