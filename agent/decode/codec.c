@@ -143,8 +143,6 @@ static int next_member(struct codec *c, struct error *err)
 	}
 	if (!c->decoder->matches(first, (size_t)len))
 		return c->members > 0 ? ignore_garbage(c, err) : codec_damaged(c, "no header", err);
-	if ((unsigned)len < c->decoder->magic_bytes)
-		return cut_off(c, err);
 	code = c->ops->begin(c, first, (size_t)len, err);
 	c->inside = code == 0;
 	return code;

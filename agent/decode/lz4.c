@@ -12,7 +12,6 @@
 /* The frame descriptor that follows the magic: the second byte gives the size of blocks. */
 #define BLOCK_SIZE_AT    5
 #define BLOCK_SIZE_CODE  4 /* 64 KiB; each code above is four times the one before */
-#define LZ4_BLOCK_MAX    ((uint64_t)4 << 20)
 #define LZ4_LINKED_BYTES ((uint64_t)128 << 10)
 
 struct lz4 {
@@ -30,20 +29,18 @@ static bool lz4_matches(const uint8_t *first, size_t len)
 }
 
 /* What liblz4 allocates for a frame: one block as it comes and one as it goes, and what linked
- * blocks look back on. 0 when the header is not that of a frame with blocks. */
+ * blocks look back on. 0 when this is no (whole, sane) header of a frame with blocks: nothing is
+ * allocated then. */
 static uint64_t memory_for(const uint8_t *first, size_t len)
 {
-	uint64_t block = LZ4_BLOCK_MAX;
 	unsigned code;
 
-	if (codec_is_skippable(first, len))
+	if (len <= BLOCK_SIZE_AT || codec_is_skippable(first, len))
 		return 0;
-	if (len > BLOCK_SIZE_AT) {
-		code = first[BLOCK_SIZE_AT] >> 4 & 7;
-		if (code >= BLOCK_SIZE_CODE)
-			block = (uint64_t)65536 << 2 * (code - BLOCK_SIZE_CODE);
-	}
-	return 2 * block + LZ4_LINKED_BYTES;
+	code = first[BLOCK_SIZE_AT] >> 4 & 7;
+	if (code < BLOCK_SIZE_CODE)
+		return 0;
+	return 2 * ((uint64_t)65536 << 2 * (code - BLOCK_SIZE_CODE)) + LZ4_LINKED_BYTES;
 }
 
 static int lz4_begin(struct codec *c, const uint8_t *first, size_t len, struct error *err)
