@@ -215,3 +215,18 @@ TEST(lz4_blocks_are_limited_by_the_budget)
 	assert_fits(again, &in, 32 * MIB);
 	text_done(&in);
 }
+
+TEST(lz4_frames_after_the_first_are_limited_by_the_budget)
+{
+	struct text in = sample(1100000), both = {0}, z = {0}, again = {0};
+
+	text_add_bytes(&both, in.s, in.len);
+	text_add_bytes(&both, in.s, in.len);
+	add_lz4_block(&z, &in, LZ4F_max64KB);
+	add_lz4_block(&z, &in, LZ4F_max4MB);
+	text_add_bytes(&again, z.s, z.len);
+	assert_fits(z, &both, 32 * MIB);
+	assert_refused(again, 16 * MIB, "the lz4 data at byte ");
+	text_done(&in);
+	text_done(&both);
+}
