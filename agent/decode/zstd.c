@@ -2,8 +2,8 @@
 /* zstd, through libzstd, which verifies the frames' checksums. One caller at a time, one frame
  * after another. Windows may be as large as the budget allows; frames that need a dictionary are
  * refused. */
-#define ZSTD_STATIC_LINKING_ONLY  /* the header's fields and the estimate of memory are only there \
-				   */
+/* The header's fields and the estimate of memory are only declared with: */
+#define ZSTD_STATIC_LINKING_ONLY
 #include "codec.h"
 #include "defer.h"
 #include "text.h"
