@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Picks the command, nothing else. */
-#include "command/command.h"
+#include "command.h"
 #include "defer.h"
 #include "log.h"
 #include "text.h"
@@ -49,8 +49,8 @@ static void restore_preload(void)
 
 	if (preload == NULL)
 		return;
-	setenv("LD_PRELOAD", preload, 1);
-	unsetenv("STAGERUN_LD_PRELOAD");
+	setenv("LD_PRELOAD", preload, 1); /* NOLINT(concurrency-mt-unsafe): no thread yet */
+	unsetenv("STAGERUN_LD_PRELOAD");  /* NOLINT(concurrency-mt-unsafe) */
 }
 
 int main(int argc, char **argv)
@@ -59,7 +59,8 @@ int main(int argc, char **argv)
 
 	inherited_take(&in);
 	restore_preload();
-	setlocale(LC_CTYPE, "C.UTF-8"); /* libarchive converts names; the command never sees this */
+	/* libarchive converts names; the command never sees this. */
+	setlocale(LC_CTYPE, "C.UTF-8"); /* NOLINT(concurrency-mt-unsafe): no thread yet */
 	if (argc < 2) {
 		log_error("no command; stagerun --help lists them");
 		return EXIT_USAGE;

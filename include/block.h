@@ -33,8 +33,8 @@ struct slice {
 /* A pool of at most max_blocks blocks of block_bytes each, allocated when first needed and kept for
  * reuse. on_free (may be NULL) is called, on whichever thread dropped it, each time a block comes
  * back; it must not call into the pool. Never NULL (aborts without memory for a few words). */
-struct block_pool *block_pool_new(size_t block_bytes, unsigned max_blocks, void (*on_free)(void *ctx),
-	void *ctx);
+struct block_pool *block_pool_new(
+	size_t block_bytes, unsigned max_blocks, void (*on_free)(void *ctx), void *ctx);
 
 /* No more blocks are taken after this; blocks still out keep the pool alive until they come back,
  * without calling on_free. Accepts NULL. */
@@ -53,7 +53,7 @@ struct block *block_pool_take(struct block_pool *pool, struct cancel *cancel);
 size_t block_pool_block_bytes(const struct block_pool *pool);
 
 struct block *block_ref(struct block *b); /* accepts NULL */
-void block_unref(struct block *b);	  /* accepts NULL */
+void block_unref(struct block *b);        /* accepts NULL */
 
 /* A second holder of the same bytes. */
 static inline struct slice slice_share(const struct slice *s)

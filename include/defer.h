@@ -40,8 +40,8 @@ static inline void defer_fclose(FILE **f)
 		fclose(*f);
 }
 
-#define _free_	   __attribute__((cleanup(defer_free)))
-#define _close_	   __attribute__((cleanup(defer_close)))
+#define _free_     __attribute__((cleanup(defer_free)))
+#define _close_    __attribute__((cleanup(defer_close)))
 #define _closedir_ __attribute__((cleanup(defer_closedir)))
 #define _fclose_   __attribute__((cleanup(defer_fclose)))
 
@@ -63,7 +63,7 @@ static inline int take_fd(int *fd)
 
 #define take_ptr(p) ((__typeof__(*(p)))take_ptr_((void **)(p)))
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-#define ARRAY_LEN(a)			(sizeof(a) / sizeof((a)[0]))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
 
 #endif

@@ -9,17 +9,17 @@
 /* Codes are -errno for what the system said, or one of these, negated. */
 enum {
 	ERR_FORMAT = 1024, /* the bytes are not what their format promises (damaged, bad CRC) */
-	ERR_TRUNCATED,	   /* the bytes end before their format does */
-	ERR_HTTP,	   /* the server said no, for good (404, 403, bad certificate, ...) */
-	ERR_CHANGED,	   /* the object was replaced while it was read: redo the stage */
-	ERR_RESTART,	   /* a stream that cannot continue in the middle broke: redo the stage */
-	ERR_DIGEST,	   /* the bytes do not have the promised digest */
-	ERR_REFUSED,	   /* an archive entry that must not be created */
-	ERR_LIMIT,	   /* a configured limit was reached */
-	ERR_SPACE,	   /* the disk is full, out of inodes, over quota or read-only */
-	ERR_CONFIG,	   /* a configuration file or setting is wrong */
-	ERR_USAGE,	   /* the command line is wrong */
-	ERR_COMMAND,	   /* an action or a child process failed */
+	ERR_TRUNCATED,     /* the bytes end before their format does */
+	ERR_HTTP,          /* the server said no, for good (404, 403, bad certificate, ...) */
+	ERR_CHANGED,       /* the object was replaced while it was read: redo the stage */
+	ERR_RESTART,       /* a stream that cannot continue in the middle broke: redo the stage */
+	ERR_DIGEST,        /* the bytes do not have the promised digest */
+	ERR_REFUSED,       /* an archive entry that must not be created */
+	ERR_LIMIT,         /* a configured limit was reached */
+	ERR_SPACE,         /* the disk is full, out of inodes, over quota or read-only */
+	ERR_CONFIG,        /* a configuration file or setting is wrong */
+	ERR_USAGE,         /* the command line is wrong */
+	ERR_COMMAND,       /* an action or a child process failed */
 	ERR_UNSUPPORTED,   /* understood, but not something we do */
 };
 

@@ -30,12 +30,12 @@ struct log_field {
 	const char *key;
 	enum { LOG_STRING, LOG_NUMBER } type;
 	const char *string; /* LOG_STRING; NULL: left out */
-	double number;	    /* LOG_NUMBER */
+	double number;      /* LOG_NUMBER */
 };
 
 /* As log_line(), with n fields for machines. */
-void log_fields(enum log_level level, const struct log_field *fields, unsigned n, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+void log_fields(enum log_level level, const struct log_field *fields, unsigned n, const char *fmt,
+	...) __attribute__((format(printf, 4, 5)));
 
 /* Called around every line with the stream locked, so that a live progress display can take itself
  * off the terminal and come back. Either may be NULL. */

@@ -12,9 +12,9 @@
 
 /* What tells one version from another (RFC 9110 section 8.8). */
 struct identity {
-	char etag[256];		/* strong ETag as sent, quotes included; "" without one, or when weak */
+	char etag[256]; /* strong ETag as sent, quotes included; "" without one, or when weak */
 	char last_modified[64]; /* as sent; "" without one */
-	uint64_t size;		/* SIZE_UNKNOWN without one */
+	uint64_t size;          /* SIZE_UNKNOWN without one */
 };
 
 /* Whether id pins a version: a strong ETag, or Last-Modified together with the size. */
@@ -34,7 +34,7 @@ struct object {
 	const struct object_ops *ops;
 	const char *name; /* for messages: the URL without user, password and query; the object's */
 	struct identity identity;
-	bool seekable;	   /* object_read_at() works, and the stream can skip cheaply */
+	bool seekable;     /* object_read_at() works, and the stream can skip cheaply */
 	bool not_modified; /* the version the opener already has is the current one: no stream */
 };
 

@@ -13,16 +13,16 @@ struct progress {
 	const char *name; /* the source's display name */
 
 	/* Any thread. */
-	atomic_ullong total;	/* compressed bytes of the object, 0 while unknown */
+	atomic_ullong total;    /* compressed bytes of the object, 0 while unknown */
 	atomic_ullong received; /* compressed bytes that arrived, each byte counted once */
 	atomic_ullong consumed; /* compressed bytes handed on to the decoder */
 	atomic_ullong expanded; /* bytes of file content unpacked */
-	atomic_ullong entries;	/* entries unpacked */
+	atomic_ullong entries;  /* entries unpacked */
 
 	/* Where the time went, in nanoseconds, for "waited for network, decode or disk". */
 	atomic_ullong network_ns; /* the decoder slept because no bytes had arrived */
 	atomic_ullong decode_ns;  /* the unpacker slept because nothing was decoded */
-	atomic_ullong disk_ns;	  /* spent in, or asleep behind, calls that write to the disk */
+	atomic_ullong disk_ns;    /* spent in, or asleep behind, calls that write to the disk */
 };
 
 static inline uint64_t now_ns(void)

@@ -17,10 +17,10 @@ struct source_env {
 };
 
 struct source_request {
-	const char *url;		 /* or a plain path */
-	const struct identity *have;	 /* a version at hand, or NULL; see object.not_modified */
-	bool probe;			 /* identity only: no body bytes are wanted */
-	struct progress *progress;	 /* may be NULL; outlives the object */
+	const char *url;             /* or a plain path */
+	const struct identity *have; /* a version at hand, or NULL; see object.not_modified */
+	bool probe;                  /* identity only: no body bytes are wanted */
+	struct progress *progress;   /* may be NULL; outlives the object */
 };
 
 /* Without any I/O: is the scheme known and the URL well-formed? 0 or -ERR_USAGE with a sentence. */
@@ -32,7 +32,7 @@ int source_open(const struct source_env *env, const struct source_request *req, 
 
 /* All three: heap strings, the caller's to free. */
 char *source_display(const char *url); /* for people: no user, password, query or fragment */
-char *source_key(const char *url); /* names the source in state files: no user and password, no
+char *source_key(const char *url);     /* names the source in state files: no user and password, no
 				      signature parameters (X-Amz-*, X-Goog-*, sig, Signature, ...) */
 char *source_file_name(const char *url); /* last path component, percent-decoded; never "" or with
 					    a '/', "." or "..": then "data" */

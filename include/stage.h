@@ -24,14 +24,14 @@ struct stage_source {
 struct stage_spec {
 	struct stage_source *sources;
 	size_t n_sources;
-	char *to;	       /* destination directory */
+	char *to; /* destination directory */
 	struct strings include, exclude;
 	unsigned strip_components;
 	bool no_extract;
 	bool replace;
-	char *origin;	       /* who asked: "config.yml:12", "--stage", for messages */
-	uint64_t max_bytes;    /* 0: the settings' limit; else as for scratch.size_gb */
-	char *max_bytes_why;   /* what that limit is called, or NULL */
+	char *origin;        /* who asked: "config.yml:12", "--stage", for messages */
+	uint64_t max_bytes;  /* 0: the settings' limit; else as for scratch.size_gb */
+	char *max_bytes_why; /* what that limit is called, or NULL */
 };
 
 void stage_spec_add_source(struct stage_spec *s, const char *url, const char *sha256);
@@ -45,19 +45,21 @@ struct stage_env {
 	struct transfer *transfer;
 	struct budget *budget;
 	struct tree_options tree; /* limits and ownership; the stage fills in the rest */
-	unsigned threads;	  /* decoding and inflating, for all stages together */
-	unsigned parallel;	  /* stages at once */
-	bool show_progress;	  /* a live line for each source, on a terminal */
+	unsigned threads;         /* decoding and inflating, for all stages together */
+	unsigned parallel;        /* stages at once */
+	bool show_progress;       /* a live line for each source, on a terminal */
+	/* Exactly once for each set, from the loop: 0, or the first failure, when every thread has
+	 * ended; each reason was logged. */
+	void (*on_done)(void *ctx, int code, const struct error *err);
+	void *on_done_ctx;
 };
 
 struct stage_set;
 
 /* Loop thread. Specs with the same destination are joined into one stage first (options must agree:
- * -ERR_USAGE). Starts all, largest first as far as known; when one fails, the others are cancelled.
- * on_done(code, err) fires exactly once, from the loop, never from inside this call: code 0, or the
- * first failure, when every thread has ended; each reason was logged. specs outlive the set. */
+ * -ERR_USAGE). Starts all; when one fails, the others are cancelled. env is copied; specs outlive the
+ * set. */
 int stage_set_start(const struct stage_env *env, const struct stage_spec *specs, size_t n,
-	void (*on_done)(void *ctx, int code, const struct error *err), void *ctx,
 	struct stage_set **ret, struct error *err);
 
 /* Loop thread; idempotent; on_done follows with -ECANCELED. */

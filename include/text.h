@@ -17,7 +17,7 @@ struct text {
 void text_add(struct text *t, const char *s);
 void text_add_bytes(struct text *t, const void *bytes, size_t len);
 void text_addf(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void text_done(struct text *t); /* frees; accepts a zeroed one */
+void text_done(struct text *t);  /* frees; accepts a zeroed one */
 char *text_take(struct text *t); /* the string (never NULL), the caller's to free */
 
 /* A growing NULL-terminated array of owned strings. */
@@ -31,7 +31,7 @@ void strings_done(struct strings *a);
 
 char *format_text(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* never NULL */
 char *copy_text(const char *s); /* strdup that aborts instead of NULL; accepts NULL (gives NULL) */
-void *zalloc(size_t size);	/* zeroed memory, aborts instead of NULL */
+void *zalloc(size_t size);      /* zeroed memory, aborts instead of NULL */
 
 /* "64M", "1.5GiB", "100k", "12": powers of 1024, an optional B/iB. -ERR_CONFIG. */
 int parse_size(const char *s, uint64_t *ret_bytes, struct error *err);

@@ -20,18 +20,19 @@
 typedef struct uv_loop_s uv_loop_t;
 
 struct transfer_options {
-	unsigned connections;		 /* cap for all hosts together */
-	unsigned connections_per_host;	 /* cap for one host:port */
-	uint64_t range_min, range_max;	 /* bytes of one ranged GET: where it starts, where growth stops */
-	uint64_t connect_timeout_ms;	 /* TCP, TLS and proxy, each attempt */
-	uint64_t stall_timeout_ms;	 /* no byte for this long: the attempt is broken */
-	unsigned retries;		 /* attempts after the first, for each range, without progress */
+	unsigned connections;          /* cap for all hosts together */
+	unsigned connections_per_host; /* cap for one host:port */
+	uint64_t range_min,
+		range_max; /* bytes of one ranged GET: where it starts, where growth stops */
+	uint64_t connect_timeout_ms; /* TCP, TLS and proxy, each attempt */
+	uint64_t stall_timeout_ms;   /* no byte for this long: the attempt is broken */
+	unsigned retries; /* attempts after the first, for each range, without progress */
 	uint64_t retry_base_ms, retry_max_ms; /* backoff: doubled each time, full jitter */
-	const char *ca_file;		 /* PEM; NULL: the system's, probed */
-	const char *netrc_file;		 /* NULL: none */
+	const char *ca_file;                  /* PEM; NULL: the system's, probed */
+	const char *netrc_file;               /* NULL: none */
 	/* "URL-PREFIX NAME: VALUE", sent with requests to URLs that begin so, and never to another
 	 * host after a redirect. */
-	const char *const *headers;	 /* NULL-terminated, or NULL */
+	const char *const *headers; /* NULL-terminated, or NULL */
 };
 
 struct transfer;
@@ -46,16 +47,16 @@ void transfer_close(struct transfer *t, void (*closed)(void *ctx), void *ctx);
 
 struct http_request {
 	const char *url;
-	const char *name;	     /* display name for messages; copied */
+	const char *name;            /* display name for messages; copied */
 	const struct identity *have; /* sends If-None-Match or If-Modified-Since */
-	bool probe;		     /* asks for one byte, to learn size and identity */
+	bool probe;                  /* asks for one byte, to learn size and identity */
 	struct progress *progress;   /* may be NULL */
 	struct cancel *cancel;
 };
 
 /* Worker threads. The first ranged GET is also the discovery: there is no HEAD. Returns when its
  * headers are in (or it was retried in vain). */
-int http_object_open(struct transfer *t, const struct http_request *req, struct object **ret,
-	struct error *err);
+int http_object_open(
+	struct transfer *t, const struct http_request *req, struct object **ret, struct error *err);
 
 #endif

@@ -141,6 +141,7 @@ static unsigned threads(const struct settings *s)
 	return 1;
 }
 
+/* on_done and its ctx are the caller's to fill in. */
 static void fill_stage_env(struct agent *a, struct stage_env *env)
 {
 	const struct settings *s = a->settings;
@@ -167,12 +168,14 @@ int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struc
 {
 	struct outcome outcome = {.err = err};
 	struct stage_env env;
-	struct stage_set *set;
+	struct stage_set *set = NULL;
 	int code = agent_need_transfer(a, err);
 
 	fill_stage_env(a, &env);
+	env.on_done = on_step_done;
+	env.on_done_ctx = &outcome;
 	if (code == 0)
-		code = stage_set_start(&env, specs, n, on_step_done, &outcome, &set, err);
+		code = stage_set_start(&env, specs, n, &set, err);
 	if (code < 0) {
 		log_error("%s", err->msg);
 		return code;
@@ -214,7 +217,9 @@ static int stage_item(void *ctx, const struct stage_spec *spec,
 	fill_stage_env(item->agent, &env);
 	item->on_done = on_done;
 	item->ctx = done_ctx;
-	return stage_set_start(&env, spec, 1, on_item_staged, item, &item->set, err);
+	env.on_done = on_item_staged;
+	env.on_done_ctx = item;
+	return stage_set_start(&env, spec, 1, &item->set, err);
 }
 
 struct action_step {
@@ -231,21 +236,21 @@ static void cancel_actions(void *work, bool hard)
 	actions_cancel(step->run, hard);
 }
 
-int agent_actions(struct agent *a, enum lifecycle_point point, const struct actions *actions,
-	size_t first, const char *config_path, struct strings *environment, struct error *err)
+int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
+	size_t first, struct strings *environment, struct error *err)
 {
 	struct action_step step = {.item = {.agent = a}};
 	struct outcome outcome = {.err = err};
 	const struct action_env env = {.loop = &a->loop,
 		.settings = a->settings,
 		.inherited = a->inherited,
-		.config_path = config_path,
+		.config_path = f->path,
 		.stage = stage_item,
 		.stage_ctx = &step.item,
 		.environment = environment,
 		.on_done = on_step_done,
 		.on_done_ctx = &outcome};
-	int code = actions_start(&env, point, actions, first, &step.run, err);
+	int code = actions_start(&env, point, &f->actions[point], first, &step.run, err);
 
 	if (code < 0)
 		return code;

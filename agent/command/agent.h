@@ -38,8 +38,8 @@ void agent_close(struct agent *a);
 /* Each returns 0, or the failure; -ECANCELED after a signal. Reasons of single stages were logged.
  */
 int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
-int agent_actions(struct agent *a, enum lifecycle_point point, const struct actions *actions,
-	size_t first, const char *config_path, struct strings *environment, struct error *err);
+int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
+	size_t first, struct strings *environment, struct error *err);
 
 /* Starts the transfer engine if it is not there. */
 int agent_need_transfer(struct agent *a, struct error *err);

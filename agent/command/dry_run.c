@@ -29,21 +29,26 @@ static void print_environment(const struct plan *p, const struct settings *s)
 	}
 }
 
+static void print_action(const struct action *a, const char *config_path)
+{
+	printf("  %u  %s:%u  ", a->number, config_path, a->line);
+	if (a->kind == ACTION_RUN) {
+		printf("run    %.*s\n", (int)strcspn(a->script, "\n"), a->script);
+	} else {
+		_free_ char *name = source_display(a->stage.sources[0].url);
+
+		printf("stage  %s -> %s\n", name, a->stage.to);
+	}
+}
+
 static void print_actions(const struct plan *p)
 {
 	const struct actions *start = plan_actions(p, POINT_EXPERIMENT_START);
 
 	if (start->n > p->first_action)
 		printf("\nThen, one after another (on_experiment_start)\n");
-	for (size_t i = p->first_action; i < start->n; i++) {
-		const struct action *a = &start->v[i];
-
-		printf("  %u  %s:%u  ", a->number, p->runfile->path, a->line);
-		if (a->kind == ACTION_RUN)
-			printf("run    %.*s\n", (int)strcspn(a->script, "\n"), a->script);
-		else
-			printf("stage  %s -> %s\n", a->stage.sources[0].url, a->stage.to);
-	}
+	for (size_t i = p->first_action; i < start->n && p->runfile != NULL; i++)
+		print_action(&start->v[i], p->runfile->path);
 }
 
 static void print_command(const struct plan *p)

@@ -97,19 +97,21 @@ int options_parse(int argc, char **argv, const struct option_row *const *tables,
 	return 0;
 }
 
+static void print_row(const struct option_row *row)
+{
+	char letter[8] = "    ", left[64];
+
+	if (row->letter != 0)
+		snprintf(letter, sizeof(letter), "-%c, ", row->letter);
+	snprintf(left, sizeof(left), "%s--%s %s", letter, row->name,
+		row->metavar != NULL ? row->metavar : "");
+	printf("  %-34s %s\n", left, row->help);
+}
+
 void options_print(const struct option_row *const *tables)
 {
 	for (; *tables != NULL; tables++) {
-		for (const struct option_row *row = *tables; row->name != NULL; row++) {
-			char left[64];
-
-			snprintf(left, sizeof(left), "%s--%s%s%s",
-				row->letter == 'v'   ? "-v, "
-				: row->letter == 'h' ? "-h, "
-						     : "    ",
-				row->name, row->metavar != NULL ? " " : "",
-				row->metavar != NULL ? row->metavar : "");
-			printf("  %-34s %s\n", left, row->help);
-		}
+		for (const struct option_row *row = *tables; row->name != NULL; row++)
+			print_row(row);
 	}
 }

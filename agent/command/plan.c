@@ -7,8 +7,6 @@
 #include "source.h"
 #include <string.h>
 
-extern char **environ;
-
 /* Grid set the first names; both are there for scripts. */
 static const char *const twins[][2] = {
 	{"GRID_EXPERIMENT_ID", "STAGERUN_EXPERIMENT_ID"},

@@ -93,8 +93,8 @@ static int start_actions(struct run *r, struct error *err)
 
 	if (r->plan.first_action == start->n)
 		return 0;
-	return agent_actions(&r->agent, POINT_EXPERIMENT_START, start, r->plan.first_action,
-		r->plan.runfile->path, &r->plan.environment, err);
+	return agent_actions(&r->agent, r->plan.runfile, POINT_EXPERIMENT_START,
+		r->plan.first_action, &r->plan.environment, err);
 }
 
 static int become_command(struct run *r, struct error *err)

@@ -248,8 +248,8 @@ int file_check(const char *url, struct error *err)
 	return 0;
 }
 
-int file_source_open(const struct source_env *env, const struct source_request *req, struct object **ret,
-	struct error *err)
+int file_source_open(const struct source_env *env, const struct source_request *req,
+	struct object **ret, struct error *err)
 {
 	_free_ char *path =
 		url_scheme_len(req->url) > 0 ? url_file_path(req->url) : copy_text(req->url);

@@ -11,7 +11,7 @@ int http_open(const struct source_env *env, const struct source_request *req, st
 	struct error *err);
 
 int file_check(const char *url, struct error *err);
-int file_source_open(const struct source_env *env, const struct source_request *req, struct object **ret,
-	struct error *err);
+int file_source_open(const struct source_env *env, const struct source_request *req,
+	struct object **ret, struct error *err);
 
 #endif

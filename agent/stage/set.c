@@ -25,8 +25,6 @@ struct stage_set {
 	struct stage *stages;
 	struct stage_thread *threads;
 	size_t n;
-	void (*on_done)(void *ctx, int code, const struct error *err);
-	void *ctx;
 
 	/* Any thread. */
 	struct cancel cancel;
@@ -92,7 +90,7 @@ static void on_closed(uv_handle_t *h)
 {
 	struct stage_set *set = container_of((uv_async_t *)h, struct stage_set, ended);
 
-	set->on_done(set->ctx, set->code, &set->err);
+	set->env.on_done(set->env.on_done_ctx, set->code, &set->err);
 }
 
 static void on_ended(uv_async_t *async)
@@ -167,15 +165,12 @@ static void lend_to_stages(struct stage_set *set)
 }
 
 int stage_set_start(const struct stage_env *env, const struct stage_spec *specs, size_t n,
-	void (*on_done)(void *ctx, int code, const struct error *err), void *ctx,
 	struct stage_set **ret, struct error *err)
 {
 	struct stage_set *set = zalloc(sizeof(*set));
 	int code;
 
 	set->env = *env;
-	set->on_done = on_done;
-	set->ctx = ctx;
 	cancel_init(&set->cancel);
 	slots_init(&set->slots, env->parallel);
 	code = stages_join(env, specs, n, &set->stages, &set->n, err);

@@ -22,28 +22,43 @@ static time_t last_modified(const struct identity *id)
 	return timegm(&tm);
 }
 
-static int decode(struct stage *s, size_t i, struct reader **in, const struct decoder **ret_decoder,
-	struct error *err)
+/* One source on its way. */
+struct passage {
+	struct stage *stage;
+	size_t i;
+	struct object *object;
+	const struct decoder *decoder; /* NULL: not compressed */
+	const char *container;         /* what it turned out to be */
+};
+
+/* Puts the decoder around *in, which is consumed in any case, and gives it a thread of its own. */
+static int decode(struct passage *p, struct reader **in, struct error *err)
 {
+	struct stage *s = p->stage;
 	const struct decode_env env = {.budget = s->env->budget,
 		.cancel = &s->attempt,
-		.progress = &s->progress[i],
+		.progress = &s->progress[p->i],
 		.threads = s->threads};
-	struct reader *decoded;
-	int code = decode_open(*in, &env, &decoded, ret_decoder, err);
+	struct reader *decoded = NULL;
+	int code = decode_open(*in, &env, &decoded, &p->decoder, err);
 
-	*in = NULL; /* consumed in any case */
-	if (code < 0)
-		return code;
-	*in = *ret_decoder == NULL
-		      ? decoded
-		      : reader_ahead(decoded, AHEAD_SLICES, &s->attempt, &s->progress[i]);
-	return 0;
+	if (code == 0 && p->decoder != NULL)
+		decoded = reader_ahead(decoded, AHEAD_SLICES, &s->attempt, &s->progress[p->i]);
+	*in = decoded;
+	return code;
 }
 
-static int unpack_stream(struct stage *s, size_t i, struct reader *in, struct object *o,
-	const struct decoder *decoder, const char **ret_format, struct error *err)
+/* What a single file is called: the name in the URL, without the suffix of its compression. */
+static char *single_file_name(const struct passage *p)
 {
+	_free_ char *name = source_file_name(p->stage->sources[p->i].url);
+
+	return p->decoder != NULL ? decode_strip_suffix(p->decoder, name) : take_ptr(&name);
+}
+
+static int unpack_stream(struct passage *p, struct reader *in, struct error *err)
+{
+	struct stage *s = p->stage;
 	const struct stage_spec *spec = s->spec;
 	const struct selection selection = {.include = (const char *const *)spec->include.v,
 		.exclude = (const char *const *)spec->exclude.v,
@@ -51,53 +66,46 @@ static int unpack_stream(struct stage *s, size_t i, struct reader *in, struct ob
 	const struct unpack_env env = {.tree = s->tree,
 		.budget = s->env->budget,
 		.cancel = &s->attempt,
-		.progress = &s->progress[i],
+		.progress = &s->progress[p->i],
 		.selection = &selection,
 		.threads = s->threads,
 		.scratch_fd = s->state_fd};
-	_free_ char *name = source_file_name(s->sources[i].url);
-	_free_ char *stripped =
-		decoder != NULL ? decode_strip_suffix(decoder, name) : copy_text(name);
+	_free_ char *file_name = single_file_name(p);
 	const struct unpack_input input = {.in = in,
-		.object = decoder == NULL ? o : NULL,
-		.source = s->progress[i].name,
-		.file_name = stripped,
+		.object = p->decoder == NULL ? p->object : NULL,
+		.source = s->progress[p->i].name,
+		.file_name = file_name,
 		.extract = !spec->no_extract,
-		.mtime = last_modified(&o->identity)};
+		.mtime = last_modified(&p->object->identity)};
 
-	return unpack(&env, &input, ret_format, err);
+	return unpack(&env, &input, &p->container, err);
+}
+
+/* Everything between an open object and its last entry written and its digest checked. */
+static int pass_through(struct passage *p, struct error *err)
+{
+	const char *sha256 = p->stage->sources[p->i].sha256;
+	struct reader *in = object_stream(p->object);
+	int code = 0;
+
+	if (sha256 != NULL)
+		in = reader_sha256(in, sha256);
+	if (!p->stage->spec->no_extract)
+		code = decode(p, &in, err);
+	if (code == 0)
+		code = unpack_stream(p, in, err);
+	if (code == 0)
+		code = reader_drain(in, err);
+	reader_close(in);
+	return code;
 }
 
 /* "tar.gz": the container and the first suffix of its compression. */
-static char *format_name(const char *container, const struct decoder *decoder)
+static char *format_name(const struct passage *p)
 {
-	const char *suffix = decoder != NULL ? decoder->suffixes : "";
+	const char *suffix = p->decoder != NULL ? p->decoder->suffixes : "";
 
-	return format_text("%s%.*s", container, (int)strcspn(suffix, " "), suffix);
-}
-
-/* Everything between an open object and its last entry written and its digest checked. *ret_format
- * is on the heap. */
-static int pass_through(
-	struct stage *s, size_t i, struct object *o, char **ret_format, struct error *err)
-{
-	const char *container = NULL;
-	const struct decoder *decoder = NULL;
-	struct reader *in = object_stream(o);
-	int code = 0;
-
-	if (s->sources[i].sha256 != NULL)
-		in = reader_sha256(in, s->sources[i].sha256);
-	if (!s->spec->no_extract)
-		code = decode(s, i, &in, &decoder, err);
-	if (code == 0)
-		code = unpack_stream(s, i, in, o, decoder, &container, err);
-	if (code == 0)
-		code = reader_drain(in, err);
-	if (code == 0)
-		*ret_format = format_name(container, decoder);
-	reader_close(in);
-	return code;
+	return format_text("%s%.*s", p->container, (int)strcspn(suffix, " "), suffix);
 }
 
 static void remember(
@@ -117,19 +125,20 @@ static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret,
 	const struct source_env env = {.transfer = s->env->transfer, .cancel = &s->attempt};
 	const struct source_request request = {
 		.url = s->sources[i].url, .progress = &s->progress[i]};
+	struct passage p = {.stage = s, .i = i};
 	uint64_t started = now_ns();
-	_free_ char *format = NULL;
-	struct object *o;
-	int code = source_open(&env, &request, &o, err);
+	int code = source_open(&env, &request, &p.object, err);
 
 	if (code < 0)
 		return code;
-	code = pass_through(s, i, o, &format, err);
+	code = pass_through(&p, err);
 	if (code == 0) {
-		remember(s, i, o, ret);
+		_free_ char *format = format_name(&p);
+
+		remember(s, i, p.object, ret);
 		report_source_done(&s->progress[i], s->to, format, now_ns() - started, false);
 	}
-	object_close(o);
+	object_close(p.object);
 	return code;
 }
 
