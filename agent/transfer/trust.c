@@ -5,8 +5,10 @@
 #include "engine.h"
 #include "text.h"
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 static const char *const system_files[] = {
@@ -17,19 +19,17 @@ static const char *const system_files[] = {
 	"/etc/ssl/cert.pem",                                 /* Alpine */
 };
 
-/* A relocated copy of the agent brings its own file, for images that have none. */
+/* A relocated copy of the agent brings its own file, for images that have none. The kernel tells
+ * what it executed (with the bundle: its loader); /proc need not be mounted. */
 static char *beside_executable(void)
 {
-	char exe[4096];
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	const char *executed = (const char *)getauxval(AT_EXECFN);
+	char exe[PATH_MAX];
 	char *slash;
 
-	if (n < 0)
+	if (executed == NULL || realpath(executed, exe) == NULL)
 		return NULL;
-	exe[n] = '\0';
 	slash = strrchr(exe, '/');
-	if (slash == NULL)
-		return NULL;
 	*slash = '\0';
 	return format_text("%s/../etc/ca-certificates.crt", exe);
 }

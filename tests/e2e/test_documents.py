@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""What is written down is what the program does."""
+
+import re
+import subprocess
+
+import pytest
+
+from agent import CHECKOUT
+
+README = (CHECKOUT / "README.md").read_text()
+MAN = CHECKOUT / "packaging/man"
+
+
+def options(stagerun, command):
+    out = stagerun.run(command, "--help").ok().out
+    return re.findall(r"(--[a-z0-9-]+)", out.split("Options:")[1])
+
+
+@pytest.mark.parametrize("command", ["run", "prewarm", "fetch"])
+def test_every_option_is_in_the_readme_and_the_manual(stagerun, command):
+    manual = (MAN / "stagerun.1").read_text().replace("Fl -", "--")
+    names = options(stagerun, command)
+    assert len(names) > 5
+    for name in names:
+        assert name in README, f"README.md lacks {name}"
+        assert name in manual, f"stagerun.1 lacks {name}"
+
+
+def test_every_setting_is_in_the_manual():
+    example = (CHECKOUT / "agent.ini.example").read_text()
+    manual = (MAN / "agent.ini.5").read_text()
+    keys = re.findall(r"^#(\w+) = ", example, re.M) or re.findall(r"^[#;] ?(\w+) *=", example, re.M)
+    assert len(keys) > 20
+    for key in keys:
+        assert re.search(rf"^\.It Cm {key}\b", manual, re.M), f"agent.ini.5 lacks {key}"
+
+
+@pytest.mark.parametrize("page", ["stagerun.1", "agent.ini.5"])
+def test_the_manual_is_well_formed(page):
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", MAN / page], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_make_install_puts_everything_in_its_place(tmp_path, plain_build):
+    subprocess.run(["make", "install", f"DESTDIR={tmp_path}", "PREFIX=/usr"], cwd=CHECKOUT, check=True,
+                   stdout=subprocess.DEVNULL)
+    installed = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert installed == {"usr/bin/stagerun", "usr/share/doc/stagerun/agent.ini.example",
+                         "usr/share/man/man1/stagerun.1", "usr/share/man/man5/stagerun-agent.ini.5"}
