@@ -304,14 +304,14 @@ static void slow_server(void *ctx, const struct fake_request *q, struct fake_rep
 TEST(transfer_uses_more_connections_while_that_pays_and_never_more_than_the_cap)
 {
 	struct net n;
-	uint64_t rate = 4 << 20;
+	uint64_t rate = 1 << 20;
 
-	net_init(&n, 12 << 20);
+	net_init(&n, 3 << 20);
 	n.opts.connections_per_host = 6;
 	n.fake.script = slow_server;
 	n.fake.ctx = &rate;
 	net_start(&n);
-	assert_int_equal(12 << 20, net_fetch(&n));
+	assert_int_equal(3 << 20, net_fetch(&n));
 	assert_int_equal(6, fake_http_peak(n.server));
 	net_stop(&n);
 }
