@@ -87,7 +87,7 @@ def tar_of(root, *options):
 def untar(archive, to, *options):
     """What GNU tar makes of an archive: the reference."""
     to.mkdir()
-    subprocess.run(["tar", "-C", to, "-p", *options, "-xf", "-"], input=archive, check=True)
+    subprocess.run(["tar", "-C", to, "-p", "--delay-directory-restore", *options, "-xf", "-"], input=archive, check=True)
 
 
 def ustar_header(name, size=b"00000000000\0", kind=b"0", linkname=b""):

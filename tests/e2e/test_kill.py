@@ -4,7 +4,6 @@ printed; STAGERUN_TEST_SEED=N repeats a run."""
 
 import os
 import random
-import time
 
 import pytest
 from archives import COMPRESS, directory, file, noise, symlink, tar
@@ -30,22 +29,38 @@ def served(server):
     return server.put("/x.tar.zst", ARCHIVE, rate(len(ARCHIVE)))
 
 
+class Killer:
+    """Runs fetches and kills each at a random moment, most often near its end."""
+
+    def __init__(self, agent, moments):
+        self.agent, self.moments = agent, moments
+        self.seconds = 0  # what the fastest fetch so far took
+        self.killed = 0  # how many were still running at their moment
+
+    def fetch(self, *args):
+        running = self.agent.start("fetch", *args)
+        if running.finished(self.moments.triangular(0, self.seconds * 1.1, self.seconds)):
+            self.seconds = min(self.seconds, running.wait().ok().seconds)
+            return
+        running.stop()
+        self.killed += 1
+
+
 @pytest.fixture
-def complete(stagerun, served, place):
-    """What a run that nobody kills publishes, and how long it takes."""
-    began = time.monotonic()
-    stagerun.fetch(served.url, place.parent / "outside/reference").ok()
-    return snapshot(place.parent / "outside/reference"), time.monotonic() - began
+def killer(stagerun, moments):
+    return Killer(stagerun, moments)
 
 
-def kill_at(stagerun, moment, *args):
-    """True when the agent was still running at that moment; otherwise it must have succeeded."""
-    running = stagerun.start(*args)
-    if running.finished(moment):
-        running.wait().ok()
-        return False
-    running.stop()
-    return True
+@pytest.fixture
+def complete(stagerun, killer, served, place):
+    """What a run that nobody kills publishes."""
+    reference = place.parent / "outside/reference"
+    killer.seconds = stagerun.fetch(served.url, reference).ok().seconds
+    return snapshot(reference)
+
+
+def set_aside(path, place, moments):
+    os.rename(path, place.parent / "outside" / f"{moments.random()}")
 
 
 def without_times_of_parents(entries):
@@ -60,51 +75,47 @@ def assert_same_entries(expected, actual):
 
 
 def test_the_destination_is_absent_or_complete_whenever_the_agent_dies(
-        stagerun, served, place, complete, moments):
-    expected, seconds = complete
-    killed = 0
-    for _ in range(KILLS):
-        killed += kill_at(stagerun, moments.triangular(0, seconds * 1.1, seconds), "fetch", served.url,
-                          place.dest)
+        stagerun, killer, served, place, complete, moments):
+    while killer.killed < KILLS:
+        killer.fetch(served.url, place.dest)
         if place.dest.exists():
-            assert_same_entries(expected, snapshot(place.dest))
-            os.rename(place.dest, place.parent / "outside" / f"{moments.random()}")
-    assert killed > KILLS // 4
+            assert_same_entries(complete, snapshot(place.dest))
+            set_aside(place.dest, place, moments)
     stagerun.fetch(served.url, place.dest).ok()
-    assert_same_entries(expected, snapshot(place.dest))
+    assert_same_entries(complete, snapshot(place.dest))
     assert unpublished_trees(place.parent) == []
 
 
 def test_entries_of_a_merge_are_absent_or_complete_whenever_the_agent_dies(
-        stagerun, served, place, complete, moments):
-    expected, seconds = complete
+        stagerun, killer, served, place, complete, moments):
     place.dest.mkdir()
     (place.dest / "mine").write_text("mine\n")
-    for _ in range(KILLS):
-        kill_at(stagerun, moments.triangular(0, seconds * 1.1, seconds), "fetch", served.url, place.dest)
+    while killer.killed < KILLS:
+        killer.fetch(served.url, place.dest)
         found = snapshot(place.dest, without=(".stagerun", "mine"))
         tops = {name.split(b"/")[0] for name in found}
-        assert_same_entries({n: e for n, e in expected.items() if n.split(b"/")[0] in tops}, found)
+        assert_same_entries({n: e for n, e in complete.items() if n.split(b"/")[0] in tops}, found)
+        if found.keys() == complete.keys():
+            for top in tops:
+                set_aside(place.dest / os.fsdecode(top), place, moments)
     stagerun.fetch(served.url, place.dest).ok()
-    assert_same_entries(expected, snapshot(place.dest, without=(".stagerun", "mine")))
+    assert_same_entries(complete, snapshot(place.dest, without=(".stagerun", "mine")))
     assert (place.dest / "mine").read_text() == "mine\n"
     assert unpublished_trees(place.parent) == []
 
 
 def test_a_replacement_is_the_old_or_the_new_whenever_the_agent_dies(
-        stagerun, server, served, place, complete, moments):
-    expected, seconds = complete
+        stagerun, server, killer, served, place, complete):
     old = server.put("/old.tar", tar(file("old", b"old\n")))
-    for _ in range(KILLS // 2):
+    while killer.killed < KILLS:
         stagerun.fetch(old.url, place.dest, "--replace").ok()
-        old_entries = snapshot(place.dest)
-        kill_at(stagerun, moments.triangular(0, seconds * 1.1, seconds), "fetch", "--replace", served.url,
-                place.dest)
+        before = snapshot(place.dest)
+        killer.fetch("--replace", served.url, place.dest)
         found = snapshot(place.dest)
         if b"old" in found:
-            assert found == old_entries
+            assert found == before
         else:
-            assert_same_entries(expected, found)
+            assert_same_entries(complete, found)
     stagerun.fetch(served.url, place.dest, "--replace").ok()
-    assert_same_entries(expected, snapshot(place.dest))
+    assert_same_entries(complete, snapshot(place.dest))
     assert unpublished_trees(place.parent) == []
