@@ -36,7 +36,7 @@ LIB  := $(O)/libstagerun.a
 Q    := $(if $(V),,@)
 obj   = $(patsubst %.c,$(O)/obj/%.o,$(1))
 
-.PHONY: all deps demo test unit e2e linux-tree fuzz lint bundle install clean
+.PHONY: all deps demo test unit e2e linux-tree fuzz bench lint bundle install clean
 all: $(O)/stagerun
 
 # Everything but main.c is a library, linked by the program, the tests and the fuzzers.
@@ -55,12 +55,12 @@ $(O)/obj/%.o: %.c Makefile
 -include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
 
 # What was built before the packages were there would be built without them.
-ifneq ($(filter test demo,$(MAKECMDGOALS)),)
-$(call obj,agent/main.c $(SRC) $(UNIT)): | deps
+ifneq ($(filter test demo bench,$(MAKECMDGOALS)),)
+$(call obj,agent/main.c $(SRC) $(UNIT) $(wildcard tests/bench/*.c)): | deps
 endif
 
 deps:
-	@packaging/deps
+	@packaging/deps $(MORE_DEPS)
 
 demo: $(O)/stagerun
 	STAGERUN=$(abspath $<) packaging/demo/run
@@ -83,6 +83,19 @@ test: $(O)/unit $(O)/stagerun
 # The heavy check, by hand: Debian's Linux source in every format, compared with GNU tar's tree.
 linux-tree: $(O)/stagerun
 	$(PYTHON) tests/e2e/linux_tree $(T)
+
+BENCH := $(addprefix $(O)/bench/,slowfs measure floor_write floor_inflate)
+$(O)/bench/slowfs: BENCH_LIBS := -lfuse3
+$(O)/bench/floor_write: BENCH_LIBS := -larchive
+$(O)/bench/floor_inflate: BENCH_LIBS := -ldeflate
+$(O)/bench/floor_write $(O)/bench/floor_inflate: $(call obj,tests/bench/floor.c)
+$(BENCH): $(O)/bench/%: $(call obj,tests/bench/%.c)
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(BENCH_LIBS)
+bench: MORE_DEPS := aria2 fuse3 hyperfine isal linux-source-6.1
+bench: $(O)/stagerun $(BENCH)
+	$(PYTHON) tests/bench/run --build $(O) $(B)
 
 FUZZ    ?= decode
 SECONDS ?= 60
