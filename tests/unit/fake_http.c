@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 4096, REQUESTS_MAX = 8192 };
+enum { CONNECTIONS_MAX = 4096, REQUESTS_MAX = 8192, PIECE = 16384 };
 
 struct connection {
 	struct fake_http *f;
@@ -184,38 +184,55 @@ static void count_reply(struct fake_http *f, int by)
 	pthread_mutex_unlock(&f->lock);
 }
 
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* How many bytes go out in one piece: the script's faults lie between pieces. */
+static size_t piece_at(const struct fake_reply *r, uint64_t sent)
+{
+	uint64_t until = min_u64(r->len, sent + PIECE);
+
+	if (sent < r->cut_after)
+		until = min_u64(until, r->cut_after);
+	if (sent < r->stall_after)
+		until = min_u64(until, r->stall_after);
+	return (size_t)(until - sent);
+}
+
+static bool send_piece(int fd, const struct fake_reply *r, uint64_t sent, size_t len)
+{
+	char buf[PIECE];
+
+	for (size_t i = 0; i < len; i++)
+		buf[i] = (char)fake_byte(r->seed, r->first + sent + i);
+	if (!send_all(fd, buf, len))
+		return false;
+	if (r->bytes_per_s > 0)
+		usleep((useconds_t)(len * 1000000 / r->bytes_per_s));
+	return true;
+}
+
 /* A reply ends before its last bytes leave: who has them may ask for more at once. */
 static bool send_bytes(struct fake_http *f, int fd, const struct fake_reply *r, bool *ended)
 {
-	char buf[16384];
 	uint64_t sent = 0;
 
-	while (sent < r->len && !f->stopping) {
-		uint64_t until = r->len;
-		size_t n;
+	while (sent < r->len && !f->stopping && sent != r->cut_after) {
+		size_t len = piece_at(r, sent);
 
-		if (sent == r->cut_after)
-			return false;
 		if (sent == r->stall_after)
 			sleep_ms(f, r->stall_ms);
-		if (sent < r->cut_after && until > r->cut_after)
-			until = r->cut_after;
-		if (sent < r->stall_after && until > r->stall_after)
-			until = r->stall_after;
-		n = until - sent < sizeof(buf) ? (size_t)(until - sent) : sizeof(buf);
-		for (size_t i = 0; i < n; i++)
-			buf[i] = (char)fake_byte(r->seed, r->first + sent + i);
-		if (sent + n == r->len) {
+		if (sent + len == r->len) {
 			count_reply(f, -1);
 			*ended = true;
 		}
-		if (!send_all(fd, buf, n))
+		if (!send_piece(fd, r, sent, len))
 			return false;
-		sent += n;
-		if (r->bytes_per_s > 0)
-			usleep((useconds_t)(n * 1000000 / r->bytes_per_s));
+		sent += len;
 	}
-	return true;
+	return sent == r->len;
 }
 
 static bool reply(struct fake_http *f, int fd, const struct fake_request *q)

@@ -10,8 +10,8 @@ void net_init(struct net *n, uint64_t size)
 	*n = (struct net){
 		.opts = {.connections = 8,
 			.connections_per_host = 8,
-			.range_min = 64 * 1024,
-			.range_max = 256 * 1024,
+			.range_min = 65536,
+			.range_max = 262144,
 			.connect_timeout_ms = 5000,
 			.stall_timeout_ms = 5000,
 			.retries = 3,

@@ -173,7 +173,8 @@ TEST(source_reads_a_file_by_path_and_by_url)
 	assert_int_equal(600000, drain(&c));
 	object_close(c.object);
 	dir = strndup(c.path, strlen(c.path) - strlen("a file"));
-	c.req.url = url = format_text("file://localhost%sa%%20file", dir);
+	url = format_text("file://localhost%sa%%20file", dir);
+	c.req.url = url;
 	assert_int_equal(0, source_open(&c.env, &c.req, &c.object, &c.err));
 	assert_int_equal(600000, drain(&c));
 	file_case_done(&c);

@@ -116,7 +116,7 @@ TEST(transfer_sees_by_if_match_that_the_object_was_replaced)
 static void replaced_weakly(void *ctx, const struct fake_request *q, struct fake_reply *r)
 {
 	(void)ctx;
-	strcpy(r->etag, q->number < 3 ? "W/\"v1\"" : "W/\"v2\"");
+	snprintf(r->etag, sizeof(r->etag), "W/\"v%d\"", q->number < 3 ? 1 : 2);
 	r->seed = q->number < 3 ? 1 : 2;
 }
 
@@ -663,11 +663,13 @@ TEST(transfer_says_what_to_check_when_a_proxy_wants_a_password)
 	n.fake.ctx = &status;
 	net_start(&n);
 	proxy = format_text("http://127.0.0.1:%u", fake_http_port(n.server));
+	/* No request is under way, so nobody looks. NOLINTBEGIN(concurrency-mt-unsafe) */
 	setenv("https_proxy", proxy, 1);
 	free(n.url);
 	n.url = copy_text("https://host.invalid/x");
 	assert_int_equal(-ERR_HTTP, net_fetch(&n));
 	unsetenv("https_proxy");
+	/* NOLINTEND(concurrency-mt-unsafe) */
 	assert_says(&n, "the proxy answered 407; check the user and password in https_proxy");
 	assert_int_equal(1, fake_http_requests(n.server));
 	net_stop(&n);
