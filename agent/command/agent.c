@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* After a signal, work has this long to stop; whoever waits for us was promised one second. */
-enum { STOP_MS = 700 };
+enum { STOP_MS = 700, KILL_MS = 200 };
 
 static const int ending_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 
@@ -236,6 +236,15 @@ static void cancel_actions(void *work, bool hard)
 	actions_cancel(step->run, hard);
 }
 
+/* The agent must not be the first to go: what was killed is gone a moment after kill(2) returns. */
+static void kill_actions(struct agent *a, struct action_step *step, const struct outcome *o)
+{
+	actions_cancel(step->run, true);
+	uv_timer_start(&a->deadline, on_deadline, KILL_MS, 0);
+	while (!o->done && uv_is_active((const uv_handle_t *)&a->deadline))
+		uv_run(&a->loop, UV_RUN_ONCE);
+}
+
 int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
 	size_t first, struct strings *environment, struct error *err)
 {
@@ -257,8 +266,8 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 	a->cancel = cancel_actions;
 	a->work = &step;
 	code = await(a, &outcome);
-	if (a->out_of_time)
-		actions_cancel(step.run, true);
+	if (a->out_of_time && !outcome.done)
+		kill_actions(a, &step, &outcome);
 	if (outcome.done)
 		actions_free(step.run);
 	return code;
