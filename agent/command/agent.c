@@ -74,12 +74,38 @@ static void on_transfer_closed(void *closed)
 	*(bool *)closed = true;
 }
 
+/* From here on a signal is neither lost nor kills us unheard: it stays pending, and is looked for. */
+static void hold_signals(struct agent *a, sigset_t *ret_held)
+{
+	sigemptyset(ret_held);
+	for (size_t i = 0; i < ARRAY_LEN(ending_signals); i++) {
+		if (a->inherited->actions[ending_signals[i]].sa_handler != SIG_IGN)
+			sigaddset(ret_held, ending_signals[i]);
+	}
+	pthread_sigmask(SIG_BLOCK, ret_held, NULL);
+	uv_run(&a->loop, UV_RUN_NOWAIT); /* hears those that came before */
+}
+
+static void look_for_held_signals(struct agent *a, const sigset_t *held)
+{
+	sigset_t pending;
+
+	sigpending(&pending);
+	for (size_t i = 0; i < ARRAY_LEN(ending_signals) && a->signal == 0; i++) {
+		if (sigismember(held, ending_signals[i]) &&
+			sigismember(&pending, ending_signals[i]))
+			a->signal = ending_signals[i];
+	}
+}
+
 void agent_close(struct agent *a)
 {
 	bool closed = a->transfer == NULL;
+	sigset_t held;
 
 	if (a->out_of_time)
 		return; /* threads still use what would be freed; the process ends at once */
+	hold_signals(a, &held);
 	if (!closed)
 		transfer_close(a->transfer, on_transfer_closed, &closed);
 	while (!closed)
@@ -90,6 +116,7 @@ void agent_close(struct agent *a)
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&a->loop);
 	budget_free(a->budget);
+	look_for_held_signals(a, &held);
 }
 
 int agent_need_transfer(struct agent *a, struct error *err)

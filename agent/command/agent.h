@@ -32,7 +32,8 @@ struct agent {
 int agent_open(
 	struct agent *a, const struct settings *s, const struct inherited *in, struct error *err);
 
-/* Stops the loop and gives everything back; after out_of_time only what cannot wait. */
+/* Stops the loop and gives everything back; after out_of_time only what cannot wait. Ending signals
+ * are blocked afterwards, and one that came meanwhile is in a->signal. */
 void agent_close(struct agent *a);
 
 /* Each returns 0, or the failure; -ECANCELED after a signal. Reasons of single stages were logged.
