@@ -21,7 +21,7 @@ void floor_die(const char *format, ...)
 	vfprintf(stderr, format, args);
 	va_end(args);
 	fputc('\n', stderr);
-	exit(1);
+	exit(1); /* NOLINT(concurrency-mt-unsafe): nothing is registered with atexit() */
 }
 
 struct mapping floor_map(const char *path)

@@ -216,7 +216,8 @@ int main(int argc, char **argv)
 		floor_die("open %s: %m", argv[2]);
 	for (int i = 3; i < argc; i++)
 		read_tar(&t, argv[i], i - 3);
-	qsort(t.items, t.n_items, sizeof(*t.items), by_directory);
+	if (t.n_items > 0)
+		qsort(t.items, t.n_items, sizeof(*t.items), by_directory);
 	watch = stopwatch_start();
 	make_dirs(&t);
 	floor_threads(atoi(argv[1]), work, &t);
