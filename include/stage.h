@@ -40,6 +40,10 @@ void stage_spec_done(struct stage_spec *s);
 /* "SOURCE=DIR", split at the last "=/", "=./" or "=../" (URLs hold many '='). */
 int stage_spec_parse(const char *arg, struct stage_spec *ret, struct error *err);
 
+/* What stage_set_start() would refuse before it starts: destinations that are empty or lie inside each
+ * other, options that disagree. Touches nothing. -ERR_USAGE. */
+int stage_specs_check(const struct stage_spec *specs, size_t n, struct error *err);
+
 struct stage_env {
 	uv_loop_t *loop;
 	struct transfer *transfer;
@@ -48,8 +52,9 @@ struct stage_env {
 	unsigned threads;         /* decoding and inflating, for all stages together */
 	unsigned parallel;        /* stages at once */
 	bool show_progress;       /* a live line for each source, on a terminal */
+	bool log_failures;        /* each stage's reason is logged; else only on_done() tells one */
 	/* Exactly once for each set, from the loop: 0, or the first failure, when every thread has
-	 * ended; each reason was logged. */
+	 * ended. */
 	void (*on_done)(void *ctx, int code, const struct error *err);
 	void *on_done_ctx;
 };

@@ -64,6 +64,9 @@ int command_fetch(int argc, char **argv, const struct inherited *in)
 	} else if (words = argv + 1 + rest, r.help) {
 		print_help();
 		exit_code = EXIT_DONE;
+	} else if (argc - 1 - rest > 2 && words[2][0] == '-') {
+		log_error("fetch: options go before SOURCE: stagerun fetch %s ... SOURCE DIR",
+			words[2]);
 	} else if (argc - 1 - rest != 2) {
 		log_error("fetch: usage: stagerun fetch [OPTIONS] SOURCE DIR");
 	} else if (source_check(words[0], &err) < 0) {

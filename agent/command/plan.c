@@ -134,29 +134,32 @@ const struct actions *plan_actions(const struct plan *p, enum lifecycle_point po
 	return p->runfile != NULL ? &p->runfile->actions[point] : &none;
 }
 
-static int refuse_datastore(const char *origin, unsigned line, const char *name, struct error *err)
+static int refuse_datastore(
+	const char *origin, unsigned line, const char *name, const char *store, struct error *err)
 {
 	char at[32] = "";
 
 	if (line > 0)
 		snprintf(at, sizeof(at), ":%u", line);
 	return error_set(err, -ERR_UNSUPPORTED,
-		"%s%s: datastore '%s': no store is configured, and this version cannot attach "
-		"datastores yet; stage its archive by URL instead (stage: {source: ..., to: ...})",
-		origin, at, name);
+		"%s%s: datastore '%s': %sthis version cannot attach datastores yet; stage its "
+		"archive by URL instead (stage: {source: ..., to: ...})",
+		origin, at, name, store[0] == '\0' ? "no store is configured, and " : "");
 }
 
 /* What a later version will do is refused, never ignored. */
-static int refuse_unsupported(const struct plan *p, const struct request *r, struct error *err)
+static int refuse_unsupported(
+	const struct plan *p, const struct request *r, const char *store, struct error *err)
 {
 	const struct runfile *f = p->runfile;
 
 	if (r->datastores.n > 0)
-		return refuse_datastore("--datastore", 0, r->datastores.v[0], err);
+		return refuse_datastore("--datastore", 0, r->datastores.v[0], store, err);
 	if (f == NULL)
 		return 0;
 	if (f->n_datastores > 0)
-		return refuse_datastore(f->path, f->datastores[0].line, f->datastores[0].name, err);
+		return refuse_datastore(
+			f->path, f->datastores[0].line, f->datastores[0].name, store, err);
 	if (f->actions[POINT_EXPERIMENT_END].n > 0)
 		return error_set(err, -ERR_UNSUPPORTED,
 			"%s:%u: on_experiment_end actions need an agent that outlives the command, "
@@ -191,7 +194,8 @@ static void make_command(struct plan *p, char *const *words)
 		copy_strings(&p->command, &p->runfile->params);
 }
 
-int plan_make(const struct request *r, char *const *words, struct plan *ret, struct error *err)
+int plan_make(const struct request *r, const struct settings *s, char *const *words,
+	struct plan *ret, struct error *err)
 {
 	const char *config = r->config != NULL ? r->config : getenv("STAGERUN_CONFIG");
 	int code = 0;
@@ -200,13 +204,14 @@ int plan_make(const struct request *r, char *const *words, struct plan *ret, str
 	if (config != NULL && config[0] != '\0')
 		code = runfile_read(config, &ret->runfile, err);
 	if (code == 0)
-		code = refuse_unsupported(ret, r, err);
+		code = refuse_unsupported(ret, r, s->store, err);
 	if (code < 0)
 		return code;
 	make_environment(ret);
 	make_command(ret, words);
 	mention_build_points(ret);
-	return make_head(ret, r, err);
+	code = make_head(ret, r, err);
+	return code < 0 ? code : stage_specs_check(ret->head, ret->n_head, err);
 }
 
 void plan_done(struct plan *p)

@@ -19,7 +19,8 @@ struct plan {
 
 /* words: the command of the command line, NULL-terminated. *ret is zeroed first, and to be given to
  * plan_done() also after a failure. */
-int plan_make(const struct request *r, char *const *words, struct plan *ret, struct error *err);
+int plan_make(const struct request *r, const struct settings *s, char *const *words,
+	struct plan *ret, struct error *err);
 void plan_done(struct plan *p);
 
 /* The actions of a point; none without a config.yml. */

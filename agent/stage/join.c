@@ -131,6 +131,20 @@ static void make_progress(struct stage *s)
 		s->progress[i].name = source_display(s->sources[i].url);
 }
 
+/* What a shell would have expanded, and what an unset variable leaves. */
+static int check_destination(const struct stage_spec *spec, struct error *err)
+{
+	if (spec->to[0] == '\0')
+		return error_set(
+			err, -ERR_USAGE, "%s: the directory to stage into is empty", spec->origin);
+	if (spec->to[0] == '~' && (spec->to[1] == '/' || spec->to[1] == '\0'))
+		return error_set(err, -ERR_USAGE,
+			"%s: '~' is not expanded in '%s'; write the directory out, or ${HOME} in "
+			"config.yml",
+			spec->origin, spec->to);
+	return 0;
+}
+
 int stages_join(const struct stage_env *env, const struct stage_spec *specs, size_t n,
 	struct stage **ret_stages, size_t *ret_n, struct error *err)
 {
@@ -139,9 +153,13 @@ int stages_join(const struct stage_env *env, const struct stage_spec *specs, siz
 	int code = 0;
 
 	for (size_t i = 0; i < n && code == 0; i++) {
-		_free_ char *to = canonical(specs[i].to);
-		struct stage *s;
+		_free_ char *to = NULL;
+		struct stage *s = NULL;
 
+		code = check_destination(&specs[i], err);
+		if (code < 0)
+			break;
+		to = canonical(specs[i].to);
 		code = find_stage(stages, n_stages, &specs[i], to, &s, err);
 		if (code == 0 && s == NULL) {
 			s = &stages[n_stages++];
@@ -168,4 +186,17 @@ void stage_done(struct stage *s)
 	free(s->sources);
 	free(s->to);
 	cancel_done(&s->attempt);
+}
+
+int stage_specs_check(const struct stage_spec *specs, size_t n, struct error *err)
+{
+	static const struct stage_env env;
+	struct stage *stages;
+	size_t n_stages;
+	int code = stages_join(&env, specs, n, &stages, &n_stages, err);
+
+	for (size_t i = 0; i < n_stages; i++)
+		stage_done(&stages[i]);
+	free(stages);
+	return code;
 }

@@ -69,7 +69,7 @@ static void hear_failure(struct stage_set *set, int code, const struct error *er
 		set->code = code;
 		set->err = *err;
 	}
-	if (code != -ECANCELED)
+	if (code != -ECANCELED && set->env.log_failures)
 		log_error("%s", err->msg);
 	cancel_stages(set);
 }

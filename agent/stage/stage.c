@@ -191,6 +191,10 @@ static int stage_tell(struct stage *s, struct error *err)
 void stage_run(struct stage *s)
 {
 	s->code = stage_tell(s, &s->err);
-	if (s->code < 0)
+	if (s->code >= 0)
+		return;
+	if (strstr(s->err.msg, s->to) != NULL)
+		error_prefix(&s->err, "%s", s->spec->origin);
+	else
 		error_prefix(&s->err, "cannot stage into %s (%s)", s->to, s->spec->origin);
 }

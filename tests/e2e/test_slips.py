@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Slips of the hand: what looks as if it worked, and is not what was meant, is told."""
+
+import re
+
+import pytest
+
+from agent import CHECKOUT
+from archives import file, tar
+
+
+def test_an_empty_directory_as_of_an_unset_variable_is_refused(stagerun, server, place):
+    served = server.put("/x.tar", tar(file("a")))
+    stagerun.fetch(served.url, "").failed(1, "directory to stage into is empty")
+    assert not served.requests
+
+
+def test_a_tilde_is_not_taken_for_a_name(stagerun, server, place):
+    served = server.put("/x.tar", tar(file("a")))
+    stagerun.fetch(served.url, "~/x").failed(1, r"'~' is not expanded", "HOME")
+    assert not (stagerun.cwd / "~").exists()
+
+
+@pytest.mark.parametrize("option", [["--include", "nothing/**"], ["--strip-components", "9"],
+                                    ["--exclude", "*"]])
+def test_a_selection_of_nothing_is_a_failure(stagerun, server, dest, place, option):
+    served = server.put("/x.tar", tar(file("top/a")))
+    stagerun.run("fetch", *option, served.url, dest).failed(1, r"nothing in .*/x\.tar is left by include")
+    place.assert_nothing_published()
+
+
+def test_a_page_with_the_name_of_an_archive_is_stored_with_a_warning(stagerun, server, dest):
+    served = server.put("/x.zip", b"<html>log in first</html>")
+    result = stagerun.fetch(served.url, dest).ok()
+    assert re.search(r"warning: .*/x\.zip is no archive", result.err)
+
+
+def test_options_after_the_source_are_told_to_go_before_it(stagerun, server, dest):
+    served = server.put("/x.tar", tar(file("a")))
+    stagerun.run("fetch", served.url, dest, "--replace").failed(2, "options go before SOURCE")
+
+
+def test_a_late_stage_item_that_fails_is_told_once(stagerun, dest, tmp_path):
+    config = tmp_path / "late.yml"
+    config.write_text("compute: {train: {actions: {on_experiment_start: [\"true\", "
+                      f"{{stage: {{source: '{tmp_path}/not-there.tar', to: '{dest}'}}}}]}}}}}}\n")
+    result = stagerun.run("run", "--config", config, "--", "true").failed(125, r"action 2 .*not-there\.tar")
+    assert len([line for line in result.err.splitlines() if "error" in line]) == 1
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(stagerun, server, dest):
+    served = server.put("/x.tar", tar(file("a")))
+    words = ["--stage", f"{served.url}={dest}", "--stage", f"{served.url}={dest}/inside", "--", "true"]
+    for command in (["run"], ["run", "--dry-run"]):
+        stagerun.run(*command, *words).failed(125, "one lies inside the other")
+
+
+def test_the_readmes_example_is_understood(stagerun, tmp_path):
+    """Only its sources are elsewhere."""
+    example = re.search(r"```yaml\n(compute:.*?)```", (CHECKOUT / "README.md").read_text(), re.S)[1]
+    archive = tmp_path / "x.tar"
+    archive.write_bytes(tar(file("a")))
+    example = re.sub(r'"https://[^"]*"', f'"{archive}"', example).replace("/tmp/scratch", f"{tmp_path}/scratch")
+    example = example.replace("/datastores", f"{tmp_path}/datastores")
+    example = re.sub(r', sha256: "[^"]*"', "", example)
+    config = tmp_path / "config.yml"
+    config.write_text(example)
+    result = stagerun.run("run", "--dry-run", "--config", config, "--", "true").ok()
+    assert "warning" not in result.err
+    assert "true --lr 0.1" in result.out
