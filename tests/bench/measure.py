@@ -35,7 +35,7 @@ class Meter:
         with tempfile.NamedTemporaryFile("r") as result, tempfile.TemporaryFile() as said:
             with subprocess.Popen([self.program, result.name, *argv], env=ENVIRONMENT,
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                  stderr=said, start_new_session=True) as process:
+                                  stderr=said, process_group=0) as process:
                 try:
                     process.wait(LIMIT_S)
                 except BaseException:
