@@ -178,7 +178,7 @@ def shard(number):
             while total < 100_000_000:
                 picture, words = noise(rng, rng.randrange(60_000, 160_000)), caption(rng)
                 for suffix, data in (("jpg", picture), ("txt", words)):
-                    name = f"shard_{number}/{total:09}.{suffix}"
+                    name = f"{total:09}.{suffix}"
                     members.add(name, len(data), Blocks(len(data), lambda _, d=data: d))
                 total += len(picture) + len(words)
     return make
@@ -188,7 +188,7 @@ def one_file(size):
     def make(cache, to):  # pylint: disable=unused-argument
         rng = random.Random("one file")
         with tarfile.open(to, "w", format=tarfile.USTAR_FORMAT) as archive:
-            Numbered(archive).add("big/weights.bin", size, Blocks(size, lambda n: weights(rng, n)))
+            Numbered(archive).add("weights.bin", size, Blocks(size, lambda n: weights(rng, n)))
     return make
 
 
