@@ -147,11 +147,22 @@ static int refuse_datastore(
 		origin, at, name, store[0] == '\0' ? "no store is configured, and " : "");
 }
 
+/* The first item that names a datastore, or NULL. */
+static const struct action *find_datastore(const struct actions *actions)
+{
+	for (size_t i = 0; i < actions->n; i++) {
+		if (actions->v[i].kind == ACTION_DATASTORE)
+			return &actions->v[i];
+	}
+	return NULL;
+}
+
 /* What a later version will do is refused, never ignored. */
 static int refuse_unsupported(
 	const struct plan *p, const struct request *r, const char *store, struct error *err)
 {
 	const struct runfile *f = p->runfile;
+	const struct action *item = find_datastore(plan_actions(p, POINT_EXPERIMENT_START));
 
 	if (r->datastores.n > 0)
 		return refuse_datastore("--datastore", 0, r->datastores.v[0], store, err);
@@ -160,6 +171,8 @@ static int refuse_unsupported(
 	if (f->n_datastores > 0)
 		return refuse_datastore(
 			f->path, f->datastores[0].line, f->datastores[0].name, store, err);
+	if (item != NULL)
+		return refuse_datastore(f->path, item->line, item->datastore, store, err);
 	if (f->actions[POINT_EXPERIMENT_END].n > 0)
 		return error_set(err, -ERR_UNSUPPORTED,
 			"%s:%u: on_experiment_end actions need an agent that outlives the command, "
