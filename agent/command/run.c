@@ -8,6 +8,7 @@
 #include "log.h"
 #include "plan.h"
 #include "report.h"
+#include "source.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -216,8 +217,9 @@ int command_prewarm(int argc, char **argv, const struct inherited *in)
 		print_help("prewarm", "", "Stages data and runs nothing.");
 		exit_code = EXIT_DONE;
 	} else if (argv[1 + rest] != NULL) {
-		error_set(&err, -ERR_USAGE, "prewarm runs no command, but there is '%s'",
-			argv[1 + rest]);
+		_free_ char *shown = source_display(argv[1 + rest]); /* a forgotten --stage */
+
+		error_set(&err, -ERR_USAGE, "prewarm runs no command, but there is '%s'", shown);
 		exit_code = usage(&err);
 	} else {
 		exit_code = run_or_prewarm(&r, no_command, EXIT_FAILED, in);

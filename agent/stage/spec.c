@@ -50,9 +50,12 @@ int stage_spec_parse(const char *arg, struct stage_spec *ret, struct error *err)
 	_free_ char *url = NULL;
 	int code;
 
-	if (split == NULL || split == arg)
+	if (split == NULL || split == arg) {
+		_free_ char *shown = source_display(arg); /* it may be a presigned URL */
+
 		return error_set(err, -ERR_USAGE,
-			"'%s' is not SOURCE=DIR, where DIR begins with /, ./ or ../", arg);
+			"'%s' is not SOURCE=DIR, where DIR begins with /, ./ or ../", shown);
+	}
 	url = format_text("%.*s", (int)(split - arg), arg);
 	code = source_check(url, err);
 	if (code < 0)

@@ -39,6 +39,10 @@ TEST(stage_argument_without_a_directory_is_refused_with_the_form_it_should_have)
 
 	assert_int_equal(-ERR_USAGE, stage_spec_parse("https://h/x.zip", &spec, &err));
 	assert_non_null(strstr(err.msg, "SOURCE=DIR"));
+	assert_int_equal(-ERR_USAGE, stage_spec_parse("https://u:pw@h/x?sig=secret", &spec, &err));
+	assert_non_null(strstr(err.msg, "https://h/x"));
+	assert_null(strstr(err.msg, "secret"));
+	assert_null(strstr(err.msg, "pw"));
 	assert_int_equal(-ERR_USAGE, stage_spec_parse("=/data", &spec, &err));
 	assert_int_equal(-ERR_USAGE, stage_spec_parse("https://h/x.zip=data", &spec, &err));
 }
