@@ -17,8 +17,8 @@ struct action_env {
 	const struct settings *settings;
 	const struct inherited *inherited;
 	const char *config_path; /* for messages: config.yml */
-	/* Stages spec (already expanded); done as in stage_set_start(). */
-	int (*stage)(void *ctx, const struct stage_spec *spec,
+	/* Stages spec (already expanded; limits may be added); done as in stage_set_start(). */
+	int (*stage)(void *ctx, struct stage_spec *spec,
 		void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,
 		struct error *err);
 	void *stage_ctx;

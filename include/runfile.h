@@ -90,6 +90,9 @@ int runfile_parse(
 	const char *name, const char *bytes, size_t len, struct runfile **ret, struct error *err);
 void runfile_free(struct runfile *r); /* accepts NULL */
 
+/* Below a scratch directory, its size_gb is the stage's limit. s->to is expanded. */
+void runfile_limit_stage(const struct runfile *r, struct stage_spec *s);
+
 /* Expands "${NAME}" from lookup(); "$NAME" and "$" stay. An undefined one is -ERR_CONFIG, as is any
  * other "${...}". What lookup() gives is not expanded again. */
 int runfile_expand(const char *s, const char *(*lookup)(void *ctx, const char *name), void *ctx,

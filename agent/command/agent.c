@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* After a signal, work has this long to stop; whoever waits for us was promised one second. */
-enum { STOP_MS = 700, KILL_MS = 200 };
+enum { STOP_MS = 700 };
 
 static const int ending_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 
@@ -74,38 +74,12 @@ static void on_transfer_closed(void *closed)
 	*(bool *)closed = true;
 }
 
-/* From here on a signal is neither lost nor kills us unheard: it stays pending, and is looked for. */
-static void hold_signals(struct agent *a, sigset_t *ret_held)
-{
-	sigemptyset(ret_held);
-	for (size_t i = 0; i < ARRAY_LEN(ending_signals); i++) {
-		if (a->inherited->actions[ending_signals[i]].sa_handler != SIG_IGN)
-			sigaddset(ret_held, ending_signals[i]);
-	}
-	pthread_sigmask(SIG_BLOCK, ret_held, NULL);
-	uv_run(&a->loop, UV_RUN_NOWAIT); /* hears those that came before */
-}
-
-static void look_for_held_signals(struct agent *a, const sigset_t *held)
-{
-	sigset_t pending;
-
-	sigpending(&pending);
-	for (size_t i = 0; i < ARRAY_LEN(ending_signals) && a->signal == 0; i++) {
-		if (sigismember(held, ending_signals[i]) &&
-			sigismember(&pending, ending_signals[i]))
-			a->signal = ending_signals[i];
-	}
-}
-
 void agent_close(struct agent *a)
 {
 	bool closed = a->transfer == NULL;
-	sigset_t held;
 
 	if (a->out_of_time)
 		return; /* threads still use what would be freed; the process ends at once */
-	hold_signals(a, &held);
 	if (!closed)
 		transfer_close(a->transfer, on_transfer_closed, &closed);
 	while (!closed)
@@ -116,7 +90,6 @@ void agent_close(struct agent *a)
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&a->loop);
 	budget_free(a->budget);
-	look_for_held_signals(a, &held);
 }
 
 int agent_need_transfer(struct agent *a, struct error *err)
@@ -199,7 +172,6 @@ int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struc
 	int code = agent_need_transfer(a, err);
 
 	fill_stage_env(a, &env);
-	env.log_failures = true;
 	env.on_done = on_step_done;
 	env.on_done_ctx = &outcome;
 	if (code == 0)
@@ -219,6 +191,7 @@ int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struc
 /* A stage item between shell actions: its set lives as long as the item. */
 struct stage_item {
 	struct agent *agent;
+	const struct runfile *runfile;
 	struct stage_set *set;
 	void (*on_done)(void *ctx, int code, const struct error *err);
 	void *ctx;
@@ -227,12 +200,13 @@ struct stage_item {
 static void on_item_staged(void *ctx, int code, const struct error *err)
 {
 	struct stage_item *item = ctx;
+	struct error why = *err; /* the set's own, and goes with it */
 
 	stage_set_free(take_ptr(&item->set));
-	item->on_done(item->ctx, code, err);
+	item->on_done(item->ctx, code, &why);
 }
 
-static int stage_item(void *ctx, const struct stage_spec *spec,
+static int stage_item(void *ctx, struct stage_spec *spec,
 	void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,
 	struct error *err)
 {
@@ -243,6 +217,7 @@ static int stage_item(void *ctx, const struct stage_spec *spec,
 	if (code < 0)
 		return code;
 	fill_stage_env(item->agent, &env);
+	runfile_limit_stage(item->runfile, spec);
 	item->on_done = on_done;
 	item->ctx = done_ctx;
 	env.on_done = on_item_staged;
@@ -264,19 +239,22 @@ static void cancel_actions(void *work, bool hard)
 	actions_cancel(step->run, hard);
 }
 
-/* The agent must not be the first to go: what was killed is gone a moment after kill(2) returns. */
-static void kill_actions(struct agent *a, struct action_step *step, const struct outcome *o)
+/* What ignored the signal is killed, and has a last moment to be cleaned up after: the file behind
+ * $STAGERUN_ENV may hold secrets. */
+static void kill_actions(struct agent *a, struct action_step *step, const struct outcome *outcome)
 {
 	actions_cancel(step->run, true);
+	a->out_of_time = false;
 	uv_timer_start(&a->deadline, on_deadline, KILL_MS, 0);
-	while (!o->done && uv_is_active((const uv_handle_t *)&a->deadline))
+	while (!outcome->done && !a->out_of_time)
 		uv_run(&a->loop, UV_RUN_ONCE);
+	a->out_of_time = !outcome->done;
 }
 
 int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
 	size_t first, struct strings *environment, struct error *err)
 {
-	struct action_step step = {.item = {.agent = a}};
+	struct action_step step = {.item = {.agent = a, .runfile = f}};
 	struct outcome outcome = {.err = err};
 	const struct action_env env = {.loop = &a->loop,
 		.settings = a->settings,
@@ -294,7 +272,7 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 	a->cancel = cancel_actions;
 	a->work = &step;
 	code = await(a, &outcome);
-	if (a->out_of_time && !outcome.done)
+	if (a->out_of_time)
 		kill_actions(a, &step, &outcome);
 	if (outcome.done)
 		actions_free(step.run);

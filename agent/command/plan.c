@@ -72,22 +72,6 @@ static void copy_spec(struct stage_spec *to, const struct stage_spec *from)
 	copy_strings(&to->exclude, &from->exclude);
 }
 
-/* Below a scratch directory, scratch.size_gb is the limit. */
-static void limit_by_scratch(const struct plan *p, struct stage_spec *spec)
-{
-	for (size_t i = 0; p->runfile != NULL && i < p->runfile->n_scratch; i++) {
-		const struct scratch *s = &p->runfile->scratch[i];
-		size_t len = strlen(s->mount_path);
-
-		if (s->size_bytes == 0 || strncmp(spec->to, s->mount_path, len) != 0 ||
-			(spec->to[len] != '\0' && spec->to[len] != '/'))
-			continue;
-		spec->max_bytes = s->size_bytes;
-		spec->max_bytes_why =
-			format_text("scratch.size_gb (%s:%u)", p->runfile->path, s->line);
-	}
-}
-
 static int add_head(
 	struct plan *p, const struct stage_spec *from, bool expand_variables, struct error *err)
 {
@@ -104,7 +88,8 @@ static int add_head(
 		if (code < 0)
 			error_prefix(err, "%s", spec->origin);
 	}
-	limit_by_scratch(p, spec);
+	if (p->runfile != NULL)
+		runfile_limit_stage(p->runfile, spec);
 	return code;
 }
 

@@ -114,3 +114,20 @@ int read_stage(struct runfile_reader *p, const struct yaml_node *node, void *int
 	a->stage = m.spec;
 	return 0;
 }
+
+void runfile_limit_stage(const struct runfile *r, struct stage_spec *s)
+{
+	for (size_t i = 0; i < r->n_scratch; i++) {
+		const struct scratch *scratch = &r->scratch[i];
+		size_t len = strlen(scratch->mount_path);
+
+		while (len > 0 && scratch->mount_path[len - 1] == '/')
+			len--;
+		if (scratch->size_bytes == 0 || strncmp(s->to, scratch->mount_path, len) != 0 ||
+			(s->to[len] != '\0' && s->to[len] != '/'))
+			continue;
+		free(s->max_bytes_why);
+		s->max_bytes = scratch->size_bytes;
+		s->max_bytes_why = format_text("scratch.size_gb (%s:%u)", r->path, scratch->line);
+	}
+}

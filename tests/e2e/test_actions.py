@@ -173,6 +173,11 @@ def test_a_stage_item_that_fails_ends_the_run_and_names_its_line(stagerun, serve
     assert not (stagerun.cwd / "ran").exists()
 
 
+def test_a_later_stage_item_that_fails_says_why(stagerun, server, dest):
+    run(stagerun, "true", f"stage: {{source: '{server.url('/gone')}', to: '{dest}'}}").failed(
+        125, r"action 2 \(.*config\.yml:6\) failed: .*404", "/gone")
+
+
 def test_a_later_stage_item_sees_variables_of_earlier_items(stagerun, server, dest):
     server.put("/x.tar", tar(file("a")))
     run(stagerun, f"echo WHERE={dest} >> $STAGERUN_ENV",

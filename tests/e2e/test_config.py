@@ -124,14 +124,33 @@ def test_a_datastore_needs_a_store(stagerun, text):
 
 
 @pytest.mark.parametrize("scratch", ["{{size_gb: 0.001, mount_path: '{}'}}",
+                                     "{{size_gb: 0.001, mount_path: '{}/'}}",
                                      "[{{size_gb: 0.001, mount_path: '{}'}}]"],
-                         ids=["map", "list of maps"])
+                         ids=["map", "with a slash", "list of maps"])
 def test_the_size_of_scratch_limits_what_is_staged_there(stagerun, server, dest, scratch):
     served = server.put("/x.tar", tar(file("a", noise(2_000_000))))
     path = stagerun.config(f"compute:\n  train:\n    scratch: {scratch.format(dest)}\n"
                            "    actions:\n      on_experiment_start:\n"
                            f"        - stage: {{source: '{served.url}', to: '{dest}/data'}}\n")
     stagerun.run("run", "--config", path, "--", "true").failed(125, "size_gb", "config.yml")
+
+
+def test_the_size_of_scratch_limits_later_stage_items_too(stagerun, server, dest):
+    served = server.put("/x.tar", tar(file("a", noise(2_000_000))))
+    path = stagerun.config("compute:\n  train:\n"
+                           f"    scratch: {{size_gb: 0.001, mount_path: '{dest.parent}'}}\n"
+                           "    actions:\n      on_experiment_start:\n        - 'true'\n"
+                           f"        - stage: {{source: '{served.url}', to: '{dest}'}}\n")
+    stagerun.run("run", "--config", path, "--", "true").failed(125, "size_gb", "config.yml:3")
+    assert not dest.exists()
+
+
+def test_destinations_in_one_another_are_refused_before_anything(stagerun, server, dest):
+    served = server.put("/x.tar", tar(file("a")))
+    result = stagerun.run("run", "--dry-run", "--stage", f"{served.url}={dest}", "--stage",
+                          f"{served.url}={dest}/below", "--", "true")
+    result.failed(125, "lies inside the other")
+    assert not served.requests
     assert not (dest / "data").exists()
 
 

@@ -54,7 +54,7 @@ static void on_stage_time(uv_timer_t *h)
 	p->on_staged(p->on_staged_ctx, p->stage_result, &err);
 }
 
-static int stage(void *ctx, const struct stage_spec *spec,
+static int stage(void *ctx, struct stage_spec *spec,
 	void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,
 	struct error *err)
 {
