@@ -49,3 +49,14 @@ def test_make_install_puts_everything_in_its_place(tmp_path, plain_build):
     installed = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert installed == {"usr/bin/stagerun", "usr/share/doc/stagerun/agent.ini.example",
                          "usr/share/man/man1/stagerun.1", "usr/share/man/man5/stagerun-agent.ini.5"}
+
+
+def test_the_config_of_the_readme_is_a_plan(stagerun, server, tmp_path):
+    text = re.search(r"```yaml\n(.*?)```", README, re.S)[1]
+    for name in ("/cifar5.zip", "/labels.csv.gz"):
+        server.put(name, b"x")
+    text = text.replace("https://host", server.url("").rstrip("/")).replace("/tmp/scratch",
+                                                                         f"{tmp_path}/scratch")
+    text = re.sub(r', sha256: "[^"]*"', "", text)
+    result = stagerun.run("run", "--dry-run", "--config", stagerun.config(text), "--", "true").ok()
+    assert "cifar5.zip" in result.out and "labels.csv.gz" in result.out
