@@ -127,6 +127,7 @@ static void make_key(struct stage *s)
 static void make_progress(struct stage *s)
 {
 	s->progress = zalloc(s->n_sources * sizeof(*s->progress));
+	s->arrivals = zalloc(s->n_sources * sizeof(*s->arrivals));
 	for (size_t i = 0; i < s->n_sources; i++)
 		s->progress[i].name = source_display(s->sources[i].url);
 }
@@ -180,9 +181,12 @@ int stages_join(const struct stage_env *env, const struct stage_spec *specs, siz
 
 void stage_done(struct stage *s)
 {
-	for (size_t i = 0; i < s->n_sources; i++)
+	for (size_t i = 0; i < s->n_sources; i++) {
 		free((char *)s->progress[i].name);
+		free(s->arrivals[i].format);
+	}
 	free(s->progress);
+	free(s->arrivals);
 	free(s->sources);
 	free(s->to);
 	cancel_done(&s->attempt);

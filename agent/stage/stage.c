@@ -111,6 +111,14 @@ static void sum_up(const struct stage *s, struct record *record)
 	record->staged_at = time(NULL);
 }
 
+/* Only now: what is not published is not done. */
+static void report_published(const struct stage *s)
+{
+	for (size_t i = 0; i < s->n_sources; i++)
+		report_source_done(&s->progress[i], s->to, s->arrivals[i].format,
+			s->arrivals[i].elapsed_ns, false);
+}
+
 static int fill_and_publish(struct stage *s, struct error *err)
 {
 	struct record *record = zalloc(sizeof(*record));
@@ -129,6 +137,8 @@ static int fill_and_publish(struct stage *s, struct error *err)
 		sum_up(s, record);
 		code = destination_publish(s->destination, record, &root, err);
 	}
+	if (code == 0)
+		report_published(s);
 	record_free(record);
 	return code;
 }

@@ -23,6 +23,12 @@ void slots_done(struct slots *s);
 int slots_take(struct slots *s, struct cancel *cancel, struct error *err);
 void slots_give(struct slots *s);
 
+/* What a source turned out to be ("tar.gz"), and how long it took to unpack. */
+struct arrival {
+	char *format;
+	uint64_t elapsed_ns;
+};
+
 struct stage {
 	/* Set at creation. */
 	const struct stage_env *env;
@@ -40,6 +46,8 @@ struct stage {
 	/* Any thread. */
 	struct progress *progress; /* one for each source */
 	struct cancel attempt;     /* stops the sources of the attempt under way */
+
+	struct arrival *arrivals; /* one for each source, filled in by its thread */
 
 	/* Stage thread; its source threads read them. */
 	struct destination *destination;

@@ -163,3 +163,11 @@ def test_progress_can_be_turned_off(stagerun, server, dest, option, env):
 def test_there_is_no_progress_without_a_terminal(stagerun, server, dest):
     served = server.put("/x.tar.gz", ARCHIVE, rate(800_000))
     assert not is_live(stagerun.fetch(served.url, dest).ok().err)
+
+
+def test_a_source_whose_stage_fails_is_not_told_as_done(stagerun, server, dest):
+    """One of two sources arrives; nothing is published, so nothing is said to be there."""
+    fine = server.put("/fine.tar.gz", ARCHIVE)
+    result = stagerun.run("prewarm", "--stage", f"{fine.url}={dest}",
+                          "--stage", f"{fine.url}={dest}").failed(1, "was refused")
+    assert f"-> {dest}" not in result.err, str(result)
