@@ -30,13 +30,25 @@ static void print_help(const char *name, const char *words, const char *what)
 	options_print(tables);
 }
 
+#define CLUSTERS_OWN "/dev/termination-log"
+
+/* Where the reason goes, also when it is that the settings cannot be read. */
+static const char *termination_path(const struct run *r)
+{
+	const char *path = getenv("STAGERUN_TERMINATION_LOG"); /* NOLINT(concurrency-mt-unsafe) */
+
+	if (r->settings != NULL)
+		return r->settings->termination_log;
+	return path != NULL ? path : CLUSTERS_OWN;
+}
+
 /* A file that was asked for is made; the cluster's own is there or it is not. */
 static void tell_termination(
 	const struct run *r, const char *reason, int exit_code, int signum, const char *message)
 {
-	const char *path = r->settings->termination_log;
+	const char *path = termination_path(r);
 
-	termination_message(path, strcmp(path, "/dev/termination-log") != 0,
+	termination_message(path, strcmp(path, CLUSTERS_OWN) != 0,
 		&(struct termination){.phase = r->phase,
 			.exit_code = exit_code,
 			.signal = signum,
@@ -49,8 +61,7 @@ static int fail(struct run *r, int exit_code, const struct error *err, bool logg
 {
 	if (!logged)
 		log_error("%s", err->msg);
-	if (r->settings != NULL)
-		tell_termination(r, "start_failed", exit_code, 0, err->msg);
+	tell_termination(r, "start_failed", exit_code, 0, err->msg);
 	return exit_code;
 }
 
@@ -153,8 +164,7 @@ static int prepare(struct run *r, char *const *words, struct error *err)
 {
 	int code = request_settings(&r->request, &r->settings, err);
 
-	r->phase = "config";
-	return code < 0 ? code : plan_make(&r->request, r->settings, words, &r->plan, err);
+	return code < 0 ? code : plan_make(&r->request, words, &r->plan, err);
 }
 
 static void run_done(struct run *r)
@@ -183,20 +193,21 @@ static int usage(const struct error *err)
 
 int command_run(int argc, char **argv, const struct inherited *in)
 {
-	struct run r = {0};
+	struct run r = {.phase = "config"};
 	struct error err;
 	int rest = 0, exit_code;
 
 	if (options_parse(argc - 1, argv + 1, tables, &r.request, &rest, &err) < 0) {
-		log_error("run: %s", err.msg);
-		exit_code = EXIT_AGENT_FAILED;
+		error_prefix(&err, "run");
+		exit_code = fail(&r, EXIT_AGENT_FAILED, &err, false);
 	} else if (r.request.help) {
 		print_help("run", " [--] COMMAND [ARG...]",
 			"Stages data, runs the on_experiment_start actions, then becomes COMMAND.");
 		exit_code = EXIT_DONE;
 	} else if (argv[1 + rest] == NULL) {
-		log_error("run: no command; usage: stagerun run [OPTIONS] [--] COMMAND [ARG...]");
-		exit_code = EXIT_AGENT_FAILED;
+		error_set(&err, -ERR_USAGE,
+			"run: no command; usage: stagerun run [OPTIONS] [--] COMMAND [ARG...]");
+		exit_code = fail(&r, EXIT_AGENT_FAILED, &err, false);
 	} else {
 		exit_code = run_or_prewarm(&r, argv + 1 + rest, EXIT_AGENT_FAILED, in);
 	}
@@ -207,7 +218,7 @@ int command_run(int argc, char **argv, const struct inherited *in)
 int command_prewarm(int argc, char **argv, const struct inherited *in)
 {
 	char *const no_command[] = {NULL};
-	struct run r = {0};
+	struct run r = {.phase = "config"};
 	struct error err;
 	int rest = 0, exit_code;
 

@@ -74,6 +74,17 @@ def test_the_failure_goes_to_the_termination_message(stagerun, server, dest):
     assert "404" in said and "/gone" in said and len(said) <= 4096, str(result)
 
 
+def test_a_failure_before_the_settings_goes_to_the_termination_message(stagerun):
+    message = stagerun.directory / "termination-log"
+    env = {"STAGERUN_TERMINATION_LOG": str(message)}
+    stagerun.run("run", "--no-such-option", "--", "true", env=env).failed(125)
+    assert "--no-such-option" in message.read_text()
+    message.unlink()
+    stagerun.ini.write_text("[network]\nretries = many\n")
+    stagerun.run("run", "--", "true", env=env).failed(125, "agent.ini:2")
+    assert "agent.ini:2" in message.read_text()
+
+
 SECRETS = ["hunter2", "s3cr3t-signature", "sesame-token"]
 
 
