@@ -5,10 +5,12 @@
 #include "log.h"
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 /* After a signal, work has this long to stop; whoever waits for us was promised one second. */
-enum { STOP_MS = 700 };
+enum { STOP_MS = 700, KILL_MS = 150 };
 
 static const int ending_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 
@@ -60,6 +62,7 @@ int agent_open(
 	code = uv_loop_init(&a->loop);
 	if (code < 0)
 		return error_set(err, code, "cannot start the event loop: %s", uv_strerror(code));
+	a->opened = true;
 	uv_timer_init(&a->loop, &a->deadline);
 	uv_unref((uv_handle_t *)&a->deadline);
 	code = watch_signals(a);
@@ -74,22 +77,50 @@ static void on_transfer_closed(void *closed)
 	*(bool *)closed = true;
 }
 
+/* Takes notice of signals that came while nobody ran the loop: a handle that is closed forgets them.
+ * Those that come later wait, blocked, for the dispositions that the command gets. */
+static void hear_last_signals(struct agent *a)
+{
+	sigset_t ending;
+
+	sigemptyset(&ending);
+	for (size_t i = 0; i < ARRAY_LEN(ending_signals); i++)
+		sigaddset(&ending, ending_signals[i]);
+	pthread_sigmask(SIG_BLOCK, &ending, NULL);
+	/* A loop of nothing but handles without a reference does not look. */
+	for (size_t i = 0; i < ARRAY_LEN(a->signals); i++)
+		uv_ref((uv_handle_t *)&a->signals[i]);
+	uv_run(&a->loop, UV_RUN_NOWAIT);
+}
+
 void agent_close(struct agent *a)
 {
 	bool closed = a->transfer == NULL;
 
-	if (a->out_of_time)
-		return; /* threads still use what would be freed; the process ends at once */
+	if (!a->opened || a->out_of_time)
+		return; /* threads may still use what would be freed: agent_signal_code() */
 	if (!closed)
 		transfer_close(a->transfer, on_transfer_closed, &closed);
-	while (!closed)
+	while (!closed && !a->out_of_time)
 		uv_run(&a->loop, UV_RUN_ONCE);
+	if (!closed)
+		return;
+	hear_last_signals(a);
 	for (size_t i = 0; i < ARRAY_LEN(a->signals); i++)
 		uv_close((uv_handle_t *)&a->signals[i], NULL);
 	uv_close((uv_handle_t *)&a->deadline, NULL);
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&a->loop);
 	budget_free(a->budget);
+}
+
+int agent_signal_code(const struct agent *a)
+{
+	if (a->out_of_time) {
+		fflush(stdout);
+		_exit(128 + a->signal);
+	}
+	return 128 + a->signal;
 }
 
 int agent_need_transfer(struct agent *a, struct error *err)

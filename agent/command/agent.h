@@ -22,6 +22,7 @@ struct agent {
 		*transfer; /* NULL until something is staged: curl takes milliseconds to start */
 	uv_signal_t signals[4];
 	uv_timer_t deadline;
+	bool opened; /* the loop is there */
 
 	int signal;       /* the first that asked us to end; 0: none */
 	bool out_of_time; /* a signal came, and work did not stop in time: leave at once */
@@ -32,9 +33,14 @@ struct agent {
 int agent_open(
 	struct agent *a, const struct settings *s, const struct inherited *in, struct error *err);
 
-/* Stops the loop and gives everything back; after out_of_time only what cannot wait. Ending signals
- * are blocked afterwards, and one that came meanwhile is in a->signal. */
+/* Stops the loop and gives everything back; after out_of_time nothing. Also after agent_open() failed.
+ * Look at a->signal after this: what came up to here is heard, what comes later waits until
+ * inherited_restore(). */
 void agent_close(struct agent *a);
+
+/* The exit code for the signal that ended the work. After out_of_time it ends the process: threads
+ * still use what every caller would free next. */
+int agent_signal_code(const struct agent *a);
 
 /* Each returns 0, or the failure; -ECANCELED after a signal. Reasons of single stages were logged.
  */

@@ -156,7 +156,7 @@ static int probe_and_print(const struct plan *p, const struct settings *s,
 	if (code == 0)
 		code = print_head(&agent, p, &cancel);
 	agent_close(&agent);
-	return agent.signal != 0 ? -ECANCELED : code;
+	return agent.signal != 0 ? agent_signal_code(&agent) : code;
 }
 
 int dry_run(const struct plan *p, const struct settings *s, const struct inherited *in)
@@ -171,6 +171,8 @@ int dry_run(const struct plan *p, const struct settings *s, const struct inherit
 	code = probe_and_print(p, s, in, &err);
 	if (code < 0 && err.code != 0)
 		printf("  %s\n", err.msg);
+	if (code > 0)
+		return code;
 	print_actions(p);
 	print_command(p);
 	return code;

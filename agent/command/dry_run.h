@@ -8,7 +8,8 @@
 
 /* Prints the resolved plan on stdout: every setting with its origin, what would be staged from
  * where to where with its size (asked of the server, one byte each), actions and command. Touches
- * nothing. Secrets are hidden. Negative when a source cannot be read. */
+ * nothing. Secrets are hidden. Negative when a source cannot be read, 128+n after signal
+ * n. */
 int dry_run(const struct plan *p, const struct settings *s, const struct inherited *in);
 
 #endif

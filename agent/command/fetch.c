@@ -34,7 +34,7 @@ static int fetch(struct request *r, const struct inherited *in)
 	struct settings *settings = NULL;
 	struct error err = {0};
 	struct agent agent = {0};
-	int code = request_settings(r, &settings, &err);
+	int exit_code, code = request_settings(r, &settings, &err);
 
 	if (code < 0) {
 		log_error("%s", err.msg);
@@ -46,10 +46,12 @@ static int fetch(struct request *r, const struct inherited *in)
 	else
 		code = agent_stage(&agent, &r->fetch, 1, &err);
 	agent_close(&agent);
-	settings_free(settings);
 	if (agent.signal != 0)
-		return 128 + agent.signal;
-	return code < 0 ? EXIT_FAILED : EXIT_DONE;
+		exit_code = agent_signal_code(&agent);
+	else
+		exit_code = code < 0 ? EXIT_FAILED : EXIT_DONE;
+	settings_free(settings);
+	return exit_code;
 }
 
 int command_fetch(int argc, char **argv, const struct inherited *in)

@@ -72,7 +72,7 @@ static int end_by_signal(struct run *r)
 
 	tell_termination(r, "terminated", 128 + signum, signum,
 		"stopped by a signal before the command was started");
-	return 128 + signum;
+	return agent_signal_code(&r->agent);
 }
 
 /* A scratch directory that config.yml declares exists when the first action looks for it. */
@@ -180,8 +180,11 @@ static int run_or_prewarm(struct run *r, char *const *words, int failed, const s
 
 	if (prepare(r, words, &err) < 0)
 		return fail(r, failed, &err, false);
-	if (r->request.dry_run)
-		return dry_run(&r->plan, r->settings, in) < 0 ? failed : EXIT_DONE;
+	if (r->request.dry_run) {
+		int code = dry_run(&r->plan, r->settings, in);
+
+		return code < 0 ? failed : code;
+	}
 	return work(r, in);
 }
 

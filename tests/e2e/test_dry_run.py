@@ -2,9 +2,12 @@
 """--dry-run prints the plan with the origin of every value, and touches nothing."""
 
 import re
+import signal
 
 import pytest
+from agent import wait_until
 from archives import file, noise, tar
+from faultserver import stall
 from trees import snapshot
 
 
@@ -62,6 +65,15 @@ def test_nothing_is_touched(planned, stagerun, place):
     assert snapshot(stagerun.cwd) == snapshot(stagerun.home) == snapshot(stagerun.tmp) == {}
     assert not (place.parent / ".stagerun").exists()
     place.assert_nothing_published()
+
+
+def test_a_signal_ends_it_with_its_code(stagerun, server, dest):
+    served = server.put("/x.tar", tar(file("a")), stall(0, times=None))
+    stagerun.configure(network={"stall_timeout": "60s"})
+    running = stagerun.start("run", "--dry-run", "--stage", f"{served.url}={dest}", "--", "true")
+    wait_until(lambda: served.requests, what="a first request")
+    running.signal(signal.SIGTERM)
+    assert running.wait().code == 143
 
 
 def test_a_source_that_cannot_be_had_is_told(stagerun, server, dest):

@@ -166,3 +166,10 @@ def test_the_staged_data_is_there_for_the_command(stagerun, server, dest):
     served = server.put("/x.tar", tar(file("a", b"hello\n")))
     assert stagerun.run("run", "--stage", f"{served.url}={dest}", "--", "cat", dest / "a"
                         ).ok().out == "hello\n"
+
+
+def test_too_few_descriptors_are_a_failure_and_not_a_crash(stagerun, dest):
+    for limit in range(6, 12):
+        result = stagerun.fetch("/etc/passwd", dest,
+                                wrap=["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh"])
+        assert result.code == 1, str(result)

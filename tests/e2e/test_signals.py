@@ -101,6 +101,7 @@ def test_an_action_that_ignores_the_signal_is_ended_all_the_same(stagerun, slown
     result = running.wait(limit=10)
     assert result.code == 143
     assert stagerun.leftovers() == []
+    assert list(stagerun.tmp.iterdir()) == []  # what $STAGERUN_ENV named
 
 
 def test_the_next_run_takes_over(stagerun, server, place):
