@@ -7,7 +7,7 @@ import signal
 import pytest
 from agent import wait_until
 from archives import file, noise, tar
-from faultserver import stall
+from faultserver import status
 from trees import snapshot
 
 
@@ -68,8 +68,7 @@ def test_nothing_is_touched(planned, stagerun, place):
 
 
 def test_a_signal_ends_it_with_its_code(stagerun, server, dest):
-    served = server.put("/x.tar", tar(file("a")), stall(0, times=None))
-    stagerun.configure(network={"stall_timeout": "60s"})
+    served = server.put("/x.tar", tar(file("a")), status(503, times=None, Retry_After="60"))
     running = stagerun.start("run", "--dry-run", "--stage", f"{served.url}={dest}", "--", "true")
     wait_until(lambda: served.requests, what="a first request")
     running.signal(signal.SIGTERM)
