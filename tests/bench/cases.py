@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The rows of the benchmark: what is staged, from where, onto what, what it is compared with, and how
-far ahead it must be."""
+"""The rows of the benchmark: what is staged, from where, onto what, what it is compared with, and
+how far ahead it must be."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,8 @@ def pipeline(decode):
 
 
 CURL_TAR_ZSTD = Peer("curl | tar x --zstd", "curl -sf {url} | tar x --zstd -C {dest}")
-CURL_UNZIP = Peer("curl -o, unzip", "curl -sf -o {tmp}/a.zip {url} && unzip -q {tmp}/a.zip -d {dest}")
+CURL_UNZIP = Peer("curl -o, unzip",
+                  "curl -sf -o {tmp}/a.zip {url} && unzip -q {tmp}/a.zip -d {dest}")
 CURL_BSDTAR = Peer("curl | bsdtar -x", "curl -sf {url} | bsdtar -x -C {dest}")
 ARIA2_TAR = Peer("aria2c -x8, zstd -dc | tar x",
                  "aria2c -q -x8 -s8 -k1M --file-allocation=none -d {tmp} -o a {url} && "

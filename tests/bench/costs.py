@@ -30,7 +30,7 @@ class Extra:
 
 
 class OneFileServer(threading.Thread):
-    """Answers every request with the same small file and remembers when the first of its bytes came."""
+    """Answers every request with the same small file. asked_at: when the first byte of one came."""
 
     def __init__(self, content):
         super().__init__(daemon=True)
@@ -144,7 +144,8 @@ class Costs:
                     cpu.append(self.meter.run(argv).cpu)
             units.append(statistics.median(cpu) / scale)
         for unit, scale in zip(units[1:], (4, 16)):
-            yield Extra(f"CPU for {scale}× the {of_what}, each, against 1×", unit / units[0], "×", 1.3)
+            name = f"CPU for {scale}× the {of_what}, each, against 1×"
+            yield Extra(name, unit / units[0], "×", 1.3)
 
     @contextlib.contextmanager
     def directory(self):

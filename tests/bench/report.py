@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The result as JSON for machines, and as a table for people: the same one on the terminal and in the
-README."""
+"""The result as a table for people: the same one on the terminal and in the README."""
 
 import datetime
 import os
@@ -14,7 +13,8 @@ NUMBERS_FROM = 2  # columns from here on are aligned to the right
 
 def machine():
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as cpuinfo:
-        models = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+        models = [line.partition(":")[2].strip() for line in cpuinfo
+                  if line.startswith("model name")]
     return {"cores": os.cpu_count(), "cpu": models[0] if models else platform.machine(),
             "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
             "kernel": platform.release(), "date": datetime.date.today().isoformat()}
@@ -54,7 +54,8 @@ def case_lines(row):
     memory = f"{row['rss'] / 2**20:.0f} MiB"
     if row["rss"] > bar["rss_mib"] << 20:
         memory += f" (not ≤ {bar['rss_mib']})"
-    yield (row["case"], first["name"], f"{row['wall']:.2f} s", with_bar(first["wall_ratio"], bar["wall"]),
+    yield (row["case"], first["name"], f"{row['wall']:.2f} s",
+           with_bar(first["wall_ratio"], bar["wall"]),
            with_bar(first["cpu_ratio"], bar["cpu"]), memory, f"{row['of_floor']:.2f} ×",
            f"{row['floor']['wall']:.2f} s, {row['floor']['holds']}")
     for peer in row["peers"][1:]:
@@ -73,17 +74,19 @@ def markdown(titles, lines, numbers_from):
     cells = [[c.replace("|", "\\|") for c in line] for line in [titles, *lines]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(titles))]
     rule = ["-" * (w - 1) + (":" if i >= numbers_from else "-") for i, w in enumerate(widths)]
-    padded = [[c.rjust(w) if i >= numbers_from else c.ljust(w)
-               for i, (c, w) in enumerate(zip(line, widths))] for line in [cells[0], rule, *cells[1:]]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded) + "\n"
+
+    def padded(line):
+        return [c.rjust(w) if i >= numbers_from else c.ljust(w)
+                for i, (c, w) in enumerate(zip(line, widths))]
+    return "".join(f"| {' | '.join(padded(line))} |\n" for line in [cells[0], rule, *cells[1:]])
 
 
 def tables(results):
     """Everything as Markdown, the machine first."""
     m = results["machine"]
-    said = (f"{m['cores']} cores ({m['cpu']}), {m['memory_gib']} GiB, Linux {m['kernel']}, {m['date']}, "
-            f"revision {results['revision']}, {results['rounds']} rounds; nginx on loopback, into tmpfs, "
-            "warm page cache. Ratios are medians of pairs; lower is better.\n")
+    said = (f"{m['cores']} cores ({m['cpu']}), {m['memory_gib']} GiB, Linux {m['kernel']}, "
+            f"{m['date']}, revision {results['revision']}, {results['rounds']} rounds; nginx on "
+            "loopback, into tmpfs, warm page cache. Ratios are medians of pairs; less is better.\n")
     parts = [said]
     if results["rows"]:
         lines = [line for row in results["rows"] for line in case_lines(row)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""One case, measured again and again: ours, its peers and its floor take turns in every round, so that
-whatever else the machine does meets all of them."""
+"""One case, measured again and again: ours, its peers and its floor take turns in every round, so
+that whatever else the machine does meets all of them."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ class Bench:
         self.cache, self.nginx, self.meter, self.floors = cache, nginx, meter, floors
 
     def round(self, case, number, peers):
-        """{"stagerun": Cost, PEER: Cost..., "floor": Floor}. The first round also compares trees."""
+        """{"stagerun": Cost, PEER: Cost, "floor": Floor}. The first round also compares trees."""
         for archive in (*case.archives, *case.tars):
             read_through(self.cache.path(archive))
         turns = [("stagerun", self.ours)] + [(p.name, self.peer(p)) for p in peers]
@@ -103,7 +103,7 @@ class Bench:
 
 
 def content(root):
-    """What a tree holds, without the times of directories: GNU tar leaves some as they came about."""
+    """What a tree holds, without the times of directories: GNU tar does not set all of them."""
     entries = snapshot(root)
     for entry in entries.values():
         if entry["kind"] == "directory":
@@ -120,7 +120,7 @@ def read_through(path):
 
 
 def summary(case, rounds):
-    """One case over all its rounds: medians, and the medians of the ratios of each round's pairs."""
+    """One case over all its rounds: medians, also of the ratios of each round's pairs."""
     def median(values):
         return statistics.median(list(values))
 

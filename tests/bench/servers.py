@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What a measurement needs beside the program: nginx at three speeds, and a file system with latency.
-Each is a context manager that leaves no process and no mount behind."""
+"""What a measurement needs beside the program: nginx at three speeds, and a file system with
+latency. Each is a context manager that leaves no process and no mount behind."""
 
 import os
 import shutil
@@ -86,8 +86,8 @@ class Nginx:
 
 
 class SlowDisk:
-    """A directory where every create and every close takes a millisecond; what is written there lies
-    beneath directory."""
+    """A directory, path, where every create and every close takes a millisecond more; what is
+    written there lies in backing."""
 
     def __init__(self, program, directory):
         self.program, self.backing, self.path = program, directory / "backing", directory / "slow"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The archives that are staged: made once with fixed seeds, kept outside the repository.
 
-A recipe is a function that makes one file or tree; it names what it needs by asking the cache for it.
-Each is made under a temporary name and renamed, so that a broken run leaves nothing that looks done."""
+A recipe is a function that makes one file or tree; it asks the cache for what it needs. Each is
+made under a temporary name and renamed, so that a broken run leaves nothing that looks done."""
 
+import io
 import os
 import random
 import shutil
@@ -20,6 +21,10 @@ SMALL_FILES = 60000
 SMALL_SCALES = (1, 4)  # and 16, which is small.tar.zst
 BIG_BYTES = 2 << 30
 BIG_SCALES = (1, 4)  # and 16, which is big.tar.zst
+
+# Tables that leave some byte values out.
+PNG_BYTES = bytes(i * 15 // 16 for i in range(256))
+WEIGHT_BYTES = bytes(i & 15 for i in range(256))
 
 
 class Cache:
@@ -65,12 +70,12 @@ def noise(rng, size):
 
 def png(rng, size):
     """As small PNGs are: deflate gains a percent, and so uses deflate."""
-    return b"\x89PNG\r\n\x1a\n" + rng.randbytes(size - 8).translate(bytes(i * 15 // 16 for i in range(256)))
+    return b"\x89PNG\r\n\x1a\n" + rng.randbytes(size - 8).translate(PNG_BYTES)
 
 
 def weights(rng, size):
     """As parameters in 8 bits are: no repetition, half the entropy."""
-    return rng.randbytes(size).translate(bytes(i & 15 for i in range(256)))
+    return rng.randbytes(size).translate(WEIGHT_BYTES)
 
 
 def caption(rng):
@@ -141,31 +146,20 @@ def first_entries(tar_name, count):
     return make
 
 
-class Numbered:
-    """Adds members to a tar in the order of calls, with fixed owners and times."""
-
-    def __init__(self, archive):
-        self.archive = archive
-
-    def add(self, name, size, blocks):
-        member = tarfile.TarInfo(name)
-        member.size, member.mtime, member.mode = size, MTIME, 0o644
-        self.archive.addfile(member, blocks)
+def add_member(archive, name, content, size):
+    member = tarfile.TarInfo(name)
+    member.size, member.mtime, member.mode = size, MTIME, 0o644
+    archive.addfile(member, content)
 
 
-class Blocks:
-    """A file of size bytes that is made a mebibyte at a time while it is read."""
+class Weights:
+    """A file of parameters without an end, made while it is read."""
 
-    def __init__(self, size, block):
-        self.left, self.block, self.buffer = size, block, b""
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
 
     def read(self, size):
-        while len(self.buffer) < min(size, self.left):
-            self.buffer += self.block(1 << 20)
-        size = min(size, self.left)
-        taken, self.buffer = self.buffer[:size], self.buffer[size:]
-        self.left -= size
-        return taken
+        return weights(self.rng, size)
 
 
 def shard(number):
@@ -174,21 +168,19 @@ def shard(number):
         rng = random.Random(f"shard {number}")
         total = 0
         with tarfile.open(to, "w", format=tarfile.USTAR_FORMAT) as archive:
-            members = Numbered(archive)
             while total < 100_000_000:
                 picture, words = noise(rng, rng.randrange(60_000, 160_000)), caption(rng)
                 for suffix, data in (("jpg", picture), ("txt", words)):
                     name = f"{total:09}.{suffix}"
-                    members.add(name, len(data), Blocks(len(data), lambda _, d=data: d))
+                    add_member(archive, name, io.BytesIO(data), len(data))
                 total += len(picture) + len(words)
     return make
 
 
 def one_file(size):
     def make(cache, to):  # pylint: disable=unused-argument
-        rng = random.Random("one file")
-        with tarfile.open(to, "w", format=tarfile.USTAR_FORMAT) as archive:
-            Numbered(archive).add("weights.bin", size, Blocks(size, lambda n: weights(rng, n)))
+        with tarfile.open(to, "w", format=tarfile.USTAR_FORMAT, copybufsize=1 << 20) as archive:
+            add_member(archive, "weights.bin", Weights("one file"), size)
     return make
 
 
