@@ -61,9 +61,6 @@ struct stage_env {
 
 struct stage_set;
 
-/* Whether these specs can be one set: else the error that stage_set_start() would give. Any thread. */
-int stage_specs_check(const struct stage_spec *specs, size_t n, struct error *err);
-
 /* Loop thread. Specs with the same destination are joined into one stage first (options must agree:
  * -ERR_USAGE). Starts all; when one fails, the others are cancelled. env is copied; specs outlive the
  * set. */

@@ -203,6 +203,7 @@ int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struc
 	int code = agent_need_transfer(a, err);
 
 	fill_stage_env(a, &env);
+	env.log_failures = true;
 	env.on_done = on_step_done;
 	env.on_done_ctx = &outcome;
 	if (code == 0)

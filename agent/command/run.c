@@ -164,7 +164,7 @@ static int prepare(struct run *r, char *const *words, struct error *err)
 {
 	int code = request_settings(&r->request, &r->settings, err);
 
-	return code < 0 ? code : plan_make(&r->request, words, &r->plan, err);
+	return code < 0 ? code : plan_make(&r->request, r->settings, words, &r->plan, err);
 }
 
 static void run_done(struct run *r)

@@ -119,6 +119,16 @@ static void report_published(const struct stage *s)
 			s->arrivals[i].elapsed_ns, false);
 }
 
+/* What only the whole tree can tell is the fault of one of its sources: of which, if there is one. */
+static int finish_tree(struct stage *s, struct meta *ret_root, struct error *err)
+{
+	int code = tree_finish(s->tree, ret_root, err);
+
+	if (code < 0 && s->n_sources == 1)
+		error_prefix(err, "%s", s->progress[0].name);
+	return code;
+}
+
 static int fill_and_publish(struct stage *s, struct error *err)
 {
 	struct record *record = zalloc(sizeof(*record));
@@ -131,7 +141,7 @@ static int fill_and_publish(struct stage *s, struct error *err)
 	if (code == 0)
 		code = unpack_sources(s, record, err);
 	if (code == 0)
-		code = tree_finish(s->tree, &root, err);
+		code = finish_tree(s, &root, err);
 	tree_free(take_ptr(&s->tree));
 	if (code == 0) {
 		sum_up(s, record);

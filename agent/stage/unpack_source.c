@@ -3,6 +3,7 @@
  * code on a worker thread; the rooms it calls do the work. */
 #include "decode.h"
 #include "defer.h"
+#include "log.h"
 #include "source.h"
 #include "stage_private.h"
 #include "unpack.h"
@@ -119,6 +120,43 @@ static void remember(
 		memcpy(ret->sha256, sha256, sizeof(ret->sha256));
 }
 
+/* A selection that selects nothing is a slip of the hand: training would start on nothing. */
+static int check_selection(const struct stage *s, size_t i, struct error *err)
+{
+	const struct stage_spec *spec = s->spec;
+
+	if (counted(&s->progress[i].entries) > 0 ||
+		(spec->include.n == 0 && spec->exclude.n == 0 && spec->strip_components == 0))
+		return 0;
+	return error_set(err, -ERR_CONFIG,
+		"nothing in %s is left by include, exclude and strip_components; globs match whole "
+		"names "
+		"in the archive, before stripping",
+		s->progress[i].name);
+}
+
+/* A login page or an error page, perhaps, where an archive was expected. */
+static void warn_of_misnomer(const struct passage *p)
+{
+	static const char *const endings[] = {".zip", ".tar", ".tgz", ".7z", ".tar.gz", ".tar.zst",
+		".tar.xz", ".tar.lz4", ".tar.bz2", ".rar"};
+	const char *name = p->stage->progress[p->i].name;
+
+	if (p->stage->spec->no_extract || strcmp(p->container, "file") != 0)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(endings); i++) {
+		size_t len = strlen(endings[i]);
+
+		if (strlen(name) > len && strcmp(name + strlen(name) - len, endings[i]) == 0) {
+			log_warn("%s is no archive that can be unpacked, whatever its name says; "
+				 "it is "
+				 "stored as a file",
+				name);
+			return;
+		}
+	}
+}
+
 static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret, struct error *err)
 {
 	const struct source_env env = {.transfer = s->env->transfer, .cancel = &s->attempt};
@@ -131,7 +169,10 @@ static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret,
 	if (code < 0)
 		return code;
 	code = pass_through(&p, err);
+	if (code == 0)
+		code = check_selection(s, i, err);
 	if (code == 0) {
+		warn_of_misnomer(&p);
 		remember(s, i, p.object, ret);
 		free(s->arrivals[i].format); /* of an earlier attempt */
 		s->arrivals[i] = (struct arrival){
