@@ -468,9 +468,11 @@ TEST(zip_made_by_info_zip_is_unpacked)
 	check_tool(MAKE_TREE "zip -qry t.zip d && cat t.zip" REMOVE_TREE, "zip");
 }
 
-TEST(zip_made_by_info_zip_into_a_pipe_is_unpacked)
+/* Sizes behind the data, as the writer cannot go back. (Some builds of Info-ZIP refuse symbolic links
+ * there.) */
+TEST(zip_made_by_bsdtar_into_a_pipe_is_unpacked)
 {
-	check_tool(MAKE_TREE "zip -qry - d | cat" REMOVE_TREE, "zip");
+	check_tool(MAKE_TREE "bsdtar --format zip -cf - d | cat" REMOVE_TREE, "zip");
 }
 
 TEST(zip_made_by_7zip_is_unpacked)
