@@ -77,11 +77,14 @@ static int resolve_existing(
 			return error_set(err, -errno, "cannot resolve %s: %s: %m", path, head);
 		while (len > 1 && head[len - 1] == '/')
 			head[--len] = '\0';
-		if (lstat(head, &st) == 0)
+		if (lstat(head, &st) == 0 && S_ISLNK(st.st_mode))
 			return error_set(err, -ENOENT,
 				"cannot resolve %s: %s is a symbolic link to something that does "
 				"not exist",
 				path, head);
+		/* Another stage may have made it since. */
+		if (lstat(head, &st) == 0)
+			continue;
 		len = cut_last(head, len);
 		head[len] = '\0';
 	}
