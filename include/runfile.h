@@ -70,8 +70,9 @@ struct scratch {
 };
 
 struct runfile {
-	char *path;                 /* as given, for messages */
-	struct strings environment; /* "NAME=VALUE", in order */
+	char *path;                  /* as given, for messages */
+	struct strings environment;  /* "NAME=VALUE", in order */
+	unsigned *environment_lines; /* of each of these */
 	struct datastore_ref *datastores;
 	size_t n_datastores;
 	struct scratch *scratch;
@@ -80,6 +81,7 @@ struct runfile {
 	struct actions actions[POINT_COUNT];
 	/* Words appended to the command: "--foo", "1"; of a null value only the key. */
 	struct strings params;
+	unsigned params_line; /* where they are; 0: there are none */
 };
 
 /* -ERR_CONFIG with "FILE:LINE:COLUMN: ..." . At most 1 MiB of YAML, 100,000 nodes after aliases,

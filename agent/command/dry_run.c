@@ -19,13 +19,26 @@ static void print_environment(const struct plan *p, const struct settings *s)
 	const struct strings *e = &p->runfile->environment;
 
 	if (e->n > 0)
-		printf("\nEnvironment added (%s)\n", p->runfile->path);
+		printf("\nEnvironment added\n");
 	for (size_t i = 0; i < e->n; i++) {
 		size_t len = strcspn(e->v[i], "=");
 		_free_ char *name = format_text("%.*s", (int)len, e->v[i]);
 
-		printf("  %s=%s\n", name,
-			settings_is_secret(s, name) ? "(hidden)" : e->v[i] + len + 1);
+		printf("  %s=%s  (%s:%u)\n", name,
+			settings_is_secret(s, name) ? "(hidden)" : e->v[i] + len + 1,
+			p->runfile->path, p->runfile->environment_lines[i]);
+	}
+}
+
+static void print_scratch(const struct runfile *f)
+{
+	for (size_t i = 0; i < f->n_scratch; i++) {
+		char limit[32] = "no limit";
+
+		if (f->scratch[i].size_bytes > 0)
+			print_size(f->scratch[i].size_bytes, limit);
+		printf("\nScratch directory\n  %s, %s  (%s:%u)\n", f->scratch[i].mount_path, limit,
+			f->path, f->scratch[i].line);
 	}
 }
 
@@ -59,6 +72,9 @@ static void print_command(const struct plan *p)
 	for (size_t i = 0; i < p->command.n; i++)
 		printf(" %s", p->command.v[i]);
 	printf("\n");
+	if (p->runfile != NULL && p->runfile->params.n > 0)
+		printf("  (the last %zu from hyper_params, %s:%u)\n", p->runfile->params.n,
+			p->runfile->path, p->runfile->params_line);
 }
 
 /* One source that is asked for its size, on a thread of libuv's pool. */
@@ -166,8 +182,10 @@ int dry_run(const struct plan *p, const struct settings *s, const struct inherit
 
 	printf("stagerun %s: this is the plan; nothing is touched\n\nSettings\n", STAGERUN_VERSION);
 	settings_describe(s, print_setting, NULL);
-	if (p->runfile != NULL)
+	if (p->runfile != NULL) {
 		print_environment(p, s);
+		print_scratch(p->runfile);
+	}
 	code = probe_and_print(p, s, in, &err);
 	if (code < 0 && err.code != 0)
 		printf("  %s\n", err.msg);

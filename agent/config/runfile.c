@@ -235,6 +235,7 @@ void runfile_free(struct runfile *r)
 	for (size_t i = 0; i < POINT_COUNT; i++)
 		actions_done(&r->actions[i]);
 	strings_done(&r->environment);
+	free(r->environment_lines);
 	strings_done(&r->params);
 	free(r->datastores);
 	free(r->scratch);

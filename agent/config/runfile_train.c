@@ -12,6 +12,11 @@ static int add_variable(
 	if (*name == '\0' || strchr(name, '=') != NULL)
 		return refuse_node(
 			p, node, "%s: '%s' cannot be the name of a variable", p->what, name);
+	p->r->environment_lines = realloc(p->r->environment_lines,
+		(p->r->environment.n + 1) * sizeof(*p->r->environment_lines));
+	if (p->r->environment_lines == NULL)
+		abort();
+	p->r->environment_lines[p->r->environment.n] = node->line;
 	strings_add(&p->r->environment, variable);
 	return 0;
 }
@@ -100,6 +105,7 @@ int read_params(struct runfile_reader *p, const struct yaml_node *node, void *in
 		return 0;
 	if (node->kind != YAML_MAP)
 		return refuse_kind(p, node, "a map of words for the command, such as --foo: 1");
+	p->r->params_line = node->line;
 	for (size_t i = 0; i < node->n; i++) {
 		const struct yaml_pair *pair = &node->pairs[i];
 
