@@ -109,12 +109,35 @@ static void probe_source(uv_work_t *work)
 	object_close(o);
 }
 
+static void print_globs(const char *key, const struct strings *globs)
+{
+	for (size_t i = 0; i < globs->n; i++)
+		printf("      %s %s\n", key, globs->v[i]);
+}
+
+/* All of these are from the place that asked for the stage. */
+static void print_options(const struct stage_spec *spec)
+{
+	if (spec->sources[0].sha256 != NULL)
+		printf("      sha256 %s\n", spec->sources[0].sha256);
+	print_globs("include", &spec->include);
+	print_globs("exclude", &spec->exclude);
+	if (spec->strip_components > 0)
+		printf("      strip_components %u\n", spec->strip_components);
+	if (spec->no_extract)
+		printf("      stored as it is\n");
+	if (spec->replace)
+		printf("      replaces what is there\n");
+}
+
 static void print_source(const struct probe *p, const struct stage_spec *spec)
 {
 	_free_ char *name = source_display(p->url);
 	char size[32] = "size unknown";
 
-	printf("  %s -> %s  (%s)\n      ", name, spec->to, spec->origin);
+	printf("  %s -> %s  (%s)\n", name, spec->to, spec->origin);
+	print_options(spec);
+	printf("      ");
 	if (p->code < 0) {
 		printf("cannot be read: %s\n", p->err.msg);
 		return;

@@ -68,3 +68,13 @@ def test_the_readmes_example_is_understood(stagerun, tmp_path):
     result = stagerun.run("run", "--dry-run", "--config", config, "--", "true").ok()
     assert "warning" not in result.err
     assert "true --lr 0.1" in result.out
+
+
+def test_a_dry_run_tells_the_options_of_a_stage_and_the_lines_of_values(stagerun, server, dest, tmp_path):
+    served = server.put("/x.tar", tar(file("a")))
+    config = tmp_path / "config.yml"
+    config.write_text("compute:\n train:\n  environment:\n   NAME: value\n  actions:\n   on_experiment_start:\n"
+                      f"    - stage: {{source: '{served.url}', to: '{dest}', include: 'a*', strip_components: 1}}\n")
+    out = stagerun.run("run", "--dry-run", "--config", config, "--", "true").ok().out
+    assert re.search(r"NAME=value +\(.*config\.yml:4\)", out)
+    assert re.search(r"config\.yml:7\)\n +include a\*\n +strip_components 1\n", out)
