@@ -33,9 +33,4 @@ void budget_release(struct budget *b, uint64_t bytes);
 /* The network's half, in bytes, for the transfer engine to make its pool of. */
 uint64_t budget_network_half(const struct budget *b);
 
-/* The memory limit that binds this process, from its cgroup (v2 memory.max, v1
- * memory.limit_in_bytes, the smallest of it and its ancestors), or UINT64_MAX. root is "" in
- * production; tests pass a directory that holds fake /proc and /sys trees. */
-uint64_t cgroup_memory_limit(const char *root);
-
 #endif

@@ -43,6 +43,8 @@ int parse_bool(const char *s, bool *ret, struct error *err); /* yes/no true/fals
 /* For people: "1.36 GB" (powers of 1000, as disks and networks are sold), "812 ms", "3.2 s", "4 min 2 s".
  * Return buf. */
 const char *print_size(uint64_t bytes, char buf[static 32]);
+/* Memory, in powers of 1024 as limits are set: "8 GiB", "1.5 GiB", "512 MiB". Returns buf. */
+const char *print_memory(uint64_t bytes, char buf[static 32]);
 const char *print_duration(uint64_t ns, char buf[static 32]);
 
 /* The nearest of the n candidates to word by edit distance, when near enough to be a slip of the

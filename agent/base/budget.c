@@ -2,6 +2,7 @@
 /* The agent's memory, shared out: half to the network, half to the stages. Counts only; nothing is
  * allocated here. Any thread. */
 #include "budget.h"
+#include "cgroup.h"
 #include "text.h"
 #include <assert.h>
 #include <errno.h>

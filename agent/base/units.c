@@ -151,6 +151,21 @@ const char *print_size(uint64_t bytes, char buf[static 32])
 	return buf;
 }
 
+const char *print_memory(uint64_t bytes, char buf[static 32])
+{
+	static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	double n = (double)bytes, tenths;
+	size_t i = 0;
+
+	while (n >= 1023.95 && i + 1 < ARRAY_LEN(names)) {
+		n /= 1024;
+		i++;
+	}
+	tenths = round(n * 10);
+	snprintf(buf, 32, fmod(tenths, 10) == 0 ? "%.0f %s" : "%.1f %s", tenths / 10, names[i]);
+	return buf;
+}
+
 const char *print_duration(uint64_t ns, char buf[static 32])
 {
 	uint64_t ms = (ns + 500000) / 1000000;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "block.h"
 #include "budget.h"
+#include "cgroup.h"
 #include "defer.h"
+#include "fake_file.h"
 #include "reader.h"
 #include "test.h"
 #include "text.h"
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static uint64_t size_of(const char *s)
 {
@@ -160,23 +161,6 @@ TEST(cancel_wakes_a_stage_that_waits_for_memory)
 	budget_release(b, 32 << 20);
 	cancel_done(&cancel);
 	budget_free(b);
-}
-
-/* Writes a file below a fake root, with its directories. */
-static void fake_file(const char *root, const char *path, const char *content)
-{
-	_free_ char *full = format_text("%s/%s", root, path);
-	FILE *f;
-
-	for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')) != NULL; p++) {
-		*p = '\0';
-		mkdir(full, 0755);
-		*p = '/';
-	}
-	f = fopen(full, "w");
-	assert_non_null(f);
-	fputs(content, f);
-	fclose(f);
 }
 
 TEST(memory_limit_is_the_smallest_of_a_v2_group_and_its_ancestors)
