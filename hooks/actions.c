@@ -69,6 +69,7 @@ static void fail(struct action_run *run, int code, const struct error *why)
 	run->err = *why;
 	run->err.code = code;
 	error_prefix(&run->err, "%s failed", run->who);
+	error_item(&run->err, "%s", run->who);
 	if (current(run)->kind == ACTION_RUN) {
 		_free_ char *ran = first_line(current(run)->script);
 		size_t used = strlen(run->err.msg);

@@ -26,11 +26,17 @@ enum {
 struct error {
 	int code; /* negative once set */
 	char msg[1024];
+	char item[256]; /* what failed, for machines; see error_item() */
 };
 
 /* Sets code and sentence and returns code. %m prints errno as it was at the call. */
 int error_set(struct error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* Names what failed (a source's address, "on_experiment_start action 2 (config.yml:14)", a hook): the
+ * termination message has it beside the sentence. The first name stays, as the innermost knows best,
+ * until the next error_set(). */
+void error_item(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "<text>: " before the sentence and returns err->code (-EIO when err is NULL). */
 int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -5,6 +5,7 @@
 #include "progress.h"
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 /* What a person, or the machine that reads the log, is told about the stages: a live line for each
  * source while it is staged, one sentence when it is done, and the reason of a failed run in the file
@@ -40,13 +41,30 @@ const char *bottleneck_name(enum bottleneck b); /* "little", "network", "decode"
 void report_source_done(const struct progress *p, const char *to, const char *format,
 	uint64_t elapsed_ns, bool warm);
 
-/* Why a run failed, for the termination message file. Strings may be NULL: left out. */
+/* How a run ended, in a word for machines: "reason" of the termination message. */
+#define END_REASONS(X) \
+	X(END_COMPLETED, "completed") /* the command exited with 0 */ \
+	X(END_FAILED, "failed")       /* with something else */ \
+	X(END_SIGNALED, "signaled")   /* a signal killed it that nobody sent through the agent */ \
+	X(END_OOM_KILLED, "oom_killed")     /* the kernel killed it for memory */ \
+	X(END_TERMINATED, "terminated")     /* the agent was asked to end */ \
+	X(END_START_FAILED, "start_failed") /* it was never started */
+
+enum end_reason {
+#define X(id, name) id,
+	END_REASONS(X)
+#undef X
+};
+
+const char *end_reason_name(enum end_reason reason);
+
+/* How a run ended, for the termination message file. Strings may be NULL: left out. */
 struct termination {
-	const char *phase;   /* "config", "stage", "actions", "command" */
-	const char *item;    /* the source or action it was */
-	int exit_code;       /* the agent's */
-	int signal;          /* that ended the run, or 0 */
-	const char *reason;  /* one word for machines: "stage_failed" */
+	const char *phase; /* "config", "stage", "start", "exec", "command" */
+	const char *item;  /* the source, action, hook or file that it was about (error_item()) */
+	int exit_code;     /* the agent's */
+	int signal;        /* that ended the run, or 0 */
+	enum end_reason reason;
 	const char *message; /* the sentence */
 };
 
@@ -54,5 +72,19 @@ struct termination {
  * message shortened to fit. Only into a file that exists, unless create. NULL and "" are no file. Never
  * fails the run: at most it warns. */
 void termination_message(const char *path, bool create, const struct termination *t);
+
+/* What the file was like before the command was started, to see afterwards whether the command wrote
+ * a reason of its own: then that one stays. */
+struct termination_mark {
+	bool exists;
+	struct stat st;
+};
+
+/* path as for termination_message(). */
+void termination_remember(const char *path, struct termination_mark *ret);
+
+/* Whether the file holds something, and was written to, or replaced, since. What was written to a pipe
+ * or a device cannot be told: false. */
+bool termination_was_written(const char *path, const struct termination_mark *since);
 
 #endif

@@ -13,10 +13,22 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 	if (err == NULL)
 		return code;
 	err->code = code;
+	err->item[0] = '\0';
 	va_start(ap, fmt);
 	vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
 	return code;
+}
+
+void error_item(struct error *err, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (err == NULL || err->item[0] != '\0')
+		return;
+	va_start(ap, fmt);
+	vsnprintf(err->item, sizeof(err->item), fmt, ap);
+	va_end(ap);
 }
 
 int error_prefix(struct error *err, const char *fmt, ...)

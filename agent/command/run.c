@@ -43,8 +43,8 @@ static const char *termination_path(const struct run *r)
 }
 
 /* A file that was asked for is made; the cluster's own is there or it is not. */
-static void tell_termination(
-	const struct run *r, const char *reason, int exit_code, int signum, const char *message)
+static void tell_termination(const struct run *r, enum end_reason reason, int exit_code, int signum,
+	const struct error *why)
 {
 	const char *path = termination_path(r);
 
@@ -52,8 +52,9 @@ static void tell_termination(
 		&(struct termination){.phase = r->phase,
 			.exit_code = exit_code,
 			.signal = signum,
+			.item = why->item[0] != '\0' ? why->item : NULL,
 			.reason = reason,
-			.message = message});
+			.message = why->msg});
 }
 
 /* Says why, on stderr and in the termination message, and gives the exit code for it. */
@@ -61,17 +62,18 @@ static int fail(struct run *r, int exit_code, const struct error *err, bool logg
 {
 	if (!logged)
 		log_error("%s", err->msg);
-	tell_termination(r, "start_failed", exit_code, 0, err->msg);
+	tell_termination(r, END_START_FAILED, exit_code, 0, err);
 	return exit_code;
 }
 
 /* A signal ended us: its code, and no more work. */
 static int end_by_signal(struct run *r)
 {
+	static const struct error why = {
+		.msg = "stopped by a signal before the command was started"};
 	int signum = r->agent.signal;
 
-	tell_termination(r, "terminated", 128 + signum, signum,
-		"stopped by a signal before the command was started");
+	tell_termination(r, END_TERMINATED, 128 + signum, signum, &why);
 	return agent_signal_code(&r->agent);
 }
 

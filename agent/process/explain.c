@@ -145,9 +145,10 @@ int program_explain(const struct program *p, const struct exec_failure *f, struc
 
 	if (!f->found) {
 		explain_not_found(p, f->error, err);
-		return EXIT_NOT_FOUND;
+	} else {
+		here = seen_from_here(p, p->candidates.v[f->candidate]);
+		explain_found(p->candidates.v[f->candidate], here, f->error, err);
 	}
-	here = seen_from_here(p, p->candidates.v[f->candidate]);
-	explain_found(p->candidates.v[f->candidate], here, f->error, err);
-	return EXIT_NOT_EXECUTABLE;
+	error_item(err, "%s", p->argv[0] == NULL ? "" : p->argv[0]);
+	return f->found ? EXIT_NOT_EXECUTABLE : EXIT_NOT_FOUND;
 }

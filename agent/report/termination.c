@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The reason of a failed run, left in the file where a cluster looks for it
+/* How a run ended, left in the file where a cluster looks for it
  * (terminationMessagePath). Loop thread, once, on the way out: whatever goes wrong here must not hide
  * the failure that it is about. */
 #include "defer.h"
@@ -12,6 +12,17 @@
 #include <sys/stat.h>
 
 enum { MAX_BYTES = 4096, MAX_NAME_BYTES = 512 };
+
+const char *end_reason_name(enum end_reason reason)
+{
+	static const char *const names[] = {
+#define X(id, name) [id] = (name),
+		END_REASONS(X)
+#undef X
+	};
+
+	return names[reason];
+}
 
 /* What was cut ends in "...". */
 static void set_text(json_t *object, const char *key, const char *s, size_t max_bytes)
@@ -41,7 +52,7 @@ static char *to_json(const struct termination *t, size_t message_bytes)
 	json_object_set_new(object, "exit_code", json_integer(t->exit_code));
 	if (t->signal != 0)
 		json_object_set_new(object, "signal", json_integer(t->signal));
-	set_text(object, "reason", t->reason, MAX_NAME_BYTES);
+	set_text(object, "reason", end_reason_name(t->reason), MAX_NAME_BYTES);
 	set_text(object, "message", t->message, message_bytes);
 	line = json_dumps(object, JSON_COMPACT);
 	json_decref(object);
@@ -91,4 +102,25 @@ void termination_message(const char *path, bool create, const struct termination
 		log_warn("cannot write the reason to '%s': %m (termination_log in agent.ini names "
 			 "it)",
 			path);
+}
+
+void termination_remember(const char *path, struct termination_mark *ret)
+{
+	*ret = (struct termination_mark){0};
+	ret->exists = path != NULL && stat(path, &ret->st) == 0;
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+bool termination_was_written(const char *path, const struct termination_mark *since)
+{
+	struct stat now;
+
+	if (path == NULL || stat(path, &now) < 0 || !S_ISREG(now.st_mode) || now.st_size == 0)
+		return false;
+	return !since->exists || !is_same_file(&since->st, &now);
 }

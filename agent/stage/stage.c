@@ -213,6 +213,7 @@ void stage_run(struct stage *s)
 	s->code = stage_tell(s, &s->err);
 	if (s->code >= 0)
 		return;
+	error_item(&s->err, "%s", s->n_sources == 1 ? s->progress[0].name : s->to);
 	if (strstr(s->err.msg, s->to) != NULL)
 		error_prefix(&s->err, "%s", s->spec->origin);
 	else

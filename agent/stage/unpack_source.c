@@ -190,6 +190,8 @@ int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, st
 		return code;
 	code = open_and_unpack(s, i, ret, err);
 	slots_give(s->slots);
+	if (code < 0)
+		error_item(err, "%s", s->progress[i].name);
 	/* The rooms that read bytes name their source; those that see entries do not know it. */
 	if (code < 0 && strstr(err->msg, s->progress[i].name) == NULL)
 		error_prefix(err, "%s", s->progress[i].name);

@@ -70,8 +70,41 @@ def test_the_failure_goes_to_the_termination_message(stagerun, server, dest):
     message.touch()
     result = stagerun.run("run", "--stage", f"{server.url('/gone')}={dest}", "--", "true",
                           env={"STAGERUN_TERMINATION_LOG": str(message)}).failed(125, "404")
-    said = message.read_text()
-    assert "404" in said and "/gone" in said and len(said) <= 4096, str(result)
+    said = json.loads(message.read_text())
+    assert "404" in said.pop("message"), str(result)
+    assert said == {"phase": "stage", "item": server.url("/gone"), "exit_code": 125,
+                    "reason": "start_failed"}
+
+
+def termination_of(stagerun, *args):
+    """The termination message of a run that fails."""
+    path = stagerun.directory / "termination-log"
+    result = stagerun.run("run", *args, env={"STAGERUN_TERMINATION_LOG": str(path)})
+    said = json.loads(path.read_text())
+    assert said["exit_code"] == result.code, str(result)
+    return said
+
+
+def test_the_termination_message_names_the_action_that_failed(stagerun):
+    config = stagerun.config("""
+compute: {train: {actions: {on_experiment_start: ["true", "exit 3"]}}}
+""")
+    said = termination_of(stagerun, "--config", config, "--", "true")
+    assert said["phase"] == "start"
+    assert said["item"] == f"on_experiment_start action 2 ({config}:2)"
+
+
+def test_the_termination_message_names_the_command_that_was_not_found(stagerun):
+    said = termination_of(stagerun, "--", "no-such-command", "--flag")
+    assert said["phase"] == "exec" and said["item"] == "no-such-command"
+
+
+def test_the_termination_message_names_the_one_source_of_several_that_failed(
+        stagerun, server, dest):
+    good = server.put("/x.tar.gz", ARCHIVE)
+    said = termination_of(stagerun, "--stage", f"{good.url}={dest}",
+                          "--stage", f"{server.url('/gone')}={dest}", "--", "true")
+    assert said["item"] == server.url("/gone")
 
 
 def test_a_failure_before_the_settings_goes_to_the_termination_message(stagerun):

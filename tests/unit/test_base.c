@@ -238,3 +238,17 @@ TEST(copied_and_grown_strings_hold_what_was_added)
 	s = text_take(&t);
 	assert_int_equal(200, strlen(s));
 }
+
+TEST(error_keeps_the_innermost_name_of_what_failed)
+{
+	struct error err;
+
+	error_set(&err, -ERR_HTTP, "404");
+	error_item(&err, "https://host/x");
+	error_item(&err, "on_experiment_start action 2");
+	error_prefix(&err, "stage");
+	assert_string_equal("https://host/x", err.item);
+	error_set(&err, -ERR_HTTP, "another");
+	assert_string_equal("", err.item);
+	error_item(NULL, "nothing");
+}

@@ -498,6 +498,14 @@ TEST(summary_for_machines_has_numbers)
 
 /* The termination message. */
 
+static void write_text(const char *path, const char *s)
+{
+	_fclose_ FILE *f = fopen(path, "we");
+
+	assert_non_null(f);
+	fputs(s, f);
+}
+
 /* What was written over the old content of a file; NULL when the file is not there. */
 static char *terminate(const struct termination *t, bool exists, bool create)
 {
@@ -526,13 +534,13 @@ TEST(termination_message_is_one_line_of_json)
 	const struct termination t = {.phase = "stage",
 		.item = "https://host/x.tar",
 		.exit_code = 125,
-		.reason = "stage_failed",
+		.reason = END_START_FAILED,
 		.message = "the server said \"404\"\nfor \xff it"};
 	_free_ char *line = terminate(&t, true, false);
 
 	assert_string_equal(
 		"{\"phase\":\"stage\",\"item\":\"https://host/x.tar\",\"exit_code\":125,"
-		"\"reason\":\"stage_failed\","
+		"\"reason\":\"start_failed\","
 		"\"message\":\"the server said \\\"404\\\"\\\\x0afor \\\\xff it\"}\n",
 		line);
 }
@@ -544,7 +552,8 @@ TEST(termination_message_escapes_what_only_looks_like_utf8)
 						 "\xf4\x90\x80\x80 \xe6\x95 \xe6\x95\xb0"};
 	_free_ char *line = terminate(&t, true, false);
 
-	assert_string_equal("{\"exit_code\":0,\"message\":\"\\\\xc0\\\\xaf \\\\xe0\\\\x80\\\\xaf "
+	assert_string_equal("{\"exit_code\":0,\"reason\":\"completed\",\"message\":"
+			    "\"\\\\xc0\\\\xaf \\\\xe0\\\\x80\\\\xaf "
 			    "\\\\xed\\\\xa0\\\\x80 \\\\xf4\\\\x90\\\\x80\\\\x80 \\\\xe6\\\\x95 "
 			    "\xe6\x95\xb0\"}\n",
 		line);
@@ -552,10 +561,10 @@ TEST(termination_message_escapes_what_only_looks_like_utf8)
 
 TEST(termination_message_names_the_signal)
 {
-	const struct termination t = {.exit_code = 143, .signal = 15};
+	const struct termination t = {.exit_code = 143, .signal = 15, .reason = END_TERMINATED};
 	_free_ char *line = terminate(&t, true, false);
 
-	assert_string_equal("{\"exit_code\":143,\"signal\":15}\n", line);
+	assert_string_equal("{\"exit_code\":143,\"signal\":15,\"reason\":\"terminated\"}\n", line);
 }
 
 TEST(termination_message_that_is_too_long_is_cut_to_what_is_kept)
@@ -570,7 +579,7 @@ TEST(termination_message_that_is_too_long_is_cut_to_what_is_kept)
 
 		for (int n = 0; n < 5000; n++)
 			text_add(&message, pieces[i]);
-		t.item = t.reason = t.message = message.s;
+		t.item = t.message = message.s;
 		line = terminate(&t, true, false);
 		assert_in_range(strlen(line), 2048, 4096);
 		object = json_loads(line, 0, NULL); /* which refuses what is not UTF-8 */
@@ -585,12 +594,12 @@ TEST(termination_message_that_is_too_long_is_cut_to_what_is_kept)
 
 TEST(termination_message_goes_only_where_a_file_is_or_was_asked_for)
 {
-	const struct termination t = {.exit_code = 125};
+	const struct termination t = {.exit_code = 125, .reason = END_START_FAILED};
 	_free_ char *absent = terminate(&t, false, false);
 	_free_ char *created = terminate(&t, false, true);
 
 	assert_null(absent);
-	assert_string_equal("{\"exit_code\":125}\n", created);
+	assert_string_equal("{\"exit_code\":125,\"reason\":\"start_failed\"}\n", created);
 	termination_message(NULL, true, &t);
 	termination_message("", true, &t);
 }
@@ -609,4 +618,67 @@ TEST(termination_message_that_cannot_be_written_is_only_a_warning)
 	assert_non_null(strstr(bytes, "cannot write the reason to '/dev/full': No space left"));
 	close(fds[0]);
 	close(fds[1]);
+}
+
+/* Whether a file that holds before is found written after what change() did to it. */
+static bool is_written_after(const char *before, void (*change)(const char *path))
+{
+	_free_ char *dir = test_directory();
+	_free_ char *path = format_text("%s/termination-log", dir);
+	struct termination_mark mark;
+
+	if (before != NULL)
+		write_text(path, before);
+	termination_remember(path, &mark);
+	change(path);
+	return termination_was_written(path, &mark);
+}
+
+static void change_nothing(const char *path)
+{
+	(void)path;
+}
+
+static void write_a_reason(const char *path)
+{
+	write_text(path, "loss is NaN");
+}
+
+static void replace_with_an_equal(const char *path)
+{
+	_free_ char *other = format_text("%s.new", path);
+
+	write_text(other, "old");
+	assert_int_equal(0, rename(other, path));
+}
+
+static void empty_it(const char *path)
+{
+	write_text(path, "");
+}
+
+TEST(termination_file_that_the_command_wrote_is_recognised)
+{
+	assert_true(is_written_after("", write_a_reason));
+	assert_true(is_written_after("old", write_a_reason));
+	assert_true(is_written_after("old", replace_with_an_equal));
+	assert_true(is_written_after(NULL, write_a_reason));
+}
+
+TEST(termination_file_that_the_command_left_alone_or_empty_is_the_agents)
+{
+	assert_false(is_written_after("", change_nothing));
+	assert_false(is_written_after("old", change_nothing));
+	assert_false(is_written_after(NULL, change_nothing));
+	assert_false(is_written_after("old", empty_it));
+}
+
+TEST(termination_path_that_is_none_or_a_device_was_not_written)
+{
+	struct termination_mark mark;
+
+	termination_remember(NULL, &mark);
+	assert_false(termination_was_written(NULL, &mark));
+	termination_remember("/dev/null", &mark);
+	assert_false(termination_was_written("/dev/null", &mark));
 }
