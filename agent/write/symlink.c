@@ -22,7 +22,10 @@ int symlink_make(struct writer *w, const struct place *at, const char *target, c
 		if ((r = writer_clear_place(w, at, err)) < 0)
 			return r;
 	}
-	if ((r = metadata_apply_symlink(w, at, m, err)) < 0)
+	r = metadata_apply_symlink(w, at, m, err);
+	if (r == -ENOENT)
+		return 0; /* another writer's entry of this name took the place meanwhile */
+	if (r < 0)
 		unlinkat(at->parent_fd, at->base, 0);
 	return r;
 }
