@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* http:// and https:// sources: the transfer engine does the work. Worker threads. */
 #include "defer.h"
+#include "libcurl.h"
 #include "scheme.h"
 #include "transfer.h"
 #include <curl/curl.h>
@@ -11,9 +12,13 @@
 int http_check(const char *url, struct error *err)
 {
 	_free_ char *shown = source_display(url);
-	CURLU *u = curl_url();
+	int loaded = libcurl_load(err);
 	CURLUcode code;
+	CURLU *u;
 
+	if (loaded < 0)
+		return loaded;
+	u = curl_url();
 	if (u == NULL)
 		return error_set(err, -ENOMEM, "out of memory");
 	/* libcurl would take http:///x for the host x, as browsers do. */

@@ -2,6 +2,7 @@
 /* The engine's start and end, and what all objects share: easy handles and hosts. Loop thread. */
 #include "engine.h"
 #include "defer.h"
+#include "libcurl.h"
 #include "text.h"
 #include <assert.h>
 #include <errno.h>
@@ -109,8 +110,10 @@ int transfer_new(uv_loop_t *loop, const struct transfer_options *opts, uint64_t 
 	struct transfer **ret, struct error *err)
 {
 	struct transfer *t;
-	int code = request_check_headers(opts, err);
+	int code = libcurl_load(err);
 
+	if (code == 0)
+		code = request_check_headers(opts, err);
 	if (code < 0)
 		return code;
 	assert(opts->connections > 0 && opts->connections_per_host > 0 && opts->range_min > 0);

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/* Stands in for libcurl's functions, so that libcurl and the thirty libraries behind it (for LDAP,
+ * Kerberos, SSH, ...) are loaded only when something is fetched: loading them takes longer than all
+ * else that `stagerun run` does for a run without a source. Any thread, after libcurl_load(). */
+#include "libcurl.h"
+#include <assert.h>
+#include <curl/curl.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#define LIBRARY "libcurl.so.4"
+
+#if LIBCURL_VERSION_NUM >= 0x080000
+#define URL_THAT_IS_READ const CURLU *
+#else
+#define URL_THAT_IS_READ CURLU *
+#endif
+
+/* Name without "curl_", result, parameters, arguments. */
+#define FUNCTIONS(X) \
+	X(easy_cleanup, void, (CURL * easy), (easy)) \
+	X(easy_init, CURL *, (void), ()) \
+	X(easy_pause, CURLcode, (CURL * easy, int bits), (easy, bits)) \
+	X(easy_reset, void, (CURL * easy), (easy)) \
+	X(easy_strerror, const char *, (CURLcode code), (code)) \
+	X(free, void, (void *p), (p)) \
+	X(getdate, time_t, (const char *date, const time_t *unused), (date, unused)) \
+	X(global_cleanup, void, (void), ()) \
+	X(global_init, CURLcode, (long flags), (flags)) \
+	X(multi_add_handle, CURLMcode, (CURLM * multi, CURL * easy), (multi, easy)) \
+	X(multi_assign, CURLMcode, (CURLM * multi, curl_socket_t fd, void *p), (multi, fd, p)) \
+	X(multi_cleanup, CURLMcode, (CURLM * multi), (multi)) \
+	X(multi_info_read, CURLMsg *, (CURLM * multi, int *left), (multi, left)) \
+	X(multi_init, CURLM *, (void), ()) \
+	X(multi_remove_handle, CURLMcode, (CURLM * multi, CURL * easy), (multi, easy)) \
+	X(multi_socket_action, CURLMcode, \
+		(CURLM * multi, curl_socket_t fd, int events, int *running), \
+		(multi, fd, events, running)) \
+	X(share_cleanup, CURLSHcode, (CURLSH * share), (share)) \
+	X(share_init, CURLSH *, (void), ()) \
+	X(slist_append, struct curl_slist *, (struct curl_slist * list, const char *s), (list, s)) \
+	X(slist_free_all, void, (struct curl_slist * list), (list)) \
+	X(url, CURLU *, (void), ()) \
+	X(url_cleanup, void, (CURLU * u), (u)) \
+	X(url_get, CURLUcode, (URL_THAT_IS_READ u, CURLUPart part, char **value, unsigned flags), \
+		(u, part, value, flags)) \
+	X(url_set, CURLUcode, (CURLU * u, CURLUPart part, const char *value, unsigned flags), \
+		(u, part, value, flags)) \
+	X(url_strerror, const char *, (CURLUcode code), (code))
+
+/* Those with one argument of any type after the option. */
+#define OPTION_FUNCTIONS(X) \
+	X(easy_getinfo, CURLcode, CURL *, CURLINFO) \
+	X(easy_setopt, CURLcode, CURL *, CURLoption) \
+	X(multi_setopt, CURLMcode, CURLM *, CURLMoption) \
+	X(share_setopt, CURLSHcode, CURLSH *, CURLSHoption)
+
+/* curl.h has macros of these names, to check types. */
+#undef curl_easy_getinfo
+#undef curl_easy_setopt
+#undef curl_multi_setopt
+#undef curl_share_setopt
+
+static struct {
+#define X(name, result, parameters, arguments) result(*name) parameters;
+	FUNCTIONS(X)
+#undef X
+#define X(name, result, handle, option) result (*name)(handle, option, ...);
+	OPTION_FUNCTIONS(X)
+#undef X
+} libcurl;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static char failure[200]; /* "": all is well */
+
+static void *find(void *library, const char *name)
+{
+	void *function = dlsym(library, name);
+
+	if (function == NULL)
+		snprintf(failure, sizeof(failure), "%s has no %s()", LIBRARY, name);
+	return function;
+}
+
+static void load(void)
+{
+	/* Stays loaded: it has memory and threads' state of its own. */
+	void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+
+	if (library == NULL) {
+		/* NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is a thread's own */
+		snprintf(failure, sizeof(failure), "%s", dlerror());
+		return;
+	}
+#define X(name, ...) *(void **)&libcurl.name = find(library, "curl_" #name);
+	FUNCTIONS(X)
+	OPTION_FUNCTIONS(X)
+#undef X
+}
+
+int libcurl_load(struct error *err)
+{
+	pthread_once(&once, load);
+	if (failure[0] != '\0')
+		return error_set(err, -ERR_UNSUPPORTED,
+			"cannot load libcurl, which http and https need: %s (Debian's package is "
+			"libcurl4)",
+			failure);
+	return 0;
+}
+
+#define X(name, result, parameters, arguments) \
+	result curl_##name parameters \
+	{ \
+		assert(libcurl.name != NULL); \
+		return libcurl.name arguments; \
+	}
+FUNCTIONS(X)
+#undef X
+
+/* An option's value is a long, a curl_off_t or a pointer. All are passed alike where each has 64 bits,
+ * and so can be handed on without knowing which it is. */
+static_assert(sizeof(long) == sizeof(void *) && sizeof(curl_off_t) == sizeof(void *),
+	"values of options are handed on as pointers");
+
+#define X(name, result, handle, option) \
+	result curl_##name(handle h, option o, ...) \
+	{ \
+		va_list list; \
+		void *value; \
+\
+		assert(libcurl.name != NULL); \
+		va_start(list, o); \
+		value = va_arg(list, void *); \
+		va_end(list); \
+		return libcurl.name(h, o, value); \
+	}
+OPTION_FUNCTIONS(X)
+#undef X
