@@ -5,8 +5,8 @@
 #include "actions.h"
 #include "defer.h"
 #include "log.h"
-#include "shell.h"
 #include "stage_item.h"
+#include "task.h"
 #include <stddef.h>
 #include <string.h>
 #include <uv.h>
@@ -24,8 +24,8 @@ struct action_run {
 	char *who;         /* "on_experiment_start action 2 (config.yml:14)" */
 	char *prefix;      /* "[on_experiment_start 2] " or NULL */
 	bool cancelled, finished;
-	struct shell *shell; /* while a script runs */
-	bool staging;        /* while a stage runs, of spec */
+	struct task *task; /* while a script runs */
+	bool staging;      /* while a stage runs, of spec */
 	struct stage_spec spec;
 	uv_timer_t turn; /* starts the next item, or the next try */
 	struct error err;
@@ -104,8 +104,7 @@ static void on_item_done(void *ctx, int code, const struct error *err)
 {
 	struct action_run *run = ctx;
 
-	shell_free(run->shell);
-	run->shell = NULL;
+	task_free(take_ptr(&run->task));
 	run->staging = false;
 	stage_spec_done(&run->spec);
 	run->spec = (struct stage_spec){0};
@@ -122,14 +121,28 @@ static void on_item_done(void *ctx, int code, const struct error *err)
 	}
 }
 
+static char *choose_shell(const struct action_run *run)
+{
+	const char *chosen = run->env.settings->shell;
+	_free_ char *bash = NULL;
+
+	if (chosen != NULL && *chosen != '\0')
+		return copy_text(chosen);
+	bash = process_find("bash", run->env.environment->v);
+	return copy_text(bash != NULL ? "bash" : "/bin/sh");
+}
+
 static int start_script(struct action_run *run, const struct action *a, struct error *err)
 {
 	_free_ char *line = first_line(a->script);
-	struct shell_options opts = {.loop = run->env.loop,
-		.settings = run->env.settings,
+	_free_ char *shell = choose_shell(run);
+	char *argv[] = {shell, "-e", "-c", a->script, NULL};
+	struct task_options opts = {.loop = run->env.loop,
 		.inherited = run->env.inherited,
+		.argv = argv,
 		.environment = run->env.environment,
-		.script = a->script,
+		.facts = run->env.facts,
+		.point = lifecycle_point_name(run->point),
 		.timeout_ms =
 			a->timeout_ms != 0 ? a->timeout_ms : run->env.settings->action_timeout_ms,
 		.who = run->who,
@@ -138,7 +151,7 @@ static int start_script(struct action_run *run, const struct action *a, struct e
 		.ctx = run};
 
 	log_info("%s: %s", run->who, line);
-	return shell_start(&opts, &run->shell, err);
+	return task_start(&opts, &run->task, err);
 }
 
 static int start_stage(struct action_run *run, const struct action *a, struct error *err)
@@ -233,8 +246,8 @@ void actions_cancel(struct action_run *run, bool hard)
 	if (run->finished)
 		return;
 	run->cancelled = true;
-	if (run->shell != NULL)
-		shell_kill(run->shell, hard ? SIGKILL : SIGTERM);
+	if (run->task != NULL)
+		task_kill(run->task, hard ? SIGKILL : SIGTERM);
 	else if (!run->staging)
 		uv_timer_start(&run->turn, on_turn, 0, 0);
 }

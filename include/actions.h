@@ -2,6 +2,7 @@
 #ifndef STAGERUN_ACTIONS_H
 #define STAGERUN_ACTIONS_H
 
+#include "contract.h"
 #include "process.h"
 #include "runfile.h"
 #include "settings.h"
@@ -16,7 +17,8 @@ struct action_env {
 	uv_loop_t *loop;
 	const struct settings *settings;
 	const struct inherited *inherited;
-	const char *config_path; /* for messages: config.yml */
+	const struct run_facts *facts; /* read for each item */
+	const char *config_path;       /* for messages: config.yml */
 	/* Stages spec (already expanded; limits may be added); done as in stage_set_start(). */
 	int (*stage)(void *ctx, struct stage_spec *spec,
 		void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,

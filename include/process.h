@@ -85,6 +85,7 @@ int wait_status_code(int wait_status);
 /* An environment that is edited before it is given to a child: NAME=VALUE strings. */
 void environment_copy(struct strings *ret, char *const *env);
 void environment_set(struct strings *env, const char *name, const char *value);
+void environment_unset(struct strings *env, const char *name);
 const char *environment_get(const struct strings *env, const char *name); /* NULL: not set */
 
 #endif

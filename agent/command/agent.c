@@ -291,6 +291,7 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 	const struct action_env env = {.loop = &a->loop,
 		.settings = a->settings,
 		.inherited = a->inherited,
+		.facts = &a->facts,
 		.config_path = f->path,
 		.stage = stage_item,
 		.stage_ctx = &step.item,

@@ -22,7 +22,8 @@ struct agent {
 		*transfer; /* NULL until something is staged: curl takes milliseconds to start */
 	uv_signal_t signals[4];
 	uv_timer_t deadline;
-	bool opened; /* the loop is there */
+	bool opened;            /* the loop is there */
+	struct run_facts facts; /* what actions are told; the command's to fill in */
 
 	int signal;       /* the first that asked us to end; 0: none */
 	bool out_of_time; /* a signal came, and work did not stop in time: leave at once */

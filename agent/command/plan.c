@@ -1,20 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* From config.yml, options and environment to a plan. No I/O but reading config.yml. */
 #include "plan.h"
+#include "contract.h"
 #include "defer.h"
 #include "log.h"
 #include "process.h"
 #include "source.h"
 #include <string.h>
-
-/* Grid set the first names; both are there for scripts. */
-static const char *const twins[][2] = {
-	{"GRID_EXPERIMENT_ID", "STAGERUN_EXPERIMENT_ID"},
-	{"GRID_EXPERIMENT_NAME", "STAGERUN_EXPERIMENT_NAME"},
-	{"GRID_USER_ID", "STAGERUN_USER_ID"},
-	{"GRID_CLUSTER_ID", "STAGERUN_CLUSTER_ID"},
-	{"GRID_INSTANCE_TYPE", "STAGERUN_INSTANCE_TYPE"},
-};
 
 static void set_assignment(struct strings *environment, const char *assignment)
 {
@@ -29,12 +21,7 @@ static void make_environment(struct plan *p)
 	environment_copy(&p->environment, environ);
 	for (size_t i = 0; p->runfile != NULL && i < p->runfile->environment.n; i++)
 		set_assignment(&p->environment, p->runfile->environment.v[i]);
-	for (size_t i = 0; i < ARRAY_LEN(twins); i++) {
-		const char *value = environment_get(&p->environment, twins[i][0]);
-
-		if (value != NULL && environment_get(&p->environment, twins[i][1]) == NULL)
-			environment_set(&p->environment, twins[i][1], value);
-	}
+	contract_set_twins(&p->environment);
 }
 
 static const char *lookup(void *environment, const char *name)

@@ -138,6 +138,7 @@ static int work(struct run *r, const struct inherited *in)
 	int code = agent_open(&r->agent, r->settings, in, &err);
 	bool logged = false;
 
+	r->agent.facts.config_path = r->plan.runfile != NULL ? r->plan.runfile->path : NULL;
 	r->phase = "stage";
 	if (code == 0)
 		code = make_scratch(r, &err);

@@ -21,7 +21,7 @@ void environment_copy(struct strings *ret, char *const *env)
 
 /* A name may stand in an inherited environment twice, and programs differ in which they believe:
  * so all of them are removed. */
-static void environment_remove(struct strings *env, const char *name)
+void environment_unset(struct strings *env, const char *name)
 {
 	size_t kept = 0;
 
@@ -40,7 +40,7 @@ void environment_set(struct strings *env, const char *name, const char *value)
 {
 	char *variable = format_text("%s=%s", name, value); /* value may point into env */
 
-	environment_remove(env, name);
+	environment_unset(env, name);
 	strings_add(env, variable);
 	free(variable);
 }

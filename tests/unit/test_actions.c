@@ -21,6 +21,7 @@ struct point {
 	struct settings settings;
 	struct inherited inherited;
 	struct strings environment;
+	struct run_facts facts;
 	struct action_env env;
 	struct action items[8];
 	struct actions actions;
@@ -99,6 +100,7 @@ static void setup(struct point *p)
 	environment_set(&p->environment, "D", p->dir);
 	environment_set(&p->environment, "TMPDIR", p->tmp);
 	p->env = (struct action_env){.loop = &p->loop,
+		.facts = &p->facts,
 		.settings = &p->settings,
 		.inherited = &p->inherited,
 		.config_path = "config.yml",
