@@ -26,6 +26,9 @@ struct origin {
 	char *locked_by; /* heap: where the lock is written; NULL: not locked */
 };
 
+/* What a hook that failed does to the run. */
+enum hook_policy { HOOK_WARNS, HOOK_FAILS };
+
 struct settings {
 	/* [agent] */
 	enum log_level log_level;
@@ -59,6 +62,11 @@ struct settings {
 	char *shell;                /* path; "": bash when present, else sh */
 	bool prefix_output;         /* "[action 2] " before each line */
 	uint64_t action_timeout_ms; /* 0: none */
+
+	/* [hooks] */
+	struct strings hook_dirs; /* in order; none: /etc/stagerun/hooks, if it is there */
+	uint64_t hook_timeout_ms; /* 0: none */
+	enum hook_policy on_stage_start, on_stage_end, on_experiment_start;
 
 	/* One for each row of the table, in its order; see settings_describe(). */
 	struct origin *origins;

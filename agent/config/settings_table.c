@@ -10,6 +10,7 @@
 
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
+static const char *const hook_policies[] = {"warn", "fail", NULL}; /* as enum hook_policy */
 
 static int check_owner(const char *value, struct error *err)
 {
@@ -46,6 +47,13 @@ static int check_header(const char *line, struct error *err)
 static char *redact_header(const char *line)
 {
 	return format_text("%.*s: ***", (int)(header_value(line) - line), line);
+}
+
+static int check_absolute(const char *path, struct error *err)
+{
+	if (*path != '/')
+		return error_set(err, -ERR_CONFIG, "'%s' is not an absolute path", path);
+	return 0;
 }
 
 const struct setting settings_table[] = {
@@ -130,6 +138,19 @@ const struct setting settings_table[] = {
 		"Put the action's number before each line that it prints."},
 	{"actions", "timeout", SETTING_DURATION, AT(action_timeout_ms), "none",
 		"Time for one shell action that names none of its own.", .zero = "none"},
+
+	{"hooks", "dir", SETTING_LINES, AT(hook_dirs), "",
+		"Directories of operators' hooks, a name in a later one overrides; empty: "
+		"/etc/stagerun/hooks, if it is there.",
+		.unit = "an absolute path", .check = check_absolute},
+	{"hooks", "timeout", SETTING_DURATION, AT(hook_timeout_ms), "5m", "Time for one hook.",
+		.zero = "none"},
+	{"hooks", "on_stage_start", SETTING_ENUM, AT(on_stage_start), "fail",
+		"What a hook that fails before staging does to the run.", .choices = hook_policies},
+	{"hooks", "on_stage_end", SETTING_ENUM, AT(on_stage_end), "warn", "The same after staging.",
+		.choices = hook_policies},
+	{"hooks", "on_experiment_start", SETTING_ENUM, AT(on_experiment_start), "fail",
+		"The same before the start actions.", .choices = hook_policies},
 };
 
 const size_t settings_count = ARRAY_LEN(settings_table);

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* The operators' hooks of one point, one after another. Loop thread. Each step starts from the timer,
+ * so that nothing is ever called from inside hooks_start(), and the last thing to close is the timer,
+ * whose end is the end of the run. */
+#include "defer.h"
+#include "hooks.h"
+#include "log.h"
+#include "task.h"
+#include <stddef.h>
+#include <uv.h>
+
+struct hook_run {
+	/* Set at creation. */
+	struct hook_env env;
+	enum hook_point point;
+	const struct hook_list *list;
+	bool failure_fails; /* else it is warned of */
+
+	size_t at;    /* the hook under way, or next */
+	char *who;    /* "on_stage_start hook /etc/stagerun/hooks/on_stage_start/10-mount" */
+	char *prefix; /* "[on_stage_start 10-mount] " or NULL */
+	bool cancelled, finished;
+	struct task *task; /* while a hook runs */
+	uv_timer_t turn;   /* starts the next hook */
+	struct error err;
+};
+
+/* Where the command has not been started yet, the operator chooses; the end changes nothing. */
+static enum hook_policy policy(const struct settings *s, enum hook_point point)
+{
+	switch (point) {
+	case HOOK_STAGE_START:
+		return s->on_stage_start;
+	case HOOK_STAGE_END:
+		return s->on_stage_end;
+	case HOOK_EXPERIMENT_START:
+		return s->on_experiment_start;
+	default:
+		return HOOK_WARNS;
+	}
+}
+
+/* The end. */
+
+static void on_turn_closed(uv_handle_t *h)
+{
+	struct hook_run *run = h->data;
+
+	run->env.on_done(run->env.on_done_ctx, run->err.code, &run->err);
+}
+
+static void finish(struct hook_run *run)
+{
+	run->finished = true;
+	uv_close((uv_handle_t *)&run->turn, on_turn_closed);
+}
+
+static void finish_cancelled(struct hook_run *run)
+{
+	error_set(&run->err, -ECANCELED, "%s hooks were cancelled", hook_point_name(run->point));
+	finish(run);
+}
+
+/* One hook. */
+
+static void on_turn(uv_timer_t *h);
+
+static void go_on(struct hook_run *run)
+{
+	run->at++;
+	uv_timer_start(&run->turn, on_turn, 0, 0);
+}
+
+static void judge_failure(struct hook_run *run, const struct error *why)
+{
+	if (!run->failure_fails) {
+		log_warn("%s failed: %s", run->who, why->msg);
+		go_on(run);
+		return;
+	}
+	run->err = *why;
+	error_item(&run->err, "%s", run->who);
+	error_prefix(&run->err, "%s failed", run->who);
+	finish(run);
+}
+
+static void on_hook_done(void *ctx, int code, const struct error *err)
+{
+	struct hook_run *run = ctx;
+
+	task_free(take_ptr(&run->task));
+	if (run->cancelled)
+		finish_cancelled(run);
+	else if (code == 0)
+		go_on(run);
+	else
+		judge_failure(run, err);
+}
+
+static void name_hook(struct hook_run *run, const struct hook *hook)
+{
+	const char *point = hook_point_name(run->point);
+
+	free(run->who);
+	run->who = format_text("%s hook %s", point, hook->path);
+	free(run->prefix);
+	run->prefix = run->env.settings->prefix_output ? format_text("[%s %s] ", point, hook->name)
+						       : NULL;
+}
+
+static void start_hook(struct hook_run *run)
+{
+	const struct hook *hook = &run->list->v[run->at];
+	struct error err = {0};
+	struct task_options opts = {.loop = run->env.loop,
+		.inherited = run->env.inherited,
+		.argv = (char *[]){hook->path, NULL},
+		.environment = run->env.environment,
+		.facts = run->env.facts,
+		.point = hook_point_name(run->point),
+		.timeout_ms = run->env.settings->hook_timeout_ms,
+		.on_done = on_hook_done,
+		.ctx = run};
+
+	name_hook(run, hook);
+	opts.who = run->who;
+	opts.prefix = run->prefix;
+	log_info("%s", run->who);
+	if (task_start(&opts, &run->task, &err) < 0)
+		judge_failure(run, &err);
+}
+
+static void on_turn(uv_timer_t *h)
+{
+	struct hook_run *run = h->data;
+
+	if (run->cancelled)
+		finish_cancelled(run);
+	else if (run->at >= run->list->n)
+		finish(run);
+	else
+		start_hook(run);
+}
+
+/* The whole. */
+
+int hooks_start(const struct hook_env *env, const struct hooks *hooks, enum hook_point point,
+	struct hook_run **ret, struct error *err)
+{
+	struct hook_run *run = zalloc(sizeof(*run));
+	int r = uv_timer_init(env->loop, &run->turn);
+
+	if (r < 0) {
+		free(run);
+		return error_set(
+			err, r, "run %s hooks: %s", hook_point_name(point), uv_strerror(r));
+	}
+	run->env = *env;
+	run->point = point;
+	run->list = &hooks->at[point];
+	run->failure_fails = policy(env->settings, point) == HOOK_FAILS;
+	run->turn.data = run;
+	uv_timer_start(&run->turn, on_turn, 0, 0);
+	*ret = run;
+	return 0;
+}
+
+void hooks_cancel(struct hook_run *run, bool hard)
+{
+	if (run->finished)
+		return;
+	run->cancelled = true;
+	if (run->task != NULL)
+		task_kill(run->task, hard ? SIGKILL : SIGTERM);
+	else
+		uv_timer_start(&run->turn, on_turn, 0, 0);
+}
+
+void hook_run_free(struct hook_run *run)
+{
+	if (run == NULL)
+		return;
+	free(run->who);
+	free(run->prefix);
+	free(run);
+}
