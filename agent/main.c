@@ -3,6 +3,7 @@
 #include "command.h"
 #include "defer.h"
 #include "log.h"
+#include "settings.h"
 #include "text.h"
 #include <locale.h>
 #include <stdio.h>
@@ -59,6 +60,7 @@ int main(int argc, char **argv)
 
 	inherited_take(&in);
 	restore_preload();
+	settings_hide_secrets(NULL, environ);
 	/* libarchive converts names; the command never sees this. */
 	setlocale(LC_CTYPE, "C.UTF-8"); /* NOLINT(concurrency-mt-unsafe): no thread yet */
 	if (argc < 2) {

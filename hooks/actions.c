@@ -5,6 +5,7 @@
 #include "actions.h"
 #include "defer.h"
 #include "log.h"
+#include "redact.h"
 #include "stage_item.h"
 #include "task.h"
 #include <stddef.h>
@@ -36,10 +37,12 @@ static const struct action *current(const struct action_run *run)
 	return &run->actions->v[run->at];
 }
 
-/* The first line that is not blank, shortened, for people to recognise. */
+/* The first line that is not blank, shortened, for people to recognise. Half of a secret would not be
+ * known for one, so they are hidden before. */
 static char *first_line(const char *script)
 {
-	const char *s = script + strspn(script, " \t\r\n");
+	_free_ char *safe = redact_own(copy_text(script));
+	const char *s = safe + strspn(safe, " \t\r\n");
 	size_t len = strcspn(s, "\r\n"), shown = len;
 
 	if (len > SHOWN_SCRIPT_BYTES)
@@ -138,6 +141,7 @@ static int start_script(struct action_run *run, const struct action *a, struct e
 	_free_ char *shell = choose_shell(run);
 	char *argv[] = {shell, "-e", "-c", a->script, NULL};
 	struct task_options opts = {.loop = run->env.loop,
+		.settings = run->env.settings,
 		.inherited = run->env.inherited,
 		.argv = argv,
 		.environment = run->env.environment,

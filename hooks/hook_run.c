@@ -113,6 +113,7 @@ static void start_hook(struct hook_run *run)
 	const struct hook *hook = &run->list->v[run->at];
 	struct error err = {0};
 	struct task_options opts = {.loop = run->env.loop,
+		.settings = run->env.settings,
 		.inherited = run->env.inherited,
 		.argv = (char *[]){hook->path, NULL},
 		.environment = run->env.environment,

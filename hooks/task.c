@@ -5,7 +5,6 @@
 #include "defer.h"
 #include "environment_file.h"
 #include "log.h"
-#include <poll.h>
 #include <string.h>
 
 struct task {
@@ -31,6 +30,15 @@ static int explain_failure(const struct task *t, const struct child_end *end, st
 	return error_set(err, -ERR_COMMAND, "%s", status);
 }
 
+/* What it sets may be a secret from now on, like what was there before. */
+static int read_variables(const struct task *t, struct error *err)
+{
+	int code = environment_file_read(t->variables, t->opts.who, t->opts.environment, err);
+
+	settings_hide_secrets(t->opts.settings, t->opts.environment->v);
+	return code;
+}
+
 static void on_exit_of_task(void *ctx, const struct child_end *end)
 {
 	struct task *t = ctx;
@@ -38,7 +46,7 @@ static void on_exit_of_task(void *ctx, const struct child_end *end)
 	int code;
 
 	if (has_succeeded(end))
-		code = environment_file_read(t->variables, t->opts.who, t->opts.environment, &err);
+		code = read_variables(t, &err);
 	else
 		code = explain_failure(t, end, &err);
 	if (end->left_processes && code == 0)
@@ -49,32 +57,11 @@ static void on_exit_of_task(void *ctx, const struct child_end *end)
 	t->opts.on_done(t->opts.ctx, code, &err);
 }
 
-static void write_whole(int fd, const char *bytes, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, bytes, len);
-
-		if (n < 0 && errno == EAGAIN)
-			poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
-		else if (n < 0 && errno != EINTR)
-			return; /* nobody reads it */
-		if (n > 0) {
-			bytes += n;
-			len -= (size_t)n;
-		}
-	}
-}
-
 static void on_line(void *ctx, const char *line, size_t len)
 {
 	const struct task *t = ctx;
-	struct text out = {0};
 
-	text_add(&out, t->opts.prefix);
-	text_add_bytes(&out, line, len);
-	text_add(&out, "\n");
-	write_whole(STDERR_FILENO, out.s, out.len);
-	text_done(&out);
+	log_output(t->opts.prefix, line, len);
 }
 
 /* Where its own temporary files would go. */

@@ -4,12 +4,14 @@
 
 #include "contract.h"
 #include "process.h"
+#include "settings.h"
 
 /* One try of one program of a point: an action's shell or an operator's hook. It is told what the
  * contract promises, and leaves variables in $STAGERUN_ENV. Loop thread. */
 
 struct task_options {
 	uv_loop_t *loop;
+	const struct settings *settings; /* say whose values are secret */
 	const struct inherited *inherited;
 	char *const *argv;
 	struct strings *environment;   /* read now; added to when the program succeeded */

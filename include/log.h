@@ -3,11 +3,12 @@
 #define STAGERUN_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* What the agent says, on stderr: one line for each call, human text ("stagerun: ...") or one JSON
  * object ({"time","level","message",...}). Any thread; a line is one write(2), so lines never mix.
- * Control bytes in messages (names from archives) are printed as \xNN, so that an archive cannot
+ * Secrets (redact.h) in them are hidden. Control bytes in messages (names from archives) are printed as \xNN, so that an archive cannot
  * draw on a terminal. Modules below the stage return errors and do not log them; they may warn. */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -36,6 +37,10 @@ struct log_field {
 /* As log_line(), with n fields for machines. */
 void log_fields(enum log_level level, const struct log_field *fields, unsigned n, const char *fmt,
 	...) __attribute__((format(printf, 4, 5)));
+
+/* A line that a child printed, len bytes without its newline: written as it is, in both formats, behind
+ * prefix. */
+void log_output(const char *prefix, const char *line, size_t len);
 
 /* Called around every line with the stream locked, so that a live progress display can take itself
  * off the terminal and come back. Either may be NULL. */

@@ -113,4 +113,8 @@ char *settings_example(void);
  * without regard to case, or a glob of secret_names. */
 bool settings_is_secret(const struct settings *s, const char *name);
 
+/* Hides (redact.h) the values of the secret ones among NAME=VALUE strings; env may be NULL. s NULL:
+ * by the fixed globs alone, while the settings are not known yet. */
+void settings_hide_secrets(const struct settings *s, char *const *env);
+
 #endif

@@ -3,8 +3,10 @@
  * that shares the terminal with it. Each line is built first and written with one write(2). */
 #include "log.h"
 #include "defer.h"
+#include "redact.h"
 #include "text.h"
 #include <jansson.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -52,6 +54,12 @@ void log_set_display(void (*hide)(void *ctx), void (*show)(void *ctx), void *ctx
 	pthread_mutex_unlock(&voice.mutex);
 }
 
+/* Somebody else may have made the stream non-blocking: a line is not to be lost for that. */
+static void wait_for_room(void)
+{
+	poll(&(struct pollfd){.fd = voice.fd, .events = POLLOUT}, 1, -1);
+}
+
 static void write_line(const char *s, size_t len)
 {
 	pthread_mutex_lock(&voice.mutex);
@@ -60,7 +68,9 @@ static void write_line(const char *s, size_t len)
 	while (len > 0) {
 		ssize_t n = write(voice.fd, s, len);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && errno == EAGAIN)
+			wait_for_room();
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n <= 0)
 			break; /* there is nobody left to tell */
@@ -119,6 +129,13 @@ static json_t *json_text(const char *s)
 	return j;
 }
 
+static json_t *field_text(const char *s)
+{
+	_free_ char *shown = redact_own(copy_text(s));
+
+	return json_text(shown);
+}
+
 static json_t *json_time(void)
 {
 	struct timespec now;
@@ -147,7 +164,7 @@ static void say_json(
 		if (fields[i].type == LOG_NUMBER)
 			json_object_set_new(line, fields[i].key, json_real(fields[i].number));
 		else if (fields[i].string != NULL)
-			json_object_set_new(line, fields[i].key, json_text(fields[i].string));
+			json_object_set_new(line, fields[i].key, field_text(fields[i].string));
 	}
 	s = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	if (s != NULL) {
@@ -174,7 +191,7 @@ static char *format_message(const char *fmt, va_list ap)
 
 	if (vasprintf(&s, fmt, ap) < 0)
 		abort();
-	return s;
+	return redact_own(s);
 }
 
 void log_line(enum log_level level, const char *fmt, ...)
@@ -202,4 +219,16 @@ void log_fields(
 	message = format_message(fmt, ap);
 	va_end(ap);
 	say(level, fields, n, message);
+}
+
+void log_output(const char *prefix, const char *line, size_t len)
+{
+	_free_ char *hidden = redact(line, len, &len);
+	struct text t = {0};
+
+	text_add(&t, prefix);
+	text_add_bytes(&t, hidden != NULL ? hidden : line, len);
+	text_add(&t, "\n");
+	write_line(t.s, t.len);
+	text_done(&t);
 }

@@ -3,15 +3,32 @@
 #include "dry_run.h"
 #include "agent.h"
 #include "defer.h"
+#include "redact.h"
 #include "source.h"
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* On stdout, with secrets hidden. */
+static __attribute__((format(printf, 1, 2))) void print(const char *fmt, ...)
+{
+	char *s = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&s, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	s = redact_own(s);
+	fputs(s, stdout);
+	free(s);
+}
 
 static void print_setting(void *ctx, const char *key, const char *value, const char *origin)
 {
 	(void)ctx;
-	printf("  %-30s %-20s %s\n", key, value[0] != '\0' ? value : "-", origin);
+	print("  %-30s %-20s %s\n", key, value[0] != '\0' ? value : "-", origin);
 }
 
 static void print_environment(const struct plan *p, const struct settings *s)
@@ -19,14 +36,14 @@ static void print_environment(const struct plan *p, const struct settings *s)
 	const struct strings *e = &p->runfile->environment;
 
 	if (e->n > 0)
-		printf("\nEnvironment added\n");
+		print("\nEnvironment added\n");
 	for (size_t i = 0; i < e->n; i++) {
 		size_t len = strcspn(e->v[i], "=");
 		_free_ char *name = format_text("%.*s", (int)len, e->v[i]);
 
-		printf("  %s=%s  (%s:%u)\n", name,
-			settings_is_secret(s, name) ? "(hidden)" : e->v[i] + len + 1,
-			p->runfile->path, p->runfile->environment_lines[i]);
+		print("  %s=%s  (%s:%u)\n", name,
+			settings_is_secret(s, name) ? "***" : e->v[i] + len + 1, p->runfile->path,
+			p->runfile->environment_lines[i]);
 	}
 }
 
@@ -37,20 +54,20 @@ static void print_scratch(const struct runfile *f)
 
 		if (f->scratch[i].size_bytes > 0)
 			print_size(f->scratch[i].size_bytes, limit);
-		printf("\nScratch directory\n  %s, %s  (%s:%u)\n", f->scratch[i].mount_path, limit,
+		print("\nScratch directory\n  %s, %s  (%s:%u)\n", f->scratch[i].mount_path, limit,
 			f->path, f->scratch[i].line);
 	}
 }
 
 static void print_action(const struct action *a, const char *config_path)
 {
-	printf("  %u  %s:%u  ", a->number, config_path, a->line);
+	print("  %u  %s:%u  ", a->number, config_path, a->line);
 	if (a->kind == ACTION_RUN) {
-		printf("run    %.*s\n", (int)strcspn(a->script, "\n"), a->script);
+		print("run    %.*s\n", (int)strcspn(a->script, "\n"), a->script);
 	} else {
 		_free_ char *name = source_display(a->stage.sources[0].url);
 
-		printf("stage  %s -> %s\n", name, a->stage.to);
+		print("stage  %s -> %s\n", name, a->stage.to);
 	}
 }
 
@@ -59,7 +76,7 @@ static void print_actions(const struct plan *p)
 	const struct actions *start = plan_actions(p, POINT_EXPERIMENT_START);
 
 	if (start->n > p->first_action)
-		printf("\nThen, one after another (on_experiment_start)\n");
+		print("\nThen, one after another (on_experiment_start)\n");
 	for (size_t i = p->first_action; i < start->n && p->runfile != NULL; i++)
 		print_action(&start->v[i], p->runfile->path);
 }
@@ -68,12 +85,12 @@ static void print_command(const struct plan *p)
 {
 	if (p->command.n == 0)
 		return;
-	printf("\nThen the command\n ");
+	print("\nThen the command\n ");
 	for (size_t i = 0; i < p->command.n; i++)
-		printf(" %s", p->command.v[i]);
-	printf("\n");
+		print(" %s", p->command.v[i]);
+	print("\n");
 	if (p->runfile != NULL && p->runfile->params.n > 0)
-		printf("  (the last %zu from hyper_params, %s:%u)\n", p->runfile->params.n,
+		print("  (the last %zu from hyper_params, %s:%u)\n", p->runfile->params.n,
 			p->runfile->path, p->runfile->params_line);
 }
 
@@ -112,22 +129,22 @@ static void probe_source(uv_work_t *work)
 static void print_globs(const char *key, const struct strings *globs)
 {
 	for (size_t i = 0; i < globs->n; i++)
-		printf("      %s %s\n", key, globs->v[i]);
+		print("      %s %s\n", key, globs->v[i]);
 }
 
 /* All of these are from the place that asked for the stage. */
 static void print_options(const struct stage_spec *spec)
 {
 	if (spec->sources[0].sha256 != NULL)
-		printf("      sha256 %s\n", spec->sources[0].sha256);
+		print("      sha256 %s\n", spec->sources[0].sha256);
 	print_globs("include", &spec->include);
 	print_globs("exclude", &spec->exclude);
 	if (spec->strip_components > 0)
-		printf("      strip_components %u\n", spec->strip_components);
+		print("      strip_components %u\n", spec->strip_components);
 	if (spec->no_extract)
-		printf("      stored as it is\n");
+		print("      stored as it is\n");
 	if (spec->replace)
-		printf("      replaces what is there\n");
+		print("      replaces what is there\n");
 }
 
 static void print_source(const struct probe *p, const struct stage_spec *spec)
@@ -135,16 +152,16 @@ static void print_source(const struct probe *p, const struct stage_spec *spec)
 	_free_ char *name = source_display(p->url);
 	char size[32] = "size unknown";
 
-	printf("  %s -> %s  (%s)\n", name, spec->to, spec->origin);
+	print("  %s -> %s  (%s)\n", name, spec->to, spec->origin);
 	print_options(spec);
-	printf("      ");
+	print("      ");
 	if (p->code < 0) {
-		printf("cannot be read: %s\n", p->err.msg);
+		print("cannot be read: %s\n", p->err.msg);
 		return;
 	}
 	if (p->identity.size != SIZE_UNKNOWN)
 		print_size(p->identity.size, size);
-	printf("%s%s%s\n", size, p->identity.etag[0] != '\0' ? ", ETag " : "", p->identity.etag);
+	print("%s%s%s\n", size, p->identity.etag[0] != '\0' ? ", ETag " : "", p->identity.etag);
 }
 
 /* Probes all sources of the head at once and prints them in order. */
@@ -154,7 +171,7 @@ static int print_head(struct agent *a, const struct plan *p, struct cancel *canc
 	int code = 0;
 
 	if (p->n_head > 0)
-		printf("\nStaged first, all at once\n");
+		print("\nStaged first, all at once\n");
 	for (size_t i = 0; i < p->n_head; i++) {
 		probes[i].env = (struct source_env){.transfer = a->transfer, .cancel = cancel};
 		probes[i].url = p->head[i].sources[0].url;
@@ -203,7 +220,7 @@ int dry_run(const struct plan *p, const struct settings *s, const struct inherit
 	struct error err = {0};
 	int code;
 
-	printf("stagerun %s: this is the plan; nothing is touched\n\nSettings\n", STAGERUN_VERSION);
+	print("stagerun %s: this is the plan; nothing is touched\n\nSettings\n", STAGERUN_VERSION);
 	settings_describe(s, print_setting, NULL);
 	if (p->runfile != NULL) {
 		print_environment(p, s);
@@ -211,7 +228,7 @@ int dry_run(const struct plan *p, const struct settings *s, const struct inherit
 	}
 	code = probe_and_print(p, s, in, &err);
 	if (code < 0 && err.code != 0)
-		printf("  %s\n", err.msg);
+		print("  %s\n", err.msg);
 	if (code > 0)
 		return code;
 	print_actions(p);

@@ -16,12 +16,13 @@ static void set_assignment(struct strings *environment, const char *assignment)
 	environment_set(environment, name, equals + 1);
 }
 
-static void make_environment(struct plan *p)
+static void make_environment(struct plan *p, const struct settings *s)
 {
 	environment_copy(&p->environment, environ);
 	for (size_t i = 0; p->runfile != NULL && i < p->runfile->environment.n; i++)
 		set_assignment(&p->environment, p->runfile->environment.v[i]);
 	contract_set_twins(&p->environment);
+	settings_hide_secrets(s, p->environment.v);
 }
 
 static const char *lookup(void *environment, const char *name)
@@ -192,7 +193,7 @@ int plan_make(const struct request *r, const struct settings *s, char *const *wo
 		code = refuse_unsupported(ret, r, s->store, err);
 	if (code < 0)
 		return code;
-	make_environment(ret);
+	make_environment(ret, s);
 	make_command(ret, words);
 	mention_build_points(ret);
 	code = make_head(ret, r, err);

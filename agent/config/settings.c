@@ -3,6 +3,7 @@
  * them. Files and the environment are read elsewhere. Loop thread, before any other starts. */
 #include "settings.h"
 #include "defer.h"
+#include "redact.h"
 #include "settings_table.h"
 #include <fnmatch.h>
 #include <limits.h>
@@ -213,9 +214,20 @@ bool settings_is_secret(const struct settings *s, const char *name)
 		if (fnmatch(always[i], name, FNM_CASEFOLD) == 0)
 			return true;
 	}
-	for (size_t i = 0; i < s->secret_names.n; i++) {
+	for (size_t i = 0; s != NULL && i < s->secret_names.n; i++) {
 		if (fnmatch(s->secret_names.v[i], name, FNM_CASEFOLD) == 0)
 			return true;
 	}
 	return false;
+}
+
+void settings_hide_secrets(const struct settings *s, char *const *env)
+{
+	for (; env != NULL && *env != NULL; env++) {
+		size_t len = strcspn(*env, "=");
+		_free_ char *name = format_text("%.*s", (int)len, *env);
+
+		if ((*env)[len] == '=' && settings_is_secret(s, name))
+			redact_add(*env + len + 1);
+	}
 }

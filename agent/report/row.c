@@ -2,6 +2,7 @@
 /* How one source looks on the terminal. It knows columns but no terminal. Loop thread. */
 #include "row.h"
 #include "defer.h"
+#include "redact.h"
 #include "utf8.h"
 #include <string.h>
 
@@ -13,9 +14,10 @@ static const double newest_weight = 0.15;
 
 void row_init(struct row *r, const struct progress *p, uint64_t at_ns)
 {
+	_free_ char *shown = redact_own(copy_text(p->name));
 	struct text name = {0};
 
-	utf8_add_clean(&name, p->name);
+	utf8_add_clean(&name, shown);
 	*r = (struct row){.progress = p,
 		.name = text_take(&name),
 		.sampled_ns = at_ns,

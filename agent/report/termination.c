@@ -4,6 +4,7 @@
  * the failure that it is about. */
 #include "defer.h"
 #include "log.h"
+#include "redact.h"
 #include "report.h"
 #include "utf8.h"
 #include <fcntl.h>
@@ -27,12 +28,14 @@ const char *end_reason_name(enum end_reason reason)
 /* What was cut ends in "...". */
 static void set_text(json_t *object, const char *key, const char *s, size_t max_bytes)
 {
+	_free_ char *hidden = NULL;
 	struct text clean = {0};
 	size_t cut = max_bytes - 3;
 
 	if (s == NULL)
 		return;
-	utf8_add_clean(&clean, s);
+	hidden = redact(s, strlen(s), NULL);
+	utf8_add_clean(&clean, hidden != NULL ? hidden : s);
 	if (clean.len > max_bytes) {
 		while (cut > 0 && ((unsigned char)clean.s[cut] & 0xc0) == 0x80)
 			cut--; /* not in the middle of a character */

@@ -690,8 +690,8 @@ TEST(lines_of_items_are_prefixed_on_request)
 	add_script(&p, "printf 'a\\n\\nb'; echo c >&2");
 	run_redirected(&p);
 	assert_file(&p, "stdout", "");
-	assert_file(&p, "stderr",
-		"[on_experiment_start 2] a\n[on_experiment_start 2] \n[on_experiment_start 2] "
-		"bc\n");
+	assert_file(&p, "stderr", "");
+	assert_logged(&p, "\n[on_experiment_start 2] a\n[on_experiment_start 2] \n"
+			  "[on_experiment_start 2] bc\n");
 	teardown(&p);
 }
