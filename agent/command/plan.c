@@ -81,10 +81,20 @@ static int add_head(
 	return code;
 }
 
-/* Options and the stage items before the first shell action: they run together. */
-static int make_head(struct plan *p, const struct request *r, struct error *err)
+static void add_destination(struct strings *destinations, const char *to)
 {
-	const struct actions *start = plan_actions(p, POINT_EXPERIMENT_START);
+	for (size_t i = 0; i < destinations->n; i++) {
+		if (strcmp(destinations->v[i], to) == 0)
+			return;
+	}
+	strings_add(destinations, to);
+}
+
+/* Options and the stage items before the first shell action: they run together. */
+static int make_head(
+	struct plan *p, const struct request *r, enum lifecycle_point point, struct error *err)
+{
+	const struct actions *start = plan_actions(p, point);
 	int code = 0;
 
 	p->head = zalloc((r->n_stages + start->n) * sizeof(*p->head));
@@ -97,6 +107,8 @@ static int make_head(struct plan *p, const struct request *r, struct error *err)
 			break;
 		code = add_head(p, &a->stage, true, err);
 	}
+	for (size_t i = 0; i < p->n_head; i++)
+		add_destination(&p->destinations, p->head[i].to);
 	return code;
 }
 
@@ -180,15 +192,21 @@ static void make_command(struct plan *p, char *const *words)
 		copy_strings(&p->command, &p->runfile->params);
 }
 
+static int read_config(const struct request *r, struct plan *ret, struct error *err)
+{
+	const char *config = r->config != NULL ? r->config : getenv("STAGERUN_CONFIG");
+
+	*ret = (struct plan){0};
+	if (config == NULL || config[0] == '\0')
+		return 0;
+	return runfile_read(config, &ret->runfile, err);
+}
+
 int plan_make(const struct request *r, const struct settings *s, char *const *words,
 	struct plan *ret, struct error *err)
 {
-	const char *config = r->config != NULL ? r->config : getenv("STAGERUN_CONFIG");
-	int code = 0;
+	int code = read_config(r, ret, err);
 
-	*ret = (struct plan){0};
-	if (config != NULL && config[0] != '\0')
-		code = runfile_read(config, &ret->runfile, err);
 	if (code == 0)
 		code = refuse_unsupported(ret, r, s->store, err);
 	if (code < 0)
@@ -196,7 +214,28 @@ int plan_make(const struct request *r, const struct settings *s, char *const *wo
 	make_environment(ret, s);
 	make_command(ret, words);
 	mention_build_points(ret);
-	code = make_head(ret, r, err);
+	code = make_head(ret, r, POINT_EXPERIMENT_START, err);
+	return code < 0 ? code : stage_specs_check(ret->head, ret->n_head, err);
+}
+
+int plan_make_point(const struct request *r, const struct settings *s, enum lifecycle_point point,
+	struct plan *ret, struct error *err)
+{
+	const struct action *datastore;
+	int code = read_config(r, ret, err);
+
+	if (code < 0)
+		return code;
+	if (ret->runfile == NULL)
+		return error_set(err, -ERR_USAGE,
+			"no config.yml, so there are no actions: name it with --config or "
+			"$STAGERUN_CONFIG");
+	datastore = find_datastore(plan_actions(ret, point));
+	if (datastore != NULL)
+		return refuse_datastore(
+			ret->runfile->path, datastore->line, datastore->datastore, s->store, err);
+	make_environment(ret, s);
+	code = make_head(ret, r, point, err);
 	return code < 0 ? code : stage_specs_check(ret->head, ret->n_head, err);
 }
 
@@ -205,6 +244,7 @@ void plan_done(struct plan *p)
 	for (size_t i = 0; i < p->n_head; i++)
 		stage_spec_done(&p->head[i]);
 	free(p->head);
+	strings_done(&p->destinations);
 	strings_done(&p->command);
 	strings_done(&p->environment);
 	runfile_free(p->runfile);

@@ -14,12 +14,16 @@ struct plan {
 	struct strings command;     /* its words, hyper_params appended; none for prewarm */
 	struct stage_spec *head;    /* staged first and at once, expanded */
 	size_t n_head;
-	size_t first_action; /* the first item of on_experiment_start after the head */
+	struct strings destinations; /* the head's directories, each once */
+	size_t first_action; /* the first item of the point after the head: of on_experiment_start */
 };
 
 /* words: the command of the command line, NULL-terminated. *ret is zeroed first, and to be given to
  * plan_done() also after a failure. */
 int plan_make(const struct request *r, const struct settings *s, char *const *words,
+	struct plan *ret, struct error *err);
+/* The same for one point of config.yml, which must be there (-ERR_USAGE), and no more of it. */
+int plan_make_point(const struct request *r, const struct settings *s, enum lifecycle_point point,
 	struct plan *ret, struct error *err);
 void plan_done(struct plan *p);
 

@@ -103,9 +103,13 @@ static int take_store(void *into, const char *value, struct error *err)
 	return override(into, "store.url", value, "--store");
 }
 
-const struct option_row run_rows[] = {
+const struct option_row config_rows[] = {
 	{"config", 0, "FILE", "the run's config.yml (else $STAGERUN_CONFIG, else none)",
 		take_config},
+	{NULL},
+};
+
+const struct option_row run_rows[] = {
 	{"stage", 0, "SOURCE=DIR", "stage any source into DIR; repeatable", take_stage},
 	{"datastore", 0, "NAME[:V][=DIR]", "attach a datastore; repeatable", take_datastore},
 	{"store", 0, "URL", "where datastores are", take_store},

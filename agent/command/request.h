@@ -30,7 +30,8 @@ struct request {
 };
 
 extern const struct option_row common_rows[]; /* log, progress, agent.ini, help */
-extern const struct option_row run_rows[];    /* config, stages, dry run */
+extern const struct option_row config_rows[]; /* config.yml */
+extern const struct option_row run_rows[];    /* stages, dry run */
 extern const struct option_row fetch_rows[];  /* the options of one stage */
 
 void request_done(struct request *r);

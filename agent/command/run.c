@@ -8,11 +8,10 @@
 #include "log.h"
 #include "plan.h"
 #include "report.h"
+#include "scratch.h"
 #include "source.h"
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 struct run {
 	struct request request;
@@ -22,7 +21,7 @@ struct run {
 	const char *phase; /* "config", "stage", "start", "exec": for the reason of a failure */
 };
 
-static const struct option_row *const tables[] = {run_rows, common_rows, NULL};
+static const struct option_row *const tables[] = {config_rows, run_rows, common_rows, NULL};
 
 static void print_help(const char *name, const char *words, const char *what)
 {
@@ -77,23 +76,6 @@ static int end_by_signal(struct run *r)
 	return agent_signal_code(&r->agent);
 }
 
-/* A scratch directory that config.yml declares exists when the first action looks for it. */
-static int make_scratch(const struct run *r, struct error *err)
-{
-	const struct runfile *f = r->plan.runfile;
-
-	for (size_t i = 0; f != NULL && i < f->n_scratch; i++) {
-		mode_t mode = 0777 & ~r->agent.inherited->umask;
-
-		if (mkdir(f->scratch[i].mount_path, mode) < 0 && errno != EEXIST)
-			return error_set(err, -errno,
-				"%s:%u: cannot make the scratch directory %s: %m; mount a volume "
-				"there",
-				f->path, f->scratch[i].line, f->scratch[i].mount_path);
-	}
-	return 0;
-}
-
 static int stage_head(struct run *r, struct error *err)
 {
 	if (r->plan.n_head == 0)
@@ -141,11 +123,12 @@ static int work(struct run *r, const struct inherited *in)
 	r->agent.facts.config_path = r->plan.runfile != NULL ? r->plan.runfile->path : NULL;
 	r->phase = "stage";
 	if (code == 0)
-		code = make_scratch(r, &err);
+		code = make_scratch(r->plan.runfile, in, &err);
 	if (code == 0) {
 		code = stage_head(r, &err);
 		logged = code < 0;
 	}
+	r->agent.facts.staged = &r->plan.destinations;
 	if (code == 0 && with_command) {
 		r->phase = "start";
 		code = start_actions(r, &err);
