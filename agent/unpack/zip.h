@@ -3,6 +3,7 @@
 #define STAGERUN_ZIP_H
 
 #include "object.h"
+#include "text.h"
 #include "unpack.h"
 #include <sys/stat.h>
 
@@ -35,9 +36,17 @@ struct zip_end {
 
 int zip_find_end(struct object *o, struct zip_end *ret, struct error *err);
 
+/* The minute that a DOS time was last turned into seconds for: entries that follow each other are
+ * often of the same one, and mktime() looks for the time zone's file again each time. */
+struct zip_minute {
+	uint32_t minute;
+	time_t start;
+	bool known;
+};
+
 /* One record of the central directory (zip_entry.c). */
 struct zip_entry {
-	char *name; /* as used: from the Unicode extra field when there is a valid one */
+	const char *name; /* as used: from the Unicode extra field when there is a valid one */
 	const uint8_t *raw_name; /* as the local header repeats it; raw_len bytes */
 	size_t raw_len;
 	uint16_t flags, method;
@@ -46,6 +55,10 @@ struct zip_entry {
 	uint64_t header_at;    /* the local header */
 	mode_t type;           /* S_IFREG, S_IFDIR, S_IFLNK, or something we refuse */
 	struct meta meta;
+
+	/* Kept from one record to the next. */
+	struct text name_text;
+	struct zip_minute last;
 };
 
 #define ZIP_RECORD_BYTES ((size_t)46)
@@ -53,8 +66,8 @@ struct zip_entry {
 
 /* How long the record at p is, with all that follows its fixed part. */
 size_t zip_record_len(const uint8_t *p);
-/* Parses one whole record. name stays valid until the next call on the same *e; zip_entry_done().
- */
+/* Parses one whole record. *e is zeroed before the first; its name stays valid until the next call;
+ * zip_entry_done(). */
 int zip_entry_parse(struct zip_entry *e, const uint8_t *record, uint64_t shift, struct error *err);
 void zip_entry_done(struct zip_entry *e);
 /* -ERR_UNSUPPORTED or -ERR_REFUSED when it cannot be unpacked. */
@@ -73,9 +86,13 @@ struct zip_extra {
 const uint8_t *zip_extra_find(const struct zip_extra *x, uint16_t id, size_t *ret_len);
 /* Replaces each of the n values that is UINT32_MAX by the next 64-bit one. */
 int zip_extra_widen(const struct zip_extra *x, uint64_t *const *values, size_t n);
-void zip_extra_meta(const struct zip_extra *x, struct meta *meta);
-/* The UTF-8 name, a heap string, if there is one and it belongs to the raw name; else NULL. */
-char *zip_extra_name(const struct zip_extra *x, const uint8_t *raw_name, size_t raw_len);
+/* Whether there is an mtime. */
+bool zip_extra_mtime(const struct zip_extra *x, struct timespec *ret);
+void zip_extra_owner(const struct zip_extra *x, struct meta *meta);
+/* The UTF-8 name, *ret_len bytes without a NUL, if there is one and it belongs to the raw name; else
+ * NULL. */
+const uint8_t *zip_extra_name(
+	const struct zip_extra *x, const uint8_t *raw_name, size_t raw_len, size_t *ret_len);
 
 /* The records in the order of their data, streamed from disk (zip_directory.c). */
 struct zip_directory;

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define READ_BYTES  ((size_t)8 << 10)
+#define READ_BYTES  ((size_t)64 << 10)
 #define INDEX_CHUNK 512
 
 struct zip_directory {

@@ -16,20 +16,25 @@ size_t zip_record_len(const uint8_t *p)
 	return ZIP_RECORD_BYTES + get16(p + 28) + get16(p + 30) + get16(p + 32);
 }
 
-/* DOS wrote down what the clock on the wall showed: TZ says where that wall was. */
-static struct timespec dos_time(uint16_t time, uint16_t date)
+/* DOS wrote down what the clock on the wall showed: TZ says where that wall was. Clocks are set
+ * forward and back at full minutes. */
+static struct timespec dos_time(struct zip_minute *last, uint16_t time, uint16_t date)
 {
-	struct tm tm = {
-		.tm_sec = (time & 31) * 2,
-		.tm_min = time >> 5 & 63,
-		.tm_hour = time >> 11,
-		.tm_mday = date & 31,
-		.tm_mon = (date >> 5 & 15) - 1,
-		.tm_year = (date >> 9) + 80,
-		.tm_isdst = -1,
-	};
+	uint32_t minute = (uint32_t)date << 16 | (time & ~31u);
 
-	return (struct timespec){.tv_sec = mktime(&tm)};
+	if (!last->known || last->minute != minute) {
+		struct tm tm = {
+			.tm_min = time >> 5 & 63,
+			.tm_hour = time >> 11,
+			.tm_mday = date & 31,
+			.tm_mon = (date >> 5 & 15) - 1,
+			.tm_year = (date >> 9) + 80,
+			.tm_isdst = -1,
+		};
+
+		*last = (struct zip_minute){.minute = minute, .start = mktime(&tm), .known = true};
+	}
+	return (struct timespec){.tv_sec = last->start + 2L * (time & 31)};
 }
 
 /* Type and mode. The upper half of the attributes is a Unix mode when Unix made it; otherwise the
@@ -56,17 +61,15 @@ static void read_attributes(struct zip_entry *e, unsigned made_on, uint32_t attr
 
 static int read_name(struct zip_entry *e, const struct zip_extra *extra, struct error *err)
 {
-	free(e->name);
-	e->name = zip_extra_name(extra, e->raw_name, e->raw_len);
-	if (e->name == NULL) {
-		struct text name = {0};
+	size_t len = e->raw_len;
+	const uint8_t *bytes = zip_extra_name(extra, e->raw_name, e->raw_len, &len);
 
-		text_add_bytes(&name, e->raw_name, e->raw_len);
-		e->name = text_take(&name);
-		if (strlen(e->name) != e->raw_len)
-			return error_set(err, -ERR_REFUSED,
-				"the name '%s' in the zip's directory holds a NUL byte", e->name);
-	}
+	e->name_text.len = 0;
+	text_add_bytes(&e->name_text, bytes != NULL ? bytes : e->raw_name, len);
+	e->name = e->name_text.s;
+	if (strlen(e->name) != len)
+		return error_set(err, -ERR_REFUSED,
+			"the name '%s' in the zip's directory holds a NUL byte", e->name);
 	if (e->raw_len == 0)
 		return error_set(err, -ERR_FORMAT, "an entry of the zip's directory has no name");
 	return 0;
@@ -107,19 +110,17 @@ int zip_entry_parse(struct zip_entry *e, const uint8_t *record, uint64_t shift, 
 		return r;
 	if (__builtin_add_overflow(e->header_at, shift, &e->header_at))
 		return error_set(err, -ERR_FORMAT, "'%s': its offset is nonsense", e->name);
-	e->meta = (struct meta){
-		.mtime = dos_time(get16(record + 12), get16(record + 14)),
-		.uid = (uid_t)-1,
-		.gid = (gid_t)-1,
-	};
-	zip_extra_meta(&extra, &e->meta);
+	e->meta = (struct meta){.uid = (uid_t)-1, .gid = (gid_t)-1};
+	if (!zip_extra_mtime(&extra, &e->meta.mtime))
+		e->meta.mtime = dos_time(&e->last, get16(record + 12), get16(record + 14));
+	zip_extra_owner(&extra, &e->meta);
 	read_attributes(e, record[5], get32(record + 38));
 	return 0;
 }
 
 void zip_entry_done(struct zip_entry *e)
 {
-	free(e->name);
+	text_done(&e->name_text);
 	e->name = NULL;
 }
 

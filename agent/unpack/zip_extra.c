@@ -103,7 +103,7 @@ static bool get_id(const uint8_t *p, size_t len, uint32_t *ret)
 	return true;
 }
 
-static void owner(const struct zip_extra *x, struct meta *meta)
+void zip_extra_owner(const struct zip_extra *x, struct meta *meta)
 {
 	size_t len = 0, uid_len, gid_len;
 	const uint8_t *p = zip_extra_find(x, EXTRA_OWNER, &len);
@@ -123,24 +123,22 @@ static void owner(const struct zip_extra *x, struct meta *meta)
 	}
 }
 
-void zip_extra_meta(const struct zip_extra *x, struct meta *meta)
+bool zip_extra_mtime(const struct zip_extra *x, struct timespec *ret)
 {
-	if (!ntfs_mtime(x, &meta->mtime))
-		unix_mtime(x, &meta->mtime);
-	owner(x, meta);
+	return ntfs_mtime(x, ret) || unix_mtime(x, ret);
 }
 
-char *zip_extra_name(const struct zip_extra *x, const uint8_t *raw_name, size_t raw_len)
+const uint8_t *zip_extra_name(
+	const struct zip_extra *x, const uint8_t *raw_name, size_t raw_len, size_t *ret_len)
 {
 	size_t len = 0;
 	const uint8_t *p = zip_extra_find(x, EXTRA_UNICODE_NAME, &len);
-	struct text name = {0};
 
 	if (p == NULL || len <= 5 || p[0] != 1 || memchr(p + 5, '\0', len - 5) != NULL)
 		return NULL;
 	/* A tool that renamed the entry without knowing this field left it behind. */
 	if (get32(p + 1) != libdeflate_crc32(0, raw_name, raw_len))
 		return NULL;
-	text_add_bytes(&name, p + 5, len - 5);
-	return text_take(&name);
+	*ret_len = len - 5;
+	return p + 5;
 }

@@ -10,27 +10,46 @@ struct memory_object {
 	struct reader reader;
 	const uint8_t *bytes;
 	size_t len, at, slice_bytes;
+	unsigned slices_in_block;
+	struct slice left; /* of the block that is handed out */
 	bool drained;
 };
 
 /* A pool for each block, so that nothing bounds them and each is freed with its last reference. */
-static int next(struct reader *r, struct slice *ret, struct error *err)
+static struct slice next_block(struct memory_object *m)
 {
-	struct memory_object *m = container_of(r, struct memory_object, reader);
-	size_t len = m->len - m->at < m->slice_bytes ? m->len - m->at : m->slice_bytes;
+	size_t len = m->slice_bytes * m->slices_in_block;
 	struct block_pool *pool;
 	struct block *b;
 
-	(void)err;
-	m->drained = len == 0;
+	if (len > m->len - m->at)
+		len = m->len - m->at;
 	if (len == 0)
-		return 0;
+		return (struct slice){0};
 	pool = block_pool_new(len, 1, NULL, NULL);
 	b = block_pool_take(pool, NULL);
 	block_pool_free(pool);
 	memcpy(b->data, m->bytes + m->at, len);
 	m->at += len;
-	*ret = (struct slice){.data = b->data, .len = len, .owner = b};
+	return (struct slice){.data = b->data, .len = len, .owner = b};
+}
+
+static int next(struct reader *r, struct slice *ret, struct error *err)
+{
+	struct memory_object *m = container_of(r, struct memory_object, reader);
+
+	(void)err;
+	if (m->left.len == 0) {
+		slice_drop(&m->left);
+		m->left = next_block(m);
+	}
+	m->drained = m->left.len == 0;
+	if (m->drained)
+		return 0;
+	*ret = slice_share(&m->left);
+	if (ret->len > m->slice_bytes)
+		ret->len = m->slice_bytes;
+	slice_advance(&m->left, ret->len);
 	return 1;
 }
 
@@ -59,6 +78,7 @@ static void close_object(struct object *o)
 	struct memory_object *m = container_of(o, struct memory_object, base);
 
 	slice_drop(&m->reader.back);
+	slice_drop(&m->left);
 	free(m);
 }
 
@@ -77,8 +97,14 @@ struct object *memory_object(
 	m->bytes = bytes;
 	m->len = len;
 	m->slice_bytes = slice_bytes;
+	m->slices_in_block = 1;
 	reader_init(&m->reader, &reader_ops, name);
 	return &m->base;
+}
+
+void memory_object_fill_blocks(struct object *o, unsigned slices)
+{
+	container_of(o, struct memory_object, base)->slices_in_block = slices;
 }
 
 bool memory_object_drained(const struct object *o)

@@ -9,6 +9,9 @@
 struct object *memory_object(
 	const void *bytes, size_t len, size_t slice_bytes, bool seekable, const char *name);
 
+/* Puts so many slices into each block from now on, one behind the other, as a network does. */
+void memory_object_fill_blocks(struct object *o, unsigned slices);
+
 /* Whether the stream was pulled to its end. */
 bool memory_object_drained(const struct object *o);
 

@@ -136,6 +136,38 @@ TEST(zip_times_are_the_best_that_the_entry_has)
 	assert_int_equal(mktime(&tm), zip_mtime("UT\5\0\1\1\1", 7, &nsec));
 }
 
+static time_t dos_mtime(int minute, int second)
+{
+	struct tm tm = {.tm_year = 120, .tm_mon = 4, .tm_mday = 6, .tm_hour = 7, .tm_isdst = -1};
+
+	tm.tm_min = minute;
+	tm.tm_sec = second;
+	return mktime(&tm);
+}
+
+TEST(zip_dos_times_of_one_minute_and_of_the_next_are_told_apart)
+{
+	static const struct {
+		const char *name;
+		int minute, second;
+	} items[] = {{"a", 8, 2}, {"b", 8, 58}, {"c", 9, 0}, {"d", 8, 0}};
+	struct zip z = {0};
+	struct text zip;
+	struct box b;
+
+	for (size_t i = 0; i < ARRAY_LEN(items); i++)
+		zip_add(&z, &(struct zip_item){.name = items[i].name,
+				    .dos_time = (unsigned)(7 << 11 | items[i].minute << 5 |
+							   items[i].second / 2),
+				    .dos_date = 40 << 9 | 5 << 5 | 6});
+	zip = zip_build(&z, NULL);
+	box_unpack_ok(&b, &zip, "zip");
+	for (size_t i = 0; i < ARRAY_LEN(items); i++)
+		assert_int_equal(dos_mtime(items[i].minute, items[i].second),
+			box_stat(&b, items[i].name).st_mtim.tv_sec);
+	close_all(&b, &zip);
+}
+
 TEST(zip_name_without_the_utf8_flag_keeps_its_bytes)
 {
 	struct box b;
@@ -257,9 +289,28 @@ TEST(zip_listed_in_another_order_than_its_data_is_unpacked)
 	close_all(&b, &zip);
 }
 
+static void check_cut(const struct text *zip, const char *medium, const char *large, size_t cut,
+	unsigned slices_in_block)
+{
+	struct box b;
+
+	box_open(&b);
+	b.slice_bytes = cut;
+	b.slices_in_block = slices_in_block;
+	assert_int_equal(0, box_unpack(&b, zip));
+	box_assert_content(&b, "small", "x");
+	box_assert_content(&b, "large", large);
+	box_assert_content(&b, "stored", large);
+	box_assert_content(&b, "medium", medium);
+	box_assert_content(&b, "medium2", medium);
+	box_assert_content(&b, "medium3", medium);
+	assert_true(b.drained);
+	box_close(&b);
+}
+
 TEST(zip_content_is_the_same_however_the_stream_is_cut)
 {
-	static const size_t cuts[] = {13, 31, 1000, 65536, 1000000};
+	static const size_t cuts[] = {13, 31, 1000, 65536, 131072, 1000000};
 	_free_ char *large = make_text(700000); /* more than a worker's part with this budget */
 	_free_ char *medium = make_text(150000);
 	struct zip z = {0};
@@ -270,20 +321,11 @@ TEST(zip_content_is_the_same_however_the_stream_is_cut)
 	zip_add(&z, &(struct zip_item){.name = "stored", .content = large, .stored = true});
 	zip_add(&z, &(struct zip_item){.name = "medium", .content = medium});
 	zip_add(&z, &(struct zip_item){.name = "medium2", .content = medium, .stored = true});
+	zip_add(&z, &(struct zip_item){.name = "medium3", .content = medium, .stored = true});
 	zip = zip_build(&z, NULL);
 	for (size_t i = 0; i < ARRAY_LEN(cuts); i++) {
-		struct box b;
-
-		box_open(&b);
-		b.slice_bytes = cuts[i];
-		assert_int_equal(0, box_unpack(&b, &zip));
-		box_assert_content(&b, "small", "x");
-		box_assert_content(&b, "large", large);
-		box_assert_content(&b, "stored", large);
-		box_assert_content(&b, "medium", medium);
-		box_assert_content(&b, "medium2", medium);
-		assert_true(b.drained);
-		box_close(&b);
+		check_cut(&zip, medium, large, cuts[i], 1);
+		check_cut(&zip, medium, large, cuts[i], 3);
 	}
 	text_done(&zip);
 }

@@ -19,8 +19,11 @@ void box_open(struct box *b)
 
 	/* As main() does: libarchive converts names. */
 	setlocale(LC_CTYPE, "C.UTF-8"); // NOLINT(concurrency-mt-unsafe): before any thread
-	*b = (struct box){
-		.slice_bytes = 1000, .seekable = true, .has_object = true, .extract = true};
+	*b = (struct box){.slice_bytes = 1000,
+		.slices_in_block = 1,
+		.seekable = true,
+		.has_object = true,
+		.extract = true};
 	b->path = test_directory();
 	b->root_fd = open(b->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	b->scratch_fd = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -62,8 +65,10 @@ int box_unpack(struct box *b, const struct text *archive)
 		.extract = b->extract,
 		.mtime = b->mtime,
 	};
-	int r = unpack(&b->env, &input, &b->format, &b->err);
+	int r;
 
+	memory_object_fill_blocks(o, b->slices_in_block);
+	r = unpack(&b->env, &input, &b->format, &b->err);
 	b->drained = memory_object_drained(o);
 	object_close(o);
 	return r < 0 ? r : tree_finish(b->tree, NULL, &b->err);

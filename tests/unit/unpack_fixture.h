@@ -19,6 +19,7 @@ struct box {
 
 	/* How the bytes are presented; changed by tests before box_unpack(). */
 	size_t slice_bytes;
+	unsigned slices_in_block;
 	bool seekable;
 	bool has_object; /* false: they were compressed around it */
 	bool extract;
