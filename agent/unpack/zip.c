@@ -55,63 +55,105 @@ static struct memory plan_memory(const struct unpack_env *env)
 	part = share / parts;
 	part = part > PART_MAX ? PART_MAX : part < PART_MIN ? PART_MIN : part;
 	m.part = (size_t)part;
-	m.reserved = parts * part + OTHER_BYTES;
+	m.reserved = parts * part + m.threads * ZIP_WORKER_BYTES + OTHER_BYTES;
 	return m;
 }
 
-/* The entry's compressed bytes in one slice. */
-static int gather(struct walk *w, const struct zip_entry *e, struct slice *ret, struct error *err)
+/* Whether more lies right behind s; then s has both. */
+static bool join(struct slice *s, struct slice *more)
 {
-	struct slice s = {0};
-	struct block *b;
-	size_t have = 0;
-	int r = e->packed > 0 ? zip_stream_next(&w->stream, e->packed, &s, err) : 0;
+	if (s->owner == NULL || s->owner != more->owner || s->data + s->len != more->data)
+		return false;
+	s->len += more->len;
+	slice_drop(more);
+	return true;
+}
 
-	if (r < 0)
-		return r;
-	if (s.len == e->packed) {
-		*ret = s;
-		return 0;
+/* All the bytes of an entry whose first two slices are these, in b. Takes the two over. */
+static int copy_together(struct walk *w, const struct zip_entry *e, struct slice parts[static 2],
+	struct block *b, struct error *err)
+{
+	size_t have = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < 2; i++) {
+		memcpy(b->data + have, parts[i].data, parts[i].len);
+		have += parts[i].len;
+		slice_drop(&parts[i]);
 	}
-	b = block_pool_take(w->gathered, w->env->cancel);
-	if (b == NULL) {
-		slice_drop(&s);
-		return error_set(err, -ECANCELED, "cancelled at '%s'", e->name);
-	}
-	while (r >= 0) {
-		memcpy(b->data + have, s.data, s.len);
+	while (r >= 0 && have < e->packed) {
+		struct slice s = {0};
+
+		r = zip_stream_next(&w->stream, e->packed - have, &s, err);
+		if (r >= 0)
+			memcpy(b->data + have, s.data, s.len);
 		have += s.len;
 		slice_drop(&s);
-		if (have == e->packed)
-			break;
-		r = zip_stream_next(&w->stream, e->packed - have, &s, err);
 	}
-	slice_drop(&s);
+	return r;
+}
+
+static int gather_copy(struct walk *w, const struct zip_entry *e, struct slice parts[static 2],
+	struct slice *ret, struct error *err)
+{
+	struct block *b = block_pool_take(w->gathered, w->env->cancel);
+	int r;
+
+	if (b == NULL) {
+		slice_drop(&parts[0]);
+		slice_drop(&parts[1]);
+		return error_set(err, -ECANCELED, "cancelled at '%s'", e->name);
+	}
+	r = copy_together(w, e, parts, b, err);
 	if (r < 0)
 		block_unref(b);
 	else
-		*ret = (struct slice){.data = b->data, .len = have, .owner = b};
+		*ret = (struct slice){.data = b->data, .len = (size_t)e->packed, .owner = b};
 	return r;
+}
+
+/* The entry's compressed bytes, in one slice; a stored file's in two where they lie in two blocks.
+ * While it waits for bytes it keeps one block at most, of those that the network goes on with. */
+static int gather(
+	struct walk *w, const struct zip_entry *e, struct slice ret[static 2], struct error *err)
+{
+	bool two_will_do = e->method == ZIP_STORED && e->type == S_IFREG;
+	struct slice parts[2] = {0};
+	int r = e->packed > 0 ? zip_stream_next(&w->stream, e->packed, &parts[0], err) : 0;
+
+	while (r >= 0 && parts[0].len < e->packed && parts[1].len == 0) {
+		r = zip_stream_next(&w->stream, e->packed - parts[0].len, &parts[1], err);
+		if (r >= 0)
+			join(&parts[0], &parts[1]);
+	}
+	if (r < 0) {
+		slice_drop(&parts[0]);
+		return r;
+	}
+	if (parts[0].len + parts[1].len < e->packed || (parts[1].len > 0 && !two_will_do))
+		return gather_copy(w, e, parts, &ret[0], err);
+	ret[0] = parts[0];
+	ret[1] = parts[1];
+	return 0;
 }
 
 static int hand_to_worker(
 	struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
 {
 	struct zip_job job = {
+		.name = name,
 		.type = e->type,
 		.meta = e->meta,
 		.method = e->method,
 		.crc = e->crc,
 		.size = (size_t)e->size,
 	};
-	int r = gather(w, e, &job.packed, err);
+	int r = gather(w, e, job.packed, err);
 
-	if (r < 0)
-		return r;
-	job.name = copy_text(name);
-	return zip_workers_submit(w->workers, &job, err);
+	return r < 0 ? r : zip_workers_add(w->workers, &job, err);
 }
 
+/* zip_workers_await() also hands on what was added. */
 static int unpack_here(
 	struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
 {
@@ -157,13 +199,27 @@ static int walk_entries(struct walk *w, struct zip_directory *d, struct error *e
 	return r;
 }
 
+/* What was cut out keeps the network's blocks: it must not lie here while more is waited for. */
+static int before_wait(void *ctx, struct error *err)
+{
+	struct walk *w = ctx;
+
+	return zip_workers_flush(w->workers, err);
+}
+
 static int walk(struct walk *w, const char *source, struct zip_directory *d, struct error *err)
 {
 	const struct memory *m = w->memory;
-	int r = zip_workers_start(w->env, source, m->threads, m->part, &w->workers, err);
+	struct zip_crew crew = {.source = source, .threads = m->threads, .part = m->part};
+	uint64_t bytes;
+	int r;
 
+	zip_directory_sum(d, &bytes, &crew.entries);
+	r = zip_workers_start(w->env, &crew, &w->workers, err);
 	if (r < 0)
 		return r;
+	w->stream.before_wait = before_wait;
+	w->stream.ctx = w;
 	w->writer = writer_new(w->env->tree, source, w->env->progress);
 	w->gathered = block_pool_new(m->part, m->threads + 1, NULL, NULL);
 	r = walk_entries(w, d, err);

@@ -11,29 +11,42 @@
 
 void zip_job_done(struct zip_job *job)
 {
-	free(job->name);
-	slice_drop(&job->packed);
+	slice_drop(&job->packed[0]);
+	slice_drop(&job->packed[1]);
 }
 
-static int inflate(const struct zip_job *job, const struct zip_hands *hands, struct slice *ret,
-	struct error *err)
+/* The worker's block, or another one where a writer still holds on to what it got from that. */
+static struct block *output(struct zip_hands *hands)
 {
-	struct block *b = block_pool_take(hands->outputs, hands->cancel);
+	struct block *b = hands->output;
+
+	if (b != NULL && atomic_load_explicit(&b->refs, memory_order_acquire) == 1)
+		return b;
+	block_unref(b);
+	hands->output = block_pool_take(hands->outputs, hands->cancel);
+	return hands->output;
+}
+
+static int inflate(
+	const struct zip_job *job, struct zip_hands *hands, struct slice *ret, struct error *err)
+{
+	const struct slice *in = &job->packed[0];
+	struct block *b = output(hands);
 	enum libdeflate_result result;
 	size_t used = 0;
 
 	if (b == NULL)
 		return error_set(err, -ECANCELED, "cancelled at '%s'", job->name);
-	result = libdeflate_deflate_decompress_ex(hands->inflater, job->packed.data,
-		job->packed.len, b->data, job->size, &used, NULL);
-	*ret = (struct slice){.data = b->data, .len = job->size, .owner = b};
+	result = libdeflate_deflate_decompress_ex(
+		hands->inflater, in->data, in->len, b->data, job->size, &used, NULL);
 	if (result == LIBDEFLATE_BAD_DATA)
 		return error_set(
 			err, -ERR_FORMAT, "the compressed data of '%s' is damaged", job->name);
-	if (result != LIBDEFLATE_SUCCESS || used != job->packed.len)
+	if (result != LIBDEFLATE_SUCCESS || used != in->len)
 		return error_set(err, -ERR_FORMAT,
 			"the data of '%s' is not as long as the zip says (%zu bytes)", job->name,
 			job->size);
+	*ret = (struct slice){.data = b->data, .len = job->size, .owner = b};
 	return 0;
 }
 
@@ -50,28 +63,43 @@ static int write_link(const struct zip_job *job, const struct zip_hands *hands,
 	return writer_symlink(hands->writer, job->name, target, &job->meta, err);
 }
 
-static int write_content(const struct zip_job *job, const struct zip_hands *hands,
-	const struct slice *content, struct error *err)
+static int write_parts(const struct zip_job *job, struct writer *writer,
+	const struct slice parts[static 2], struct error *err)
 {
-	if (libdeflate_crc32(0, content->data, content->len) != job->crc)
+	int r;
+
+	if (parts[1].len == 0)
+		return writer_file(writer, job->name, &job->meta, &parts[0], err);
+	r = writer_file_open(writer, job->name, &job->meta, job->size, false, err);
+	if (r >= 0)
+		r = writer_file_write(writer, 0, parts[0].data, parts[0].len, err);
+	if (r >= 0)
+		r = writer_file_write(writer, parts[0].len, parts[1].data, parts[1].len, err);
+	return r < 0 ? r : writer_file_close(writer, err);
+}
+
+static int write_content(const struct zip_job *job, const struct zip_hands *hands,
+	const struct slice parts[static 2], struct error *err)
+{
+	uint32_t crc = libdeflate_crc32(0, parts[0].data, parts[0].len);
+
+	if (parts[1].len > 0) /* without data, the function would begin anew */
+		crc = libdeflate_crc32(crc, parts[1].data, parts[1].len);
+	if (crc != job->crc)
 		return error_set(err, -ERR_FORMAT,
 			"'%s' is damaged: its checksum is not the one in the zip", job->name);
 	if (job->type == S_IFLNK)
-		return write_link(job, hands, content, err);
-	return writer_file(hands->writer, job->name, &job->meta, content, err);
+		return write_link(job, hands, &parts[0], err);
+	return write_parts(job, hands->writer, parts, err);
 }
 
-int zip_job_run(const struct zip_job *job, const struct zip_hands *hands, struct error *err)
+int zip_job_run(const struct zip_job *job, struct zip_hands *hands, struct error *err)
 {
-	struct slice content = {0};
-	int r = 0;
+	struct slice inflated[2] = {0};
+	int r;
 
-	if (job->method == ZIP_DEFLATED)
-		r = inflate(job, hands, &content, err);
-	else
-		content = slice_share(&job->packed);
-	if (r >= 0)
-		r = write_content(job, hands, &content, err);
-	slice_drop(&content);
-	return r;
+	if (job->method == ZIP_STORED)
+		return write_content(job, hands, job->packed, err);
+	r = inflate(job, hands, &inflated[0], err); /* borrowed: the block stays the worker's */
+	return r < 0 ? r : write_content(job, hands, inflated, err);
 }

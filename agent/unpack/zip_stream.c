@@ -8,7 +8,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define LOCAL_BYTES 30
+#define LOCAL_BYTES        30
+#define NAME_AND_EXTRA_MAX (2 * (size_t)UINT16_MAX)
 
 static int ended_early(const struct zip_stream *s, struct error *err)
 {
@@ -36,24 +37,41 @@ static int skip_to(struct zip_stream *s, uint64_t at, struct error *err)
 	}
 	n -= s->left.len;
 	slice_drop(&s->left);
-	r = reader_skip(s->in, n, err);
+	r = s->before_wait(s->ctx, err);
+	if (r >= 0)
+		r = reader_skip(s->in, n, err);
 	if (r >= 0)
 		s->at = at;
 	return r;
 }
 
+/* Makes sure that something is left to be passed on. */
+static int refill(struct zip_stream *s, struct error *err)
+{
+	int r;
+
+	if (s->left.len > 0)
+		return 0;
+	slice_drop(&s->left);
+	r = s->before_wait(s->ctx, err);
+	if (r >= 0)
+		r = reader_next(s->in, &s->left, err);
+	return r == 0 ? ended_early(s, err) : r;
+}
+
 static int read_bytes(struct zip_stream *s, uint8_t *to, size_t n, struct error *err)
 {
 	while (n > 0) {
-		struct slice got = {0};
-		int r = zip_stream_next(s, n, &got, err);
+		size_t step;
+		int r = refill(s, err);
 
 		if (r < 0)
 			return r;
-		memcpy(to, got.data, got.len);
-		to += got.len;
-		n -= got.len;
-		slice_drop(&got);
+		step = n < s->left.len ? n : s->left.len;
+		memcpy(to, s->left.data, step);
+		pass(s, step);
+		to += step;
+		n -= step;
 	}
 	return 0;
 }
@@ -100,11 +118,24 @@ static int check_header(
 	return check_sizes(e, header, &extra, err);
 }
 
+/* The next n bytes, where they lie if they lie together. Good until the stream moves on. */
+static int read_together(struct zip_stream *s, size_t n, const uint8_t **ret, struct error *err)
+{
+	if (s->left.len > n) { /* and so is still held afterwards */
+		*ret = s->left.data;
+		pass(s, n);
+		return 0;
+	}
+	if (s->joined == NULL)
+		s->joined = zalloc(NAME_AND_EXTRA_MAX);
+	*ret = s->joined;
+	return read_bytes(s, s->joined, n, err);
+}
+
 static int read_header(struct zip_stream *s, const struct zip_entry *e, struct error *err)
 {
 	uint8_t header[LOCAL_BYTES] = {0};
-	_free_ uint8_t *rest = NULL;
-	size_t len;
+	const uint8_t *rest = NULL;
 	int r = read_bytes(s, header, sizeof(header), err);
 
 	if (r < 0)
@@ -113,9 +144,7 @@ static int read_header(struct zip_stream *s, const struct zip_entry *e, struct e
 		return error_set(err, -ERR_FORMAT,
 			"there is no local header for '%s' at byte %" PRIu64 " of the zip", e->name,
 			e->header_at);
-	len = (size_t)get16(header + 26) + get16(header + 28);
-	rest = zalloc(len + 1);
-	r = read_bytes(s, rest, len, err);
+	r = read_together(s, (size_t)get16(header + 26) + get16(header + 28), &rest, err);
 	return r < 0 ? r : check_header(e, header, rest, err);
 }
 
@@ -134,14 +163,10 @@ int zip_stream_enter(struct zip_stream *s, const struct zip_entry *e, struct err
 int zip_stream_next(struct zip_stream *s, uint64_t max, struct slice *ret, struct error *err)
 {
 	struct slice got;
-	int r;
+	int r = refill(s, err);
 
-	if (s->left.len == 0) {
-		slice_drop(&s->left);
-		r = reader_next(s->in, &s->left, err);
-		if (r <= 0)
-			return r < 0 ? r : ended_early(s, err);
-	}
+	if (r < 0)
+		return r;
 	got = slice_share(&s->left);
 	if (got.len > max)
 		got.len = (size_t)max;
@@ -153,4 +178,5 @@ int zip_stream_next(struct zip_stream *s, uint64_t max, struct slice *ret, struc
 void zip_stream_done(struct zip_stream *s)
 {
 	slice_drop(&s->left);
+	free(s->joined);
 }

@@ -9,7 +9,11 @@
 struct zip_stream {
 	struct reader *in;
 	uint64_t at;
-	struct slice left; /* got from in and not yet passed on */
+	struct slice left;                                /* got from in and not yet passed on */
+	int (*before_wait)(void *ctx, struct error *err); /* before in is asked for more */
+	void *ctx;
+	uint8_t *
+		joined; /* a header's names and extra fields that lay in two slices; NULL: none yet */
 };
 
 void zip_stream_done(struct zip_stream *s);

@@ -1,92 +1,42 @@
 /* SPDX-License-Identifier: MIT */
-/* The threads behind the walk through a zip: a queue in front, a slot for each entry under way. */
+/* The threads behind the walk through a zip, and the batch that the walk is filling for them. */
 #include "zip_workers.h"
 #include "defer.h"
 #include "names.h"
 #include "text.h"
+#include "zip_queue.h"
 #include <errno.h>
 #include <libdeflate.h>
 #include <pthread.h>
 
-#define SLOTS 128
-
-struct slot {
-	enum { SLOT_FREE, SLOT_WAITING, SLOT_RUNNING } state;
-	uint64_t hash; /* of the job's name */
-	struct zip_job job;
-};
+/* Batches for each worker: one that it works on, and the next; and as many again, so that the walk
+ * is woken for several at once. */
+#define BATCHES_EACH 4
 
 struct zip_workers {
 	/* Set at creation. */
 	const struct unpack_env *env;
 	const char *source;
 	struct block_pool *outputs;
+	struct zip_queue *queue;
 	pthread_t *threads;
-	unsigned n_threads;
-	struct cancel_watch watch_work, watch_done;
+	unsigned n_threads, batch_jobs;
 
-	/* Under lock. */
-	pthread_mutex_t mutex;
-	pthread_cond_t work; /* a slot waits, or all is over; workers sleep on it */
-	pthread_cond_t done; /* a slot is free again, or all is over; the walk sleeps on it */
-	struct slot slots[SLOTS];
-	unsigned queue[SLOTS]; /* ring of waiting slots */
-	unsigned first, waiting;
-	bool closing; /* no more jobs will come */
-	int failed;
-	struct error why;
+	/* The walk's. */
+	struct zip_batch *filling; /* NULL: none */
 };
 
-static bool is_over_locked(const struct zip_workers *w)
+static void work_until_over(struct zip_workers *w, struct zip_hands *hands)
 {
-	return w->failed < 0 || cancel_requested(w->env->cancel);
-}
+	const atomic_bool *stop = zip_queue_stop(w->queue);
+	struct zip_batch *b;
 
-static void fail_locked(struct zip_workers *w, int code, const struct error *why)
-{
-	if (w->failed == 0) {
-		w->failed = code;
-		w->why = *why;
-	}
-	pthread_cond_broadcast(&w->work);
-	pthread_cond_signal(&w->done);
-}
-
-/* The slot to work on; NULL when there will be none. */
-static struct slot *take_locked(struct zip_workers *w)
-{
-	struct slot *s;
-
-	while (w->waiting == 0 && !w->closing && !is_over_locked(w))
-		pthread_cond_wait(&w->work, &w->mutex);
-	if (w->waiting == 0 || is_over_locked(w))
-		return NULL;
-	s = &w->slots[w->queue[w->first]];
-	w->first = (w->first + 1) % SLOTS;
-	w->waiting--;
-	s->state = SLOT_RUNNING;
-	return s;
-}
-
-static void work_until_over(struct zip_workers *w, const struct zip_hands *hands)
-{
-	struct slot *s;
-
-	pthread_mutex_lock(&w->mutex);
-	while ((s = take_locked(w)) != NULL) {
+	while ((b = zip_queue_take(w->queue)) != NULL) {
 		struct error err;
-		int r;
+		int r = zip_batch_run(b, hands, stop, &err);
 
-		pthread_mutex_unlock(&w->mutex);
-		r = zip_job_run(&s->job, hands, &err);
-		zip_job_done(&s->job);
-		pthread_mutex_lock(&w->mutex);
-		s->state = SLOT_FREE;
-		pthread_cond_signal(&w->done);
-		if (r < 0)
-			fail_locked(w, r, &err);
+		zip_queue_give_back(w->queue, b, r, &err);
 	}
-	pthread_mutex_unlock(&w->mutex);
 }
 
 static void *worker_main(void *ctx)
@@ -100,36 +50,37 @@ static void *worker_main(void *ctx)
 	};
 	struct error err;
 
-	if (hands.inflater != NULL) {
+	if (hands.inflater != NULL)
 		work_until_over(w, &hands);
-	} else {
-		pthread_mutex_lock(&w->mutex);
-		fail_locked(w, error_set(&err, -ENOMEM, "out of memory"), &err);
-		pthread_mutex_unlock(&w->mutex);
-	}
+	else
+		zip_queue_fail(w->queue, error_set(&err, -ENOMEM, "out of memory"), &err);
+	block_unref(hands.output);
 	libdeflate_free_decompressor(hands.inflater);
 	writer_close(hands.writer);
 	return NULL;
 }
 
-int zip_workers_start(const struct unpack_env *env, const char *source, unsigned threads,
-	size_t part, struct zip_workers **ret, struct error *err)
+/* So many that every worker gets some, and that the last ones are not left to one. */
+static unsigned jobs_in_batch(const struct zip_crew *crew)
+{
+	uint64_t n = crew->entries / (crew->threads * (uint64_t)BATCHES_EACH);
+
+	return n < 1 ? 1 : n > ZIP_BATCH_JOBS ? ZIP_BATCH_JOBS : (unsigned)n;
+}
+
+int zip_workers_start(const struct unpack_env *env, const struct zip_crew *crew,
+	struct zip_workers **ret, struct error *err)
 {
 	struct zip_workers *w = zalloc(sizeof(*w));
 	int r = 0;
 
 	w->env = env;
-	w->source = source;
-	w->outputs = block_pool_new(part, threads, NULL, NULL);
-	w->threads = zalloc(threads * sizeof(pthread_t));
-	pthread_mutex_init(&w->mutex, NULL);
-	pthread_cond_init(&w->work, NULL);
-	pthread_cond_init(&w->done, NULL);
-	w->watch_work = (struct cancel_watch){.mutex = &w->mutex, .cond = &w->work};
-	w->watch_done = (struct cancel_watch){.mutex = &w->mutex, .cond = &w->done};
-	cancel_watch(env->cancel, &w->watch_work);
-	cancel_watch(env->cancel, &w->watch_done);
-	while (w->n_threads < threads && r == 0) {
+	w->source = crew->source;
+	w->batch_jobs = jobs_in_batch(crew);
+	w->outputs = block_pool_new(crew->part, crew->threads, NULL, NULL);
+	w->queue = zip_queue_new(crew->threads * BATCHES_EACH, env->cancel);
+	w->threads = zalloc(crew->threads * sizeof(pthread_t));
+	while (w->n_threads < crew->threads && r == 0) {
 		r = pthread_create(&w->threads[w->n_threads], NULL, worker_main, w);
 		w->n_threads += r == 0;
 	}
@@ -141,101 +92,52 @@ int zip_workers_start(const struct unpack_env *env, const char *source, unsigned
 	return 0;
 }
 
-/* A free slot, or NULL when there is none or one of this name is under way. */
-static struct slot *free_slot_locked(struct zip_workers *w, uint64_t hash)
+int zip_workers_flush(struct zip_workers *w, struct error *err)
 {
-	struct slot *found = NULL;
-
-	for (unsigned i = 0; i < SLOTS; i++) {
-		struct slot *s = &w->slots[i];
-
-		if (s->state != SLOT_FREE && s->hash == hash)
-			return NULL;
-		if (s->state == SLOT_FREE)
-			found = s;
-	}
-	return found;
-}
-
-static int await_slot_locked(
-	struct zip_workers *w, uint64_t hash, struct slot **ret, struct error *err)
-{
-	struct slot *s = NULL;
-
-	while (!is_over_locked(w) && (s = free_slot_locked(w, hash)) == NULL)
-		pthread_cond_wait(&w->done, &w->mutex);
-	if (w->failed < 0) {
-		*err = w->why;
-		return w->failed;
-	}
-	if (s == NULL)
-		return error_set(err, -ECANCELED, "cancelled");
-	*ret = s;
-	return 0;
-}
-
-int zip_workers_submit(struct zip_workers *w, const struct zip_job *job, struct error *err)
-{
-	struct zip_job mine = *job;
-	uint64_t hash = name_hash(job->name);
-	struct slot *s;
 	int r;
 
-	pthread_mutex_lock(&w->mutex);
-	r = await_slot_locked(w, hash, &s, err);
-	if (r >= 0) {
-		*s = (struct slot){.state = SLOT_WAITING, .hash = hash, .job = mine};
-		w->queue[(w->first + w->waiting++) % SLOTS] = (unsigned)(s - w->slots);
-		pthread_cond_signal(&w->work);
-	}
-	pthread_mutex_unlock(&w->mutex);
-	if (r < 0)
-		zip_job_done(&mine);
+	if (w->filling == NULL)
+		return 0;
+	r = zip_queue_put(w->queue, w->filling, err);
+	if (r >= 0)
+		w->filling = NULL;
 	return r;
+}
+
+int zip_workers_add(struct zip_workers *w, const struct zip_job *job, struct error *err)
+{
+	int r = w->filling != NULL ? 0 : zip_queue_open(w->queue, &w->filling, err);
+
+	if (r < 0) {
+		struct zip_job mine = *job;
+
+		zip_job_done(&mine);
+		return r;
+	}
+	zip_batch_add(w->filling, job);
+	return zip_batch_is_full(w->filling, w->batch_jobs) ? zip_workers_flush(w, err) : 0;
 }
 
 int zip_workers_await(struct zip_workers *w, const char *name, struct error *err)
 {
-	struct slot *s;
-	int r;
+	int r = zip_workers_flush(w, err);
 
-	pthread_mutex_lock(&w->mutex);
-	r = await_slot_locked(w, name_hash(name), &s, err);
-	pthread_mutex_unlock(&w->mutex);
-	return r;
-}
-
-static void free_workers(struct zip_workers *w)
-{
-	for (unsigned i = 0; i < SLOTS; i++)
-		if (w->slots[i].state == SLOT_WAITING)
-			zip_job_done(&w->slots[i].job);
-	block_pool_free(w->outputs);
-	pthread_cond_destroy(&w->done);
-	pthread_cond_destroy(&w->work);
-	pthread_mutex_destroy(&w->mutex);
-	free(w->threads);
-	free(w);
+	return r < 0 ? r : zip_queue_await(w->queue, name_hash(name), err);
 }
 
 int zip_workers_finish(struct zip_workers *w, int code, struct error *err)
 {
-	pthread_mutex_lock(&w->mutex);
-	w->closing = true;
+	if (code >= 0)
+		code = zip_workers_flush(w, err);
 	if (code < 0)
-		fail_locked(w, code, err);
-	pthread_cond_broadcast(&w->work);
-	pthread_mutex_unlock(&w->mutex);
+		zip_queue_fail(w->queue, code, err);
+	zip_queue_close(w->queue);
 	for (unsigned i = 0; i < w->n_threads; i++)
 		pthread_join(w->threads[i], NULL);
-	cancel_unwatch(w->env->cancel, &w->watch_done);
-	cancel_unwatch(w->env->cancel, &w->watch_work);
-
-	code = w->failed;
-	if (code < 0)
-		*err = w->why;
-	else if (cancel_requested(w->env->cancel))
-		code = error_set(err, -ECANCELED, "cancelled");
-	free_workers(w);
+	code = zip_queue_outcome(w->queue, err);
+	zip_queue_free(w->queue);
+	block_pool_free(w->outputs);
+	free(w->threads);
+	free(w);
 	return code;
 }

@@ -4,19 +4,35 @@
 
 #include "zip_job.h"
 
-/* Threads that inflate and write whole entries. One thread, the walking one, gives them work; two
- * entries of one name are never under way at once, so that the later one wins. */
+/* Threads that inflate and write whole entries. One thread, the walking one, gives them work, which
+ * they get in batches; two entries of one name are never under way on two threads, so that the later
+ * one wins. */
 
 struct zip_workers;
 
-int zip_workers_start(const struct unpack_env *env, const char *source, unsigned threads,
-	size_t part, struct zip_workers **ret, struct error *err);
+#define ZIP_WORKER_BYTES ((uint64_t)128 << 10) /* what each takes, besides parts, at most */
 
-/* Takes the job over, also when it fails. Waits for room, and for an entry of the same name that is
- * still under way. Returns the first failure of any worker, if there was one. */
-int zip_workers_submit(struct zip_workers *w, const struct zip_job *job, struct error *err);
+struct zip_crew {
+	const char *source; /* for messages; borrowed */
+	unsigned threads;
+	size_t part; /* bytes of the largest job, unpacked */
+	uint64_t
+		entries; /* about how many there will be: few of them are not to end in one batch */
+};
 
-/* Waits until no entry of this name is under way. */
+int zip_workers_start(const struct unpack_env *env, const struct zip_crew *crew,
+	struct zip_workers **ret, struct error *err);
+
+/* Takes the job's slices over, also when it fails; copies its name. May wait for room, and for an
+ * entry of the same name that is still under way. Returns the first failure of any worker, if there
+ * was one. */
+int zip_workers_add(struct zip_workers *w, const struct zip_job *job, struct error *err);
+
+/* Hands on what was added and has not gone to a worker yet. To be called before the walk waits for
+ * anything else: what was added keeps the network's blocks. Fails as zip_workers_add(). */
+int zip_workers_flush(struct zip_workers *w, struct error *err);
+
+/* Flushes, and waits until no entry of this name is under way. */
 int zip_workers_await(struct zip_workers *w, const char *name, struct error *err);
 
 /* Waits for all work to be done, or, when code says that the walk failed with *err, for the threads

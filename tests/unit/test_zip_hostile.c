@@ -160,6 +160,27 @@ TEST(zip_damaged_content_is_an_error_that_names_the_entry)
 		-ERR_FORMAT, "'large' is damaged");
 }
 
+TEST(zip_damaged_entry_among_many_small_ones_is_the_one_that_is_named)
+{
+	struct zip z = {0};
+	struct text zip;
+	char name[16];
+	struct box b;
+
+	for (unsigned i = 0; i < 400; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		zip_add(&z, &(struct zip_item){.name = name, .content = name, .crc_lie = i == 217});
+	}
+	zip = zip_build(&z, NULL);
+	box_open(&b);
+	b.slice_bytes = 1 << 20; /* batches end where slices do */
+	assert_int_equal(-ERR_FORMAT, box_unpack(&b, &zip));
+	box_assert_error(&b, -ERR_FORMAT, "'f217' is damaged");
+	box_assert_absent(&b, "f217");
+	box_assert_content(&b, "f216", "f216"); /* in the same worker's hands before */
+	close_all(&b, &zip);
+}
+
 TEST(zip_content_longer_or_shorter_than_promised_is_an_error)
 {
 	_free_ char *large = make_text(700000);
