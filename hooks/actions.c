@@ -24,6 +24,8 @@ struct action_run {
 	unsigned failures; /* of this item */
 	char *who;         /* "on_experiment_start action 2 (config.yml:14)" */
 	char *prefix;      /* "[on_experiment_start 2] " or NULL */
+	bool begun;        /* it started, if only a first try */
+	bool skipped;      /* it has no further try */
 	bool cancelled, finished;
 	struct task *task; /* while a script runs */
 	bool staging;      /* while a stage runs, of spec */
@@ -67,6 +69,16 @@ static void finish(struct action_run *run)
 	uv_close((uv_handle_t *)&run->turn, on_turn_closed);
 }
 
+static void on_turn(uv_timer_t *h);
+
+static void next_item(struct action_run *run)
+{
+	run->at++;
+	run->failures = 0;
+	run->begun = run->skipped = false;
+	uv_timer_start(&run->turn, on_turn, 0, 0);
+}
+
 static void fail(struct action_run *run, int code, const struct error *why)
 {
 	run->err = *why;
@@ -79,7 +91,13 @@ static void fail(struct action_run *run, int code, const struct error *why)
 
 		snprintf(run->err.msg + used, sizeof(run->err.msg) - used, "; it ran: %s", ran);
 	}
-	finish(run);
+	if (run->env.keep_going) {
+		log_error("%s", run->err.msg);
+		run->err = (struct error){0};
+		next_item(run);
+	} else {
+		finish(run);
+	}
 }
 
 static void finish_cancelled(struct action_run *run)
@@ -89,8 +107,6 @@ static void finish_cancelled(struct action_run *run)
 }
 
 /* One item. */
-
-static void on_turn(uv_timer_t *h);
 
 static void retry(struct action_run *run, const struct error *why)
 {
@@ -114,10 +130,8 @@ static void on_item_done(void *ctx, int code, const struct error *err)
 	if (run->cancelled) {
 		finish_cancelled(run);
 	} else if (code == 0) {
-		run->at++;
-		run->failures = 0;
-		uv_timer_start(&run->turn, on_turn, 0, 0);
-	} else if (run->failures++ < current(run)->retries) {
+		next_item(run);
+	} else if (run->failures++ < current(run)->retries && !run->skipped) {
 		retry(run, err);
 	} else {
 		fail(run, code, err);
@@ -203,6 +217,7 @@ static void start_item(struct action_run *run)
 	int r;
 
 	name_item(run);
+	run->begun = true;
 	r = starters[current(run)->kind](run, current(run), &err);
 	if (r < 0) {
 		run->staging = false;
@@ -216,6 +231,8 @@ static void on_turn(uv_timer_t *h)
 
 	if (run->cancelled) {
 		finish_cancelled(run);
+	} else if (run->skipped) {
+		next_item(run); /* it was waiting for another try */
 	} else if (run->at >= run->actions->n) {
 		finish(run);
 	} else {
@@ -254,6 +271,23 @@ void actions_cancel(struct action_run *run, bool hard)
 		task_kill(run->task, hard ? SIGKILL : SIGTERM);
 	else if (!run->staging)
 		uv_timer_start(&run->turn, on_turn, 0, 0);
+}
+
+void actions_skip(struct action_run *run, bool hard)
+{
+	if (run->finished || !run->begun)
+		return;
+	run->skipped = true;
+	if (run->task != NULL)
+		task_kill(run->task, hard ? SIGKILL : SIGTERM);
+	else if (!run->staging)
+		uv_timer_start(&run->turn, on_turn, 0, 0);
+}
+
+size_t actions_reached(const struct action_run *run, bool *ret_begun)
+{
+	*ret_begun = run->begun;
+	return run->at;
 }
 
 void actions_free(struct action_run *run)

@@ -25,6 +25,7 @@ struct action_env {
 		struct error *err);
 	void *stage_ctx;
 	struct strings *environment; /* the run's: read for each item, added to by items */
+	bool keep_going;             /* an item that failed is logged, and the next one runs */
 	/* Exactly once, from the loop: 0, or the code of the item that failed, and err naming it:
 	 * "on_experiment_start action 2 (config.yml:14) failed: exit status 3; it ran: ...". */
 	void (*on_done)(void *ctx, int code, const struct error *err);
@@ -40,6 +41,10 @@ int actions_start(const struct action_env *env, enum lifecycle_point point,
 /* Idempotent. Sends SIGTERM to the item under way, and SIGKILL 5 s later (at once when hard); on_done
  * follows with -ECANCELED. A stage item under way is the caller's to cancel too: its end is waited for. */
 void actions_cancel(struct action_run *run, bool hard);
+/* The same for the item under way only: it failed, without another try. */
+void actions_skip(struct action_run *run, bool hard);
+/* The index of the first item that was not done, and whether it had begun. */
+size_t actions_reached(const struct action_run *run, bool *ret_begun);
 void actions_free(struct action_run *run); /* in or after on_done; accepts NULL */
 
 #endif

@@ -29,6 +29,15 @@ struct origin {
 /* What a hook that failed does to the run. */
 enum hook_policy { HOOK_WARNS, HOOK_FAILS };
 
+/* When the agent stays as the command's parent. */
+enum supervise {
+	SUPERVISE_AUTO, /* when something has to be done after it, or as PID 1 */
+	SUPERVISE_ALWAYS,
+	SUPERVISE_NEVER, /* never: what would need it is an error */
+};
+
+enum forward { FORWARD_COMMAND, FORWARD_GROUP }; /* whom a signal to the agent goes to */
+
 struct settings {
 	/* [agent] */
 	enum log_level log_level;
@@ -67,6 +76,12 @@ struct settings {
 	struct strings hook_dirs; /* in order; none: /etc/stagerun/hooks, if it is there */
 	uint64_t hook_timeout_ms; /* 0: none */
 	enum hook_policy on_stage_start, on_stage_end, on_experiment_start;
+
+	/* [process] */
+	enum supervise supervise;
+	enum forward forward;
+	uint64_t grace_period_ms; /* from SIGTERM to the end of everything */
+	uint64_t group_wait_ms;   /* what the command leaves in its group has this long to end */
 
 	/* One for each row of the table, in its order; see settings_describe(). */
 	struct origin *origins;

@@ -3,6 +3,7 @@
 #define STAGERUN_AGENT_H
 
 #include "actions.h"
+#include "job.h"
 #include "process.h"
 #include "settings.h"
 #include "stage.h"
@@ -12,36 +13,61 @@
 /* The agent at work: one loop with what hangs on it. Commands read as stories because each step
  * here runs the loop until its work is done, or a signal has stopped it. Loop thread only. */
 
+enum { KEPT_SIGNALS = 64 };
+
 struct agent {
 	/* Set at creation. */
 	const struct settings *settings;
 	const struct inherited *inherited;
 	uv_loop_t loop;
-	struct budget *budget;
-	struct transfer
-		*transfer; /* NULL until something is staged: curl takes milliseconds to start */
-	uv_signal_t signals[4];
+	struct budget *budget;     /* NULL until something is staged, as is transfer: */
+	struct transfer *transfer; /* curl takes milliseconds to start */
+	struct signals *signals;
 	uv_timer_t deadline;
 	bool opened;            /* the loop is there */
+	bool outlives;          /* it will be the command's parent: see agent_outlive() */
 	struct run_facts facts; /* what actions are told; the command's to fill in */
 
 	int signal;       /* the first that asked us to end; 0: none */
+	bool cancelled;   /* every step ends, also those that begin from now on */
 	bool out_of_time; /* a signal came, and work did not stop in time: leave at once */
-	void (*cancel)(void *work, bool hard); /* what a signal does to the step under way */
+
+	/* The step under way; NULL between two. cancel ends it, skip only the item of it that is under way.
+	 * hard: with SIGKILL. */
+	void (*cancel)(void *work, bool hard);
+	void (*skip)(void *work, bool hard);
 	void *work;
+
+	/* Who is told of signals instead of the step; NULL: nobody. */
+	void (*on_signal)(void *ctx, const struct signalfd_siginfo *info);
+	void *on_signal_ctx;
+
+	/* What came for the command before it was there. */
+	struct signalfd_siginfo kept[KEPT_SIGNALS];
+	size_t n_kept;
 };
 
 int agent_open(
 	struct agent *a, const struct settings *s, const struct inherited *in, struct error *err);
+
+/* After agent_open(), before other threads start: from here on every signal is heard, and orphans are
+ * adopted. A signal that would not end the run is kept for the command. */
+int agent_outlive(struct agent *a, struct error *err);
+
+/* Gives back what staging took: connections, memory, threads. The next stage starts them anew. */
+void agent_rest(struct agent *a);
 
 /* Stops the loop and gives everything back; after out_of_time nothing. Also after agent_open() failed.
  * Look at a->signal after this: what came up to here is heard, what comes later waits until
  * inherited_restore(). */
 void agent_close(struct agent *a);
 
-/* The exit code for the signal that ended the work. After out_of_time it ends the process: threads
- * still use what every caller would free next. */
-int agent_signal_code(const struct agent *a);
+/* exit_code; but after out_of_time it ends the process with it: threads still use what every caller would
+ * free next. */
+int agent_leave(const struct agent *a, int exit_code);
+
+/* After agent_outlive(): ends whatever is left below us, with SIGTERM, and SIGKILL after term_ms. */
+void agent_end_remains(struct agent *a, uint64_t term_ms);
 
 /* Each returns 0, or the failure; -ECANCELED after a signal. Reasons of single stages were logged.
  */
@@ -49,7 +75,36 @@ int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struc
 int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
 	size_t first, struct strings *environment, struct error *err);
 
-/* Starts the transfer engine if it is not there. */
+/* All actions of the point, also after one that failed (which is logged). What a->cancel leaves out is said,
+ * with why_cut. */
+void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
+	struct strings *environment, const char *why_cut);
+
+/* Whether the signal asks a run to end: SIGTERM, SIGINT, SIGHUP, SIGQUIT. */
+bool signal_asks_to_end(int signal);
+
+/* Starts the budget and the transfer engine if they are not there. */
 int agent_need_transfer(struct agent *a, struct error *err);
+
+/* Runs the loop until *done, or until there is no more time. */
+void agent_run_until(struct agent *a, const bool *done);
+
+/* What a step tells at its end: on_done and its ctx. */
+struct outcome {
+	bool done;
+	int code;
+	struct error *err;
+};
+
+void agent_step_done(void *ctx, int code, const struct error *err);
+
+/* Runs the loop until the step that a->cancel describes is done, or a signal's deadline has passed. */
+int agent_await(struct agent *a, struct outcome *o);
+
+/* on_done and its ctx are the caller's to fill in. */
+void agent_fill_stage_env(struct agent *a, struct stage_env *env);
+
+/* The time is up, which is told by out_of_time; call again for more. */
+void agent_limit(struct agent *a, uint64_t ms);
 
 #endif

@@ -5,6 +5,7 @@
 #include "defer.h"
 #include "redact.h"
 #include "source.h"
+#include "supervise.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,24 +72,28 @@ static void print_action(const struct action *a, const char *config_path)
 	}
 }
 
-static void print_actions(const struct plan *p)
+static void print_actions(const struct plan *p, enum lifecycle_point point, size_t first)
 {
-	const struct actions *start = plan_actions(p, POINT_EXPERIMENT_START);
+	const struct actions *a = plan_actions(p, point);
 
-	if (start->n > p->first_action)
-		print("\nThen, one after another (on_experiment_start)\n");
-	for (size_t i = p->first_action; i < start->n && p->runfile != NULL; i++)
-		print_action(&start->v[i], p->runfile->path);
+	if (a->n > first)
+		print("\nThen, one after another (%s)\n", lifecycle_point_name(point));
+	for (size_t i = first; i < a->n && p->runfile != NULL; i++)
+		print_action(&a->v[i], p->runfile->path);
 }
 
-static void print_command(const struct plan *p)
+static void print_command(const struct plan *p, const struct settings *s)
 {
+	const char *why = NULL;
+
 	if (p->command.n == 0)
 		return;
 	print("\nThen the command\n ");
 	for (size_t i = 0; i < p->command.n; i++)
 		print(" %s", p->command.v[i]);
 	print("\n");
+	if (supervise_decide(s, p, &why, NULL) == 0 && why != NULL)
+		print("  (as a child of the agent, which stays: %s)\n", why);
 	if (p->runfile != NULL && p->runfile->params.n > 0)
 		print("  (the last %zu from hyper_params, %s:%u)\n", p->runfile->params.n,
 			p->runfile->path, p->runfile->params_line);
@@ -212,7 +217,7 @@ static int probe_and_print(const struct plan *p, const struct settings *s,
 	if (code == 0)
 		code = print_head(&agent, p, &cancel);
 	agent_close(&agent);
-	return agent.signal != 0 ? agent_signal_code(&agent) : code;
+	return agent.signal != 0 ? agent_leave(&agent, 128 + agent.signal) : code;
 }
 
 int dry_run(const struct plan *p, const struct settings *s, const struct inherited *in)
@@ -231,7 +236,8 @@ int dry_run(const struct plan *p, const struct settings *s, const struct inherit
 		print("  %s\n", err.msg);
 	if (code > 0)
 		return code;
-	print_actions(p);
-	print_command(p);
+	print_actions(p, POINT_EXPERIMENT_START, p->first_action);
+	print_command(p, s);
+	print_actions(p, POINT_EXPERIMENT_END, 0);
 	return code;
 }

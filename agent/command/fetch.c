@@ -47,7 +47,7 @@ static int fetch(struct request *r, const struct inherited *in)
 		code = agent_stage(&agent, &r->fetch, 1, &err);
 	agent_close(&agent);
 	if (agent.signal != 0)
-		exit_code = agent_signal_code(&agent);
+		exit_code = agent_leave(&agent, 128 + agent.signal);
 	else
 		exit_code = code < 0 ? EXIT_FAILED : EXIT_DONE;
 	settings_free(settings);

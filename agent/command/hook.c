@@ -83,7 +83,7 @@ static int work(struct by_hand *h, const struct inherited *in)
 			&h->agent, p->runfile, h->point, p->first_action, &p->environment, &err);
 	agent_close(&h->agent);
 	if (h->agent.signal != 0)
-		return agent_signal_code(&h->agent);
+		return agent_leave(&h->agent, 128 + h->agent.signal);
 	if (code < 0 && !logged)
 		log_error("%s", err.msg);
 	return code < 0 ? EXIT_FAILED : EXIT_DONE;

@@ -149,6 +149,8 @@ static int refuse_unsupported(
 	const struct runfile *f = p->runfile;
 	const struct action *item = find_datastore(plan_actions(p, POINT_EXPERIMENT_START));
 
+	if (item == NULL)
+		item = find_datastore(plan_actions(p, POINT_EXPERIMENT_END));
 	if (r->datastores.n > 0)
 		return refuse_datastore("--datastore", 0, r->datastores.v[0], store, err);
 	if (f == NULL)
@@ -158,12 +160,6 @@ static int refuse_unsupported(
 			f->path, f->datastores[0].line, f->datastores[0].name, store, err);
 	if (item != NULL)
 		return refuse_datastore(f->path, item->line, item->datastore, store, err);
-	if (f->actions[POINT_EXPERIMENT_END].n > 0)
-		return error_set(err, -ERR_UNSUPPORTED,
-			"%s:%u: on_experiment_end actions need an agent that outlives the command, "
-			"which "
-			"this version cannot be yet; run them in the command itself",
-			f->path, f->actions[POINT_EXPERIMENT_END].v[0].line);
 	if (f->dependency_file != NULL)
 		return error_set(err, -ERR_UNSUPPORTED,
 			"%s: dependency_file_info: this version does not install %s; install it in "

@@ -103,6 +103,12 @@ static int take_store(void *into, const char *value, struct error *err)
 	return override(into, "store.url", value, "--store");
 }
 
+static int take_supervise(void *into, const char *value, struct error *err)
+{
+	(void)err;
+	return override(into, "process.supervise", value, "--supervise");
+}
+
 const struct option_row config_rows[] = {
 	{"config", 0, "FILE", "the run's config.yml (else $STAGERUN_CONFIG, else none)",
 		take_config},
@@ -113,6 +119,8 @@ const struct option_row run_rows[] = {
 	{"stage", 0, "SOURCE=DIR", "stage any source into DIR; repeatable", take_stage},
 	{"datastore", 0, "NAME[:V][=DIR]", "attach a datastore; repeatable", take_datastore},
 	{"store", 0, "URL", "where datastores are", take_store},
+	{"supervise", 0, "auto|always|never", "whether to stay as the command's parent",
+		take_supervise},
 	{"dry-run", 0, NULL, "print the plan and where each value comes from; touch nothing",
 		take_dry_run},
 	{NULL},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* `stagerun run`: stage, run the start actions, become the command. And `prewarm`, which stops
- * after staging. */
+/* `stagerun run`: stage, run the start actions, become the command, or stay as its parent and run the end
+ * actions. And `prewarm`, which stops after staging. */
 #include "agent.h"
 #include "command.h"
 #include "defer.h"
@@ -10,6 +10,7 @@
 #include "report.h"
 #include "scratch.h"
 #include "source.h"
+#include "supervise.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@ struct run {
 	struct settings *settings; /* NULL until they were read */
 	struct plan plan;
 	struct agent agent;
+	const char *why_outlives; /* the command; NULL: it takes this process */
 	const char *phase; /* "config", "stage", "start", "exec": for the reason of a failure */
 };
 
@@ -73,7 +75,7 @@ static int end_by_signal(struct run *r)
 	int signum = r->agent.signal;
 
 	tell_termination(r, END_TERMINATED, 128 + signum, signum, &why);
-	return agent_signal_code(&r->agent);
+	return 128 + signum;
 }
 
 static int stage_head(struct run *r, struct error *err)
@@ -93,12 +95,6 @@ static int start_actions(struct run *r, struct error *err)
 		r->plan.first_action, &r->plan.environment, err);
 }
 
-static int become_command(struct run *r, struct error *err)
-{
-	r->phase = "exec";
-	return process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v, err);
-}
-
 /* Prewarm stops before the first shell action, and says so. */
 static void mention_actions(const struct run *r)
 {
@@ -113,36 +109,128 @@ static void mention_actions(const struct run *r)
 			left > 1 ? "on are left to the run" : "is left to the run");
 }
 
-static int work(struct run *r, const struct inherited *in)
+/* Everything before the command. *ret_logged: err was told already. */
+static int start(struct run *r, bool *ret_logged, struct error *err)
 {
-	bool with_command = r->plan.command.n > 0;
-	struct error err = {0};
-	int code = agent_open(&r->agent, r->settings, in, &err);
-	bool logged = false;
+	int code = 0;
 
 	r->agent.facts.config_path = r->plan.runfile != NULL ? r->plan.runfile->path : NULL;
 	r->phase = "stage";
+	if (r->why_outlives != NULL)
+		code = agent_outlive(&r->agent, err);
 	if (code == 0)
-		code = make_scratch(r->plan.runfile, in, &err);
+		code = make_scratch(r->plan.runfile, r->agent.inherited, err);
 	if (code == 0) {
-		code = stage_head(r, &err);
-		logged = code < 0;
+		code = stage_head(r, err);
+		*ret_logged = code < 0;
 	}
 	r->agent.facts.staged = &r->plan.destinations;
-	if (code == 0 && with_command) {
+	if (code == 0 && r->plan.command.n > 0) {
 		r->phase = "start";
-		code = start_actions(r, &err);
+		code = start_actions(r, err);
 	}
+	agent_rest(&r->agent);
+	return code;
+}
+
+/* The command takes this process; or nothing is left to do. */
+static int start_and_go(struct run *r)
+{
+	bool with_command = r->plan.command.n > 0, logged = false;
+	struct error err = {0};
+	int code = start(r, &logged, &err);
+
 	agent_close(&r->agent);
 	if (r->agent.signal != 0)
-		return end_by_signal(r);
+		return agent_leave(&r->agent, end_by_signal(r));
 	if (code < 0)
 		return fail(r, with_command ? EXIT_AGENT_FAILED : EXIT_FAILED, &err, logged);
 	if (!with_command) {
 		mention_actions(r);
 		return EXIT_DONE;
 	}
-	return fail(r, become_command(r, &err), &err, false);
+	r->phase = "exec";
+	code = process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v, &err);
+	return fail(r, code, &err, false);
+}
+
+/* What end actions are told. */
+static void tell_facts(struct run *r, const struct ending *e)
+{
+	struct run_facts *facts = &r->agent.facts;
+
+	facts->ended = true;
+	facts->exit_code = e->exit_code;
+	facts->exit_signal = e->signal;
+	facts->exit_reason = end_reason_name(e->reason);
+	if (e->reason != END_COMPLETED) {
+		facts->failure_phase = r->phase;
+		facts->failure_message = e->why.msg;
+	}
+}
+
+/* Why the command failed, unless it said so itself. */
+static void tell_ending(struct run *r, const struct ending *e, const struct termination_mark *mark)
+{
+	r->phase = "command";
+	tell_facts(r, e);
+	if (e->reason == END_COMPLETED)
+		return;
+	log_info("%s", e->why.msg);
+	if (!termination_was_written(termination_path(r), mark))
+		tell_termination(r, e->reason, e->exit_code, e->signal, &e->why);
+}
+
+/* The command as our child, and what comes after it. */
+static int supervise(struct run *r)
+{
+	struct ending ending = {0};
+	struct termination_mark mark;
+	struct supervision s;
+	struct error err = {0};
+
+	supervision_open(&s, &r->agent);
+	termination_remember(termination_path(r), &mark);
+	r->phase = "exec";
+	if (supervise_command(&s, &r->plan, &ending, &err) < 0) {
+		fail(r, ending.exit_code, &err, false);
+	} else {
+		tell_ending(r, &ending, &mark);
+		supervise_end_actions(&s, &r->plan);
+	}
+	agent_end_remains(&r->agent, supervision_patience_ms(&s));
+	supervision_close(&s);
+	return ending.exit_code;
+}
+
+/* The agent outlives the command, and leaves nothing behind. */
+static int start_and_stay(struct run *r)
+{
+	bool logged = false;
+	struct error err = {0};
+	int exit_code, code = start(r, &logged, &err);
+
+	if (code == 0 && r->agent.signal == 0) {
+		exit_code = supervise(r);
+	} else {
+		exit_code = r->agent.signal != 0 ? end_by_signal(r)
+						 : fail(r, EXIT_AGENT_FAILED, &err, logged);
+		agent_end_remains(&r->agent, 0);
+	}
+	agent_close(&r->agent);
+	return agent_leave(&r->agent, exit_code);
+}
+
+static int work(struct run *r, const struct inherited *in)
+{
+	struct error err = {0};
+	int code = agent_open(&r->agent, r->settings, in, &err);
+
+	if (code < 0) {
+		agent_close(&r->agent);
+		return fail(r, EXIT_AGENT_FAILED, &err, false);
+	}
+	return r->why_outlives != NULL ? start_and_stay(r) : start_and_go(r);
 }
 
 /* Everything up to the plan: nothing is touched yet. */
@@ -150,7 +238,11 @@ static int prepare(struct run *r, char *const *words, struct error *err)
 {
 	int code = request_settings(&r->request, &r->settings, err);
 
-	return code < 0 ? code : plan_make(&r->request, r->settings, words, &r->plan, err);
+	if (code == 0)
+		code = plan_make(&r->request, r->settings, words, &r->plan, err);
+	if (code == 0)
+		code = supervise_decide(r->settings, &r->plan, &r->why_outlives, err);
+	return code;
 }
 
 static void run_done(struct run *r)
@@ -191,7 +283,9 @@ int command_run(int argc, char **argv, const struct inherited *in)
 		exit_code = fail(&r, EXIT_AGENT_FAILED, &err, false);
 	} else if (r.request.help) {
 		print_help("run", " [--] COMMAND [ARG...]",
-			"Stages data, runs the on_experiment_start actions, then becomes COMMAND.");
+			"Stages data, runs the on_experiment_start actions, then becomes COMMAND "
+			"(or stays "
+			"as its\nparent, to run the on_experiment_end actions).");
 		exit_code = EXIT_DONE;
 	} else if (argv[1 + rest] == NULL) {
 		error_set(&err, -ERR_USAGE,

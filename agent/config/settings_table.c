@@ -12,6 +12,9 @@ static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL}
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const hook_policies[] = {"warn", "fail", NULL}; /* as enum hook_policy */
 
+static const char *const supervise_choices[] = {"auto", "always", "never", NULL};
+static const char *const forward_choices[] = {"command", "group", NULL};
+
 static int check_owner(const char *value, struct error *err)
 {
 	uid_t uid;
@@ -151,6 +154,19 @@ const struct setting settings_table[] = {
 		.choices = hook_policies},
 	{"hooks", "on_experiment_start", SETTING_ENUM, AT(on_experiment_start), "fail",
 		"The same before the start actions.", .choices = hook_policies},
+
+	{"process", "supervise", SETTING_ENUM, AT(supervise), "auto",
+		"Whether to stay as the command's parent; auto: as PID 1, or for end actions.",
+		.choices = supervise_choices},
+	{"process", "forward", SETTING_ENUM, AT(forward), "command",
+		"Whom a parent passes signals on to: the command alone, or its process group.",
+		.choices = forward_choices},
+	{"process", "grace_period", SETTING_DURATION, AT(grace_period_ms), "25s",
+		"From SIGTERM to the end of everything: command (70 %), then end actions.",
+		.min = 100, .max = 86400000, .short_env = "STAGERUN_GRACE_PERIOD"},
+	{"process", "group_wait", SETTING_DURATION, AT(group_wait_ms), "5s",
+		"What the command leaves in its group has this long before SIGTERM.",
+		.max = 86400000},
 };
 
 const size_t settings_count = ARRAY_LEN(settings_table);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of one child process on the loop: its output, its time limit, its end, and then the end
- * of whatever it left running in its group. Loop thread. Waits for its own pid and its own group
- * only, so that several children, and whoever else waits in this process, never take each other's
- * status. */
+ * of whatever it left running in its group. Loop thread. The reaper waits for it. */
 #include "defer.h"
 #include "group.h"
 #include "lines.h"
 #include "process.h"
+#include "reap.h"
 #include "spawn.h"
 #include <fcntl.h>
 #include <stddef.h>
@@ -26,7 +25,7 @@ enum {
 };
 
 enum child_state {
-	CHILD_RUNNING,  /* until SIGCHLD says otherwise */
+	CHILD_RUNNING,  /* until the reaper says otherwise */
 	CHILD_DISBANDS, /* it has ended; the rest of its group is being ended */
 	CHILD_DRAINS,   /* its output is read to the end */
 	CHILD_CLOSES,   /* its handles close; the last one calls on_exit */
@@ -39,13 +38,14 @@ struct child {
 	bool has_output;
 	int output_fd;
 
+	uv_loop_t *loop;
+
 	enum child_state state;
-	pid_t pid; /* and process group */
+	struct reaped process; /* its pid is also its group's */
 	struct child_end end;
 	bool terminating;
 	unsigned ticks; /* in this state */
 	unsigned open_handles;
-	uv_signal_t sigchld;
 	uv_timer_t patience; /* the time limit, then the time until SIGKILL */
 	uv_timer_t tick;
 	uv_poll_t output;
@@ -67,7 +67,7 @@ static void on_handle_closed(uv_handle_t *h)
 static void child_close(struct child *c)
 {
 	c->state = CHILD_CLOSES;
-	uv_close((uv_handle_t *)&c->sigchld, on_handle_closed);
+	reap_forget(c->loop, &c->process);
 	uv_close((uv_handle_t *)&c->patience, on_handle_closed);
 	uv_close((uv_handle_t *)&c->tick, on_handle_closed);
 	if (c->has_output) {
@@ -146,13 +146,13 @@ static void drain_tick(struct child *c)
 static void disband_tick(struct child *c)
 {
 	c->ticks++;
-	if (group_is_gone(c->pid) || c->ticks == GROUP_LOST_TICKS) {
+	if (group_is_gone(c->process.pid) || c->ticks == GROUP_LOST_TICKS) {
 		child_drain(c);
 	} else if (c->ticks == GROUP_TERM_TICKS) {
 		c->end.left_processes = true;
-		group_signal(c->pid, SIGTERM);
+		group_signal(c->process.pid, SIGTERM);
 	} else if (c->ticks >= GROUP_KILL_TICKS) {
-		group_signal(c->pid, SIGKILL);
+		group_signal(c->process.pid, SIGKILL);
 	}
 }
 
@@ -169,45 +169,34 @@ static void on_tick(uv_timer_t *h)
 static void child_disband(struct child *c)
 {
 	c->state = CHILD_DISBANDS;
-	uv_signal_stop(&c->sigchld);
 	uv_timer_stop(&c->patience);
 	uv_timer_start(&c->tick, on_tick, TICK_MS, TICK_MS);
-	if (group_is_gone(c->pid))
+	if (group_is_gone(c->process.pid))
 		child_drain(c);
 }
 
 /* The process. */
 
-static void on_sigchld(uv_signal_t *h, int signal)
+static void on_end(struct reaped *r, int wait_status)
 {
-	struct child *c = h->data;
-	pid_t pid;
+	struct child *c = container_of(r, struct child, process);
 
-	(void)signal;
-	if (c->state != CHILD_RUNNING || c->pid == 0)
-		return;
-	do {
-		pid = waitpid(c->pid, &c->end.wait_status, WNOHANG);
-	} while (pid < 0 && errno == EINTR);
-	if (pid < 0)
-		c->end.wait_status = 255
-				     << 8; /* taken by somebody else: not to be called a success */
-	if (pid != 0)
-		child_disband(c);
+	c->end.wait_status = wait_status;
+	child_disband(c);
 }
 
 static void on_patience_over(uv_timer_t *h)
 {
 	const struct child *c = h->data;
 
-	group_signal(c->pid, SIGKILL);
+	group_signal(c->process.pid, SIGKILL);
 }
 
 void child_kill(struct child *c, int signal)
 {
 	if (c->state != CHILD_RUNNING && c->state != CHILD_DISBANDS)
 		return;
-	group_signal(c->pid, signal);
+	group_signal(c->process.pid, signal);
 	if (signal != SIGTERM || c->terminating)
 		return;
 	c->terminating = true;
@@ -231,13 +220,13 @@ static void adopt(struct child *c, void *handle)
 	c->open_handles++;
 }
 
-static int make_output(struct child *c, uv_loop_t *loop, int *ret_write_end, struct error *err)
+static int make_output(struct child *c, int *ret_write_end, struct error *err)
 {
 	int fds[2], r;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return error_set(err, -errno, "make a pipe for a child's output: %m");
-	r = uv_poll_init(loop, &c->output, fds[0]); /* makes our end, only, non-blocking */
+	r = uv_poll_init(c->loop, &c->output, fds[0]); /* makes our end, only, non-blocking */
 	if (r < 0) {
 		close(fds[0]);
 		close(fds[1]);
@@ -250,18 +239,19 @@ static int make_output(struct child *c, uv_loop_t *loop, int *ret_write_end, str
 	return 0;
 }
 
-/* SIGCHLD is watched from before the fork: the child may end before we hear that it started. */
-static int child_launch(
-	struct child *c, uv_loop_t *loop, const struct child_options *opts, struct error *err)
+static int child_launch(struct child *c, const struct child_options *opts, struct error *err)
 {
 	_close_ int output = -1;
-	int r = uv_signal_start(&c->sigchld, on_sigchld, SIGCHLD);
+	int r = 0;
 
-	if (r < 0)
-		return error_set(err, r, "watch for a child's end: %s", uv_strerror(r));
-	if (opts->on_line != NULL && (r = make_output(c, loop, &output, err)) < 0)
+	if (opts->on_line != NULL && (r = make_output(c, &output, err)) < 0)
 		return r;
-	r = spawn(opts, output, &c->pid, err);
+	r = spawn(&(struct spawn_options){.argv = opts->argv,
+			  .env = opts->env,
+			  .cwd = opts->cwd,
+			  .inherited = opts->inherited,
+			  .output_fd = output},
+		&c->process.pid, NULL, err);
 	if (r < 0)
 		return r;
 	if (c->has_output)
@@ -275,20 +265,22 @@ int child_start(
 	uv_loop_t *loop, const struct child_options *opts, struct child **ret, struct error *err)
 {
 	struct child *c = zalloc(sizeof(*c));
-	int r = uv_signal_init(loop, &c->sigchld);
+	int r;
 
+	c->loop = loop;
+	c->process.on_end = on_end;
+	r = reap_watch(loop, &c->process, err);
 	if (r < 0) {
 		child_free(c);
-		return error_set(err, r, "watch for a child's end: %s", uv_strerror(r));
+		return r;
 	}
-	adopt(c, &c->sigchld);
 	uv_timer_init(loop, &c->patience);
 	adopt(c, &c->patience);
 	uv_timer_init(loop, &c->tick);
 	adopt(c, &c->tick);
 	c->lines.on_line = opts->on_line;
 	c->lines.ctx = opts->ctx;
-	r = child_launch(c, loop, opts, err);
+	r = child_launch(c, opts, err);
 	if (r < 0) {
 		child_close(c); /* without on_exit: frees itself */
 		return r;

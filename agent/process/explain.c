@@ -8,8 +8,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-enum { EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
-
 /* The program's relative paths are relative to where it was to run. */
 static char *seen_from_here(const struct program *p, const char *path)
 {

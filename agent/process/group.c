@@ -3,31 +3,17 @@
  * this group: the status of other children belongs to others. */
 #include "group.h"
 #include "defer.h"
-#include "text.h"
+#include "stat.h"
 #include <ctype.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 
-/* One process's line in /proc: "PID (NAME) STATE PPID GROUP ... THREADS ...". The name may hold
- * anything. A process whose first thread has ended is listed as a zombie while others of it run. */
 static bool runs_in_group(const char *pid, pid_t group)
 {
-	_free_ char *path = format_text("/proc/%s/stat", pid);
-	_fclose_ FILE *f = fopen(path, "re");
-	char line[1024] = "", state = 'X';
-	const char *rest;
-	int of_group = 0;
-	long threads = 0;
+	struct process_stat p;
 
-	if (f == NULL || fgets(line, sizeof(line), f) == NULL ||
-		(rest = strrchr(line, ')')) == NULL)
-		return false;
-	if (sscanf(rest + 1,
-		    " %c %*d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld",
-		    &state, &of_group, &threads) != 3)
-		return false;
-	return of_group == group && ((state != 'Z' && state != 'X') || threads > 1);
+	return process_stat_read(pid, &p) == 0 && p.group == group && p.runs;
 }
 
 /* Zombies count as members for kill(2) until their parent fetches them, and there are containers

@@ -2,7 +2,7 @@
 /* What this process was started with, and how to give it back. Taken first thing in main(),
  * restored between fork and exec or right before the last exec. Descriptors are not kept here:
  * whatever the agent opens is close-on-exec, so the inherited ones are the only ones that pass. */
-#include "process.h"
+#include "job.h"
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,7 +45,7 @@ static void set_disposition(int signal, void (*handler)(int))
 
 void inherited_take(struct inherited *in)
 {
-	sigset_t none;
+	sigset_t heard;
 
 	memset(in, 0, sizeof(*in));
 	occupy_standard_streams();
@@ -53,8 +53,13 @@ void inherited_take(struct inherited *in)
 		sigaction(s, NULL, &in->actions[s]);
 	set_disposition(SIGPIPE, SIG_IGN);
 	set_disposition(SIGCHLD, SIG_DFL); /* when ignored, children vanish with their status */
-	sigemptyset(&none);
-	pthread_sigmask(SIG_SETMASK, &none, &in->mask);
+	/* The kernel throws away what PID 1 neither handles nor blocks: a stop that comes before anybody
+	 * listens would be lost. */
+	if (getpid() == 1)
+		signals_forwardable(in, &heard);
+	else
+		sigemptyset(&heard);
+	pthread_sigmask(SIG_SETMASK, &heard, &in->mask);
 	in->umask = umask(0);
 	if (getrlimit(RLIMIT_NOFILE, &in->nofile) == 0)
 		raise_open_files(&in->nofile);

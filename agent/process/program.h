@@ -6,6 +6,8 @@
 #include "text.h"
 #include <stdbool.h>
 
+enum { EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 }; /* as in a shell */
+
 /* A program about to be executed: everything that needs memory is prepared before fork, so that
  * what comes after it is async-signal-safe. */
 struct program {

@@ -30,16 +30,27 @@ static int connect_streams(int output_fd, enum step *ret_step)
 	return 0;
 }
 
+/* Every signal is blocked here, and so SIGTTOU: a background process may take the terminal. */
+static int take_place(const struct spawn_options *opts, enum step *ret_step)
+{
+	if (!opts->as_job) {
+		setsid();
+		return connect_streams(opts->output_fd, ret_step);
+	}
+	setpgid(0, 0);
+	if (opts->terminal_fd >= 0)
+		tcsetpgrp(opts->terminal_fd, getpid());
+	return 0;
+}
+
 /* The child's side of the fork: until exec it shares memory that other threads may have left
  * locked. */
-static _Noreturn void become(
-	struct program *p, const struct child_options *opts, int output_fd, int report_fd)
+static _Noreturn void become(struct program *p, const struct spawn_options *opts, int report_fd)
 {
 	struct report r = {.step = STEP_STDIN};
 	ssize_t told;
 
-	setsid();
-	if (connect_streams(output_fd, &r.step) < 0) {
+	if (take_place(opts, &r.step) < 0) {
 		r.failure.error = errno;
 	} else if (opts->cwd != NULL && chdir(opts->cwd) < 0) {
 		r.step = STEP_CWD;
@@ -68,25 +79,31 @@ static pid_t fork_with_signals_blocked(sigset_t *ret_mask)
 	return pid;
 }
 
-static int explain(const struct program *p, const struct child_options *opts,
-	const struct report *r, struct error *err)
+static int explain(const struct program *p, const struct spawn_options *opts,
+	const struct report *r, int *ret_exit_code, struct error *err)
 {
 	int e = r->failure.error;
+	int exit_code = EXIT_NOT_EXECUTABLE;
 
 	switch (r->step) {
 	case STEP_STDIN:
-		return error_set(err, -e, "cannot run '%s': open /dev/null: %s", opts->argv[0],
+		error_set(err, -e, "cannot run '%s': open /dev/null: %s", opts->argv[0],
 			strerrordesc_np(e));
+		break;
 	case STEP_OUTPUT:
-		return error_set(err, -e, "cannot run '%s': connect its output: %s", opts->argv[0],
+		error_set(err, -e, "cannot run '%s': connect its output: %s", opts->argv[0],
 			strerrordesc_np(e));
+		break;
 	case STEP_CWD:
-		return error_set(err, -e, "cannot run '%s' in '%s': %s", opts->argv[0], opts->cwd,
+		error_set(err, -e, "cannot run '%s' in '%s': %s", opts->argv[0], opts->cwd,
 			strerrordesc_np(e));
+		break;
 	default:
-		program_explain(p, &r->failure, err);
-		return err != NULL ? err->code : -ENOEXEC;
+		exit_code = program_explain(p, &r->failure, err);
 	}
+	if (ret_exit_code != NULL)
+		*ret_exit_code = exit_code;
+	return e != 0 ? -e : -ENOEXEC;
 }
 
 /* 0: the program runs. */
@@ -100,8 +117,8 @@ static int read_report(int fd, struct report *ret)
 	return n == (ssize_t)sizeof(*ret) ? -1 : 0;
 }
 
-static int start(struct program *p, const struct child_options *opts, int output_fd, pid_t *ret_pid,
-	struct error *err)
+static int start(struct program *p, const struct spawn_options *opts, pid_t *ret_pid,
+	int *ret_exit_code, struct error *err)
 {
 	int fds[2];
 	_close_ int report = -1;
@@ -114,25 +131,27 @@ static int start(struct program *p, const struct child_options *opts, int output
 	report = fds[0];
 	pid = fork_with_signals_blocked(&mask);
 	if (pid == 0)
-		become(p, opts, output_fd, fds[1]);
+		become(p, opts, fds[1]);
 	close(fds[1]);
 	if (pid < 0)
 		return error_set(err, -errno, "cannot run '%s': fork: %m", opts->argv[0]);
 	if (read_report(report, &r) < 0) {
 		waitpid(pid, NULL, 0);
-		return explain(p, opts, &r, err);
+		return explain(p, opts, &r, ret_exit_code, err);
 	}
 	*ret_pid = pid;
 	return 0;
 }
 
-int spawn(const struct child_options *opts, int output_fd, pid_t *ret_pid, struct error *err)
+int spawn(const struct spawn_options *opts, pid_t *ret_pid, int *ret_exit_code, struct error *err)
 {
 	struct program program;
 	int r;
 
 	program_prepare(&program, opts->argv, opts->env, opts->cwd);
-	r = start(&program, opts, output_fd, ret_pid, err);
+	if (ret_exit_code != NULL)
+		*ret_exit_code = EXIT_NOT_EXECUTABLE; /* fork itself may fail */
+	r = start(&program, opts, ret_pid, ret_exit_code, err);
 	program_done(&program);
 	return r;
 }

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* The actions of a lifecycle point, as one step of the agent. Loop thread. */
+#include "agent.h"
+#include "defer.h"
+#include "log.h"
+#include <errno.h>
+
+enum { KILL_MS = 150 };
+
+/* A stage item between shell actions: its set lives as long as the item. */
+struct stage_item {
+	struct agent *agent;
+	const struct runfile *runfile;
+	struct stage_set *set;
+	void (*on_done)(void *ctx, int code, const struct error *err);
+	void *ctx;
+};
+
+static void on_item_staged(void *ctx, int code, const struct error *err)
+{
+	struct stage_item *item = ctx;
+	struct error why = *err; /* the set's own, and goes with it */
+
+	stage_set_free(take_ptr(&item->set));
+	item->on_done(item->ctx, code, &why);
+}
+
+static int stage_item(void *ctx, struct stage_spec *spec,
+	void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,
+	struct error *err)
+{
+	struct stage_item *item = ctx;
+	struct stage_env env;
+	int code = agent_need_transfer(item->agent, err);
+
+	if (code < 0)
+		return code;
+	agent_fill_stage_env(item->agent, &env);
+	runfile_limit_stage(item->runfile, spec);
+	item->on_done = on_done;
+	item->ctx = done_ctx;
+	env.on_done = on_item_staged;
+	env.on_done_ctx = item;
+	return stage_set_start(&env, spec, 1, &item->set, err);
+}
+
+struct action_step {
+	struct stage_item item;
+	struct action_run *run;
+	struct outcome outcome;
+};
+
+static void cancel_actions(void *work, bool hard)
+{
+	struct action_step *step = work;
+
+	if (step->item.set != NULL)
+		stage_set_cancel(step->item.set);
+	actions_cancel(step->run, hard);
+}
+
+static void skip_action(void *work, bool hard)
+{
+	struct action_step *step = work;
+
+	if (step->item.set != NULL)
+		stage_set_cancel(step->item.set);
+	actions_skip(step->run, hard);
+}
+
+/* What ignored the signal is killed, and has a last moment to be cleaned up after: the file behind
+ * $STAGERUN_ENV may hold secrets. */
+static void kill_actions(struct agent *a, struct action_step *step)
+{
+	actions_cancel(step->run, true);
+	agent_limit(a, KILL_MS);
+	agent_run_until(a, &step->outcome.done);
+	a->out_of_time = !step->outcome.done;
+}
+
+static struct action_env make_env(struct agent *a, struct action_step *step,
+	const struct runfile *f, struct strings *environment, struct error *err)
+{
+	*step = (struct action_step){.item = {.agent = a, .runfile = f}, .outcome = {.err = err}};
+	return (struct action_env){.loop = &a->loop,
+		.settings = a->settings,
+		.inherited = a->inherited,
+		.facts = &a->facts,
+		.config_path = f->path,
+		.stage = stage_item,
+		.stage_ctx = &step->item,
+		.environment = environment,
+		.on_done = agent_step_done,
+		.on_done_ctx = &step->outcome};
+}
+
+static int await_actions(struct agent *a, struct action_step *step)
+{
+	int code;
+
+	a->cancel = cancel_actions;
+	a->skip = skip_action;
+	a->work = step;
+	code = agent_await(a, &step->outcome);
+	if (a->out_of_time)
+		kill_actions(a, step);
+	return code;
+}
+
+int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
+	size_t first, struct strings *environment, struct error *err)
+{
+	struct action_step step;
+	const struct action_env env = make_env(a, &step, f, environment, err);
+	int code = actions_start(&env, point, &f->actions[point], first, &step.run, err);
+
+	if (code < 0)
+		return code;
+	code = await_actions(a, &step);
+	if (step.outcome.done)
+		actions_free(step.run);
+	return code;
+}
+
+/* Nothing is left out without a word. */
+static void tell_unfinished(const struct runfile *f, enum lifecycle_point point,
+	const struct action_run *run, const char *why)
+{
+	bool begun;
+	size_t at = actions_reached(run, &begun);
+
+	for (size_t i = at; i < f->actions[point].n; i++)
+		log_warn("%s action %u (%s:%u) was %s: %s", lifecycle_point_name(point),
+			f->actions[point].v[i].number, f->path, f->actions[point].v[i].line,
+			i == at && begun ? "ended before it was done" : "not run", why);
+}
+
+void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
+	struct strings *environment, const char *why_cut)
+{
+	struct error err = {0};
+	struct action_step step;
+	struct action_env env = make_env(a, &step, f, environment, &err);
+	int code;
+
+	env.keep_going = true;
+	code = actions_start(&env, point, &f->actions[point], 0, &step.run, &err);
+	if (code < 0) {
+		log_error("%s", err.msg);
+		return;
+	}
+	code = await_actions(a, &step);
+	if (code == -ECANCELED)
+		tell_unfinished(f, point, step.run, why_cut);
+	if (step.outcome.done)
+		actions_free(step.run);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* Stages at once, as one step of the agent. Loop thread. */
+#include "agent.h"
+#include "log.h"
+#include <sched.h>
+
+static unsigned threads(const struct settings *s)
+{
+	cpu_set_t cpus;
+
+	if (s->threads > 0)
+		return s->threads;
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+		return (unsigned)CPU_COUNT(&cpus);
+	return 1;
+}
+
+void agent_fill_stage_env(struct agent *a, struct stage_env *env)
+{
+	const struct settings *s = a->settings;
+
+	*env = (struct stage_env){.loop = &a->loop,
+		.transfer = a->transfer,
+		.budget = a->budget,
+		.tree = {.limits = s->limits,
+			.same_owner = s->same_owner,
+			.uid = s->owner_uid,
+			.gid = s->owner_gid},
+		.threads = threads(s),
+		.parallel = s->parallel_stages,
+		.show_progress = s->progress && s->log_format == LOG_TEXT};
+}
+
+static void cancel_stages(void *set, bool hard)
+{
+	(void)hard;
+	stage_set_cancel(set);
+}
+
+int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struct error *err)
+{
+	struct outcome outcome = {.err = err};
+	struct stage_env env;
+	struct stage_set *set = NULL;
+	int code = agent_need_transfer(a, err);
+
+	agent_fill_stage_env(a, &env);
+	env.log_failures = true;
+	env.on_done = agent_step_done;
+	env.on_done_ctx = &outcome;
+	if (code == 0)
+		code = stage_set_start(&env, specs, n, &set, err);
+	if (code < 0) {
+		log_error("%s", err->msg);
+		return code;
+	}
+	a->cancel = cancel_stages;
+	a->skip = cancel_stages;
+	a->work = set;
+	code = agent_await(a, &outcome);
+	if (outcome.done)
+		stage_set_free(set);
+	return code;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* Signals as events. Loop thread. A signalfd and not handlers: it says who sent a signal and with what
+ * value, and a blocked signal waits there, whatever it is about, until somebody asks. */
+#include "defer.h"
+#include "job.h"
+#include "text.h"
+#include <string.h>
+#include <uv.h>
+
+struct signals {
+	uv_poll_t readable;
+	int fd;
+	void (*on_signal)(void *ctx, const struct signalfd_siginfo *info);
+	void *ctx;
+};
+
+static bool is_ours(const struct signalfd_siginfo *info)
+{
+	/* A write of ours to a pipe without a reader; we look at what write() says. */
+	return info->ssi_signo == SIGPIPE && info->ssi_pid == (uint32_t)getpid();
+}
+
+void signals_hear(struct signals *s)
+{
+	struct signalfd_siginfo info;
+
+	while (read(s->fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		if (!is_ours(&info))
+			s->on_signal(s->ctx, &info);
+}
+
+static void on_readable(uv_poll_t *h, int status, int events)
+{
+	(void)status;
+	(void)events;
+	signals_hear(h->data);
+}
+
+static void on_closed(uv_handle_t *h)
+{
+	struct signals *s = h->data;
+
+	close(s->fd);
+	free(s);
+}
+
+int signals_open(uv_loop_t *loop, const sigset_t *which,
+	void (*on_signal)(void *ctx, const struct signalfd_siginfo *info), void *ctx,
+	struct signals **ret, struct error *err)
+{
+	_close_ int fd = signalfd(-1, which, SFD_CLOEXEC | SFD_NONBLOCK);
+	struct signals *s;
+	int r;
+
+	if (fd < 0)
+		return error_set(err, -errno, "cannot watch for signals: %m");
+	s = zalloc(sizeof(*s));
+	r = uv_poll_init(loop, &s->readable, fd);
+	if (r < 0) {
+		free(s);
+		return error_set(err, r, "cannot watch for signals: %s", uv_strerror(r));
+	}
+	pthread_sigmask(SIG_BLOCK, which, NULL);
+	s->fd = take_fd(&fd);
+	s->on_signal = on_signal;
+	s->ctx = ctx;
+	s->readable.data = s;
+	uv_poll_start(&s->readable, UV_READABLE, on_readable);
+	uv_unref((uv_handle_t *)&s->readable);
+	*ret = s;
+	return 0;
+}
+
+void signals_close(struct signals *s)
+{
+	uv_close((uv_handle_t *)&s->readable, on_closed);
+}
+
+void signals_forwardable(const struct inherited *in, sigset_t *ret)
+{
+	sigfillset(ret);
+	sigdelset(ret, SIGKILL);
+	sigdelset(ret, SIGSTOP);
+	sigdelset(ret, SIGCHLD);
+	for (int s = 1; s < NSIG; s++)
+		if (in->actions[s].sa_handler == SIG_IGN)
+			sigdelset(ret, s);
+}
+
+bool signals_stop_here(int signal, bool or_group)
+{
+	sigset_t one, pending, mask;
+
+	sigemptyset(&one);
+	sigaddset(&one, signal);
+	pthread_sigmask(SIG_UNBLOCK, &one, &mask);
+	kill(or_group ? 0 : getpid(), signal);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	/* What ended the stop is still waiting to be heard. */
+	sigpending(&pending);
+	return sigismember(&pending, SIGCONT) == 1;
+}
