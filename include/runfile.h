@@ -78,6 +78,7 @@ struct runfile {
 	struct scratch *scratch;
 	size_t n_scratch;
 	char *dependency_file, *package_manager; /* NULL when absent */
+	unsigned dependency_line;                /* where the file is named */
 	struct actions actions[POINT_COUNT];
 	/* Words appended to the command: "--foo", "1"; of a null value only the key. */
 	struct strings params;

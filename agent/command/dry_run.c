@@ -3,6 +3,7 @@
 #include "dry_run.h"
 #include "agent.h"
 #include "defer.h"
+#include "head.h"
 #include "redact.h"
 #include "source.h"
 #include "supervise.h"
@@ -202,22 +203,42 @@ static void cancel_probes(void *cancel, bool hard)
 	cancel_request(cancel);
 }
 
+static int print_dependencies(struct agent *a, const struct plan *p)
+{
+	const struct dependencies *d = p->dependencies;
+	_free_ char *command = d != NULL ? dependencies_command(d) : NULL;
+	struct error err = {0};
+	int code;
+
+	if (d == NULL || a->signal != 0)
+		return 0;
+	print("\nDependencies, installed meanwhile\n  %s  (%s)\n", command, d->origin);
+	code = agent_check_dependencies(a, d, &p->environment, &err);
+	if (code < 0)
+		print("      cannot be installed: %s\n", err.msg);
+	return code;
+}
+
 static int probe_and_print(const struct plan *p, const struct settings *s,
 	const struct inherited *in, struct error *err)
 {
 	struct agent agent;
 	struct cancel cancel;
-	int code = agent_open(&agent, s, in, err);
+	int code = agent_open(&agent, s, in, err), installable = 0;
 
 	cancel_init(&cancel);
 	agent.cancel = cancel_probes;
 	agent.work = &cancel;
 	if (code == 0 && p->n_head > 0)
 		code = agent_need_transfer(&agent, err);
-	if (code == 0)
+	if (code == 0) {
 		code = print_head(&agent, p, &cancel);
+		installable = print_dependencies(&agent, p);
+	}
 	agent_close(&agent);
-	return agent.signal != 0 ? agent_leave(&agent, 128 + agent.signal) : code;
+	if (agent.signal != 0)
+		return agent_leave(&agent, 128 + agent.signal);
+	return code < 0 ? code : installable;
 }
 
 int dry_run(const struct plan *p, const struct settings *s, const struct inherited *in)

@@ -160,12 +160,6 @@ static int refuse_unsupported(
 			f->path, f->datastores[0].line, f->datastores[0].name, store, err);
 	if (item != NULL)
 		return refuse_datastore(f->path, item->line, item->datastore, store, err);
-	if (f->dependency_file != NULL)
-		return error_set(err, -ERR_UNSUPPORTED,
-			"%s: dependency_file_info: this version does not install %s; install it in "
-			"the "
-			"image, or in an action: pip install -r %s",
-			f->path, f->dependency_file, f->dependency_file);
 	return 0;
 }
 
@@ -198,6 +192,27 @@ static int read_config(const struct request *r, struct plan *ret, struct error *
 	return runfile_read(config, &ret->runfile, err);
 }
 
+/* The option's file, or else config.yml's. Prewarm leaves it to the run, whose environment it is for. */
+static int find_dependencies(struct plan *p, const struct request *r, struct error *err)
+{
+	const struct runfile *f = p->runfile;
+	bool is_option = r->dependency_file != NULL;
+	const char *file = is_option ? r->dependency_file : f != NULL ? f->dependency_file : NULL;
+	_free_ char *origin = is_option || f == NULL
+				      ? copy_text("--dependency_file")
+				      : format_text("%s:%u", f->path, f->dependency_line);
+
+	if (file == NULL)
+		return 0;
+	if (p->command.n == 0) {
+		log_info("prewarm installs no dependencies: %s (%s) is left to the run", file,
+			origin);
+		return 0;
+	}
+	return dependencies_find(file, is_option ? NULL : f->package_manager, origin,
+		&p->environment, &p->dependencies, err);
+}
+
 int plan_make(const struct request *r, const struct settings *s, char *const *words,
 	struct plan *ret, struct error *err)
 {
@@ -210,7 +225,9 @@ int plan_make(const struct request *r, const struct settings *s, char *const *wo
 	make_environment(ret, s);
 	make_command(ret, words);
 	mention_build_points(ret);
-	code = make_head(ret, r, POINT_EXPERIMENT_START, err);
+	code = find_dependencies(ret, r, err);
+	if (code == 0)
+		code = make_head(ret, r, POINT_EXPERIMENT_START, err);
 	return code < 0 ? code : stage_specs_check(ret->head, ret->n_head, err);
 }
 
@@ -240,6 +257,7 @@ void plan_done(struct plan *p)
 	for (size_t i = 0; i < p->n_head; i++)
 		stage_spec_done(&p->head[i]);
 	free(p->head);
+	dependencies_free(p->dependencies);
 	strings_done(&p->destinations);
 	strings_done(&p->command);
 	strings_done(&p->environment);

@@ -2,6 +2,7 @@
 #ifndef STAGERUN_PLAN_H
 #define STAGERUN_PLAN_H
 
+#include "dependencies.h"
 #include "request.h"
 #include "runfile.h"
 #include "text.h"
@@ -14,7 +15,8 @@ struct plan {
 	struct strings command;     /* its words, hyper_params appended; none for prewarm */
 	struct stage_spec *head;    /* staged first and at once, expanded */
 	size_t n_head;
-	struct strings destinations; /* the head's directories, each once */
+	struct strings destinations;       /* the head's directories, each once */
+	struct dependencies *dependencies; /* installed meanwhile; NULL: none */
 	size_t first_action; /* the first item of the point after the head: of on_experiment_start */
 };
 

@@ -97,6 +97,13 @@ static int take_datastore(void *into, const char *value, struct error *err)
 	return 0;
 }
 
+static int take_dependency_file(void *into, const char *value, struct error *err)
+{
+	(void)err;
+	((struct request *)into)->dependency_file = value;
+	return 0;
+}
+
 static int take_store(void *into, const char *value, struct error *err)
 {
 	(void)err;
@@ -118,6 +125,9 @@ const struct option_row config_rows[] = {
 const struct option_row run_rows[] = {
 	{"stage", 0, "SOURCE=DIR", "stage any source into DIR; repeatable", take_stage},
 	{"datastore", 0, "NAME[:V][=DIR]", "attach a datastore; repeatable", take_datastore},
+	{"dependency_file", 0, "FILE",
+		"install FILE (.txt by pip, .yml by conda) while data is staged",
+		take_dependency_file},
 	{"store", 0, "URL", "where datastores are", take_store},
 	{"supervise", 0, "auto|always|never", "whether to stay as the command's parent",
 		take_supervise},

@@ -21,6 +21,7 @@ struct request {
 	struct override overrides[8];
 	size_t n_overrides;
 	bool dry_run, help;
+	const char *dependency_file; /* NULL: config.yml's, if any */
 
 	struct stage_spec *stages; /* --stage, in order */
 	size_t n_stages;

@@ -5,6 +5,7 @@
 #include "command.h"
 #include "defer.h"
 #include "dry_run.h"
+#include "head.h"
 #include "log.h"
 #include "plan.h"
 #include "report.h"
@@ -80,9 +81,8 @@ static int end_by_signal(struct run *r)
 
 static int stage_head(struct run *r, struct error *err)
 {
-	if (r->plan.n_head == 0)
-		return 0;
-	return agent_stage(&r->agent, r->plan.head, r->plan.n_head, err);
+	return agent_head(&r->agent, r->plan.head, r->plan.n_head, r->plan.dependencies,
+		&r->plan.environment, err);
 }
 
 static int start_actions(struct run *r, struct error *err)
@@ -115,11 +115,15 @@ static int start(struct run *r, bool *ret_logged, struct error *err)
 	int code = 0;
 
 	r->agent.facts.config_path = r->plan.runfile != NULL ? r->plan.runfile->path : NULL;
-	r->phase = "stage";
 	if (r->why_outlives != NULL)
 		code = agent_outlive(&r->agent, err);
 	if (code == 0)
+		code = agent_check_dependencies(
+			&r->agent, r->plan.dependencies, &r->plan.environment, err);
+	if (code == 0) {
+		r->phase = "stage";
 		code = make_scratch(r->plan.runfile, r->agent.inherited, err);
+	}
 	if (code == 0) {
 		code = stage_head(r, err);
 		*ret_logged = code < 0;

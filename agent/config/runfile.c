@@ -48,6 +48,7 @@ int lifecycle_point_parse(const char *name, enum lifecycle_point *ret, struct er
 
 static int read_dependency_info(struct runfile_reader *p, const struct yaml_node *node, void *into);
 static int read_package_manager(struct runfile_reader *p, const struct yaml_node *node, void *into);
+static int read_dependency_file(struct runfile_reader *p, const struct yaml_node *node, void *into);
 static int read_action_points(struct runfile_reader *p, const struct yaml_node *node, void *into);
 static int read_compute(struct runfile_reader *p, const struct yaml_node *node, void *into);
 static int read_train(struct runfile_reader *p, const struct yaml_node *node, void *into);
@@ -95,7 +96,7 @@ static const struct runfile_field train_fields[] = {
 };
 
 static const struct runfile_field dependency_fields[] = {
-	{"path", read_text, AT(dependency_file)},
+	{"path", read_dependency_file, AT(dependency_file)},
 	{"package_manager", read_package_manager, AT(package_manager)},
 };
 
@@ -150,6 +151,12 @@ static int read_misplaced(struct runfile_reader *p, const struct yaml_node *node
 	(void)into;
 	warn_node(p, p->key, "%s is ignored; actions belong under compute.train", p->what);
 	return 0;
+}
+
+static int read_dependency_file(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	p->r->dependency_line = node->line;
+	return read_text(p, node, into);
 }
 
 static int read_package_manager(struct runfile_reader *p, const struct yaml_node *node, void *into)

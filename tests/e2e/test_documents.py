@@ -14,7 +14,7 @@ MAN = CHECKOUT / "packaging/man"
 
 def options(stagerun, command):
     out = stagerun.run(command, "--help").ok().out
-    return re.findall(r"(--[a-z0-9-]+)", out.split("Options:")[1])
+    return re.findall(r"(--[a-z0-9_-]+)", out.split("Options:")[1])
 
 
 @pytest.mark.parametrize("command", ["run", "prewarm", "fetch", "hook"])
