@@ -81,9 +81,9 @@ UNRANDOM := $(if $(SAN),setarch -R)
 
 unit: $(O)/unit
 	$(UNRANDOM) $(O)/unit $(T)
-e2e: $(O)/stagerun
+e2e: $(O)/stagerun $(O)/bench/slowfs
 	$(UNRANDOM) $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e $(T)
-test: $(O)/unit $(O)/stagerun
+test: $(O)/unit $(O)/stagerun $(O)/bench/slowfs
 	$(UNRANDOM) $(O)/unit
 	$(UNRANDOM) $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e
 

@@ -2,6 +2,7 @@
 #ifndef STAGERUN_ARCHIVE_H
 #define STAGERUN_ARCHIVE_H
 
+#include "crew.h"
 #include "unpack.h"
 
 struct archive;
@@ -35,7 +36,8 @@ struct extraction {
 			       */
 
 	/* While under way. */
-	struct writer *writer;
+	struct writer *writer; /* this thread's */
+	struct crew *crew;
 	char latest[128]; /* name of the latest entry, shortened, for messages */
 };
 

@@ -102,47 +102,102 @@ static bool is_shareable(const struct archive_feed *feed, const struct slice *s)
 	       s->data + s->len <= feed->current.data + feed->current.len;
 }
 
-static int write_blocks(
-	struct extraction *x, struct slice block, uint64_t offset, struct error *err)
-{
-	int r;
+/* A part of a file's content, or its end. */
+struct part {
+	struct slice bytes;
+	uint64_t offset;
+	bool is_end;
+};
 
-	do {
+static int next_part(struct extraction *x, struct part *p, struct error *err)
+{
+	int r = read_block(x, &p->bytes, &p->offset, err);
+
+	p->is_end = r == 0;
+	return r < 0 ? r : 0;
+}
+
+/* The parts from p on, into the open file. */
+static int write_parts(struct extraction *x, struct part p, struct error *err)
+{
+	int r = 0;
+
+	while (r >= 0 && !p.is_end) {
 		if (cancel_requested(x->env->cancel))
 			return error_set(err, -ECANCELED, "cancelled");
-		if (block.len > 0) {
-			r = writer_file_write(x->writer, offset, block.data, block.len, err);
-			if (r < 0)
-				return r;
-		}
-		r = read_block(x, &block, &offset, err);
-	} while (r > 0);
+		if (p.bytes.len > 0)
+			r = writer_file_write(x->writer, p.offset, p.bytes.data, p.bytes.len, err);
+		if (r >= 0)
+			r = next_part(x, &p, err);
+	}
 	return r;
 }
 
-/* existing: as for writer_file_open(). */
+struct file {
+	const char *name;
+	const struct meta *meta;
+	uint64_t size;      /* promised, or SIZE_UNKNOWN */
+	bool existing;      /* as for writer_file_open() */
+	struct slice begun; /* content before the first part, from offset 0 on */
+};
+
+static int stream_file(
+	struct extraction *x, const struct file *f, const struct part *first, struct error *err)
+{
+	int r = crew_await(x->crew, f->name, err);
+
+	if (r >= 0)
+		r = writer_file_open(x->writer, f->name, f->meta, f->size, f->existing, err);
+	if (r >= 0 && f->begun.len > 0)
+		r = writer_file_write(x->writer, 0, f->begun.data, f->begun.len, err);
+	if (r >= 0)
+		r = write_parts(x, *first, err);
+	return r < 0 ? r : writer_file_close(x->writer, err);
+}
+
+/* Brings the parts of a small file together, for somebody else to write. One with holes, or of
+ * another size than it should be, is streamed from where that shows. */
+static int gather_file(struct extraction *x, struct file *f, struct part p, struct error *err)
+{
+	_free_ uint8_t *bytes = zalloc(f->size);
+	size_t len = 0;
+	int r = 0;
+
+	while (r >= 0 && !p.is_end && p.offset == len && p.bytes.len <= f->size - len) {
+		if (p.bytes.len > 0)
+			memcpy(bytes + len, p.bytes.data, p.bytes.len);
+		len += p.bytes.len;
+		r = next_part(x, &p, err);
+	}
+	if (r < 0)
+		return r;
+	f->begun = (struct slice){.data = bytes, .len = len};
+	if (p.is_end && len == f->size)
+		return crew_file(x->crew, x->writer, f->name, f->meta, &f->begun, err);
+	return stream_file(x, f, &p, err);
+}
+
 static int extract_file(struct extraction *x, const char *name, const struct meta *meta,
 	struct archive_entry *e, bool existing, struct error *err)
 {
 	uint64_t size =
 		archive_entry_size_is_set(e) ? (uint64_t)archive_entry_size(e) : SIZE_UNKNOWN;
-	struct slice first = {0};
-	uint64_t offset = 0;
-	int r = read_block(x, &first, &offset, err);
+	struct file f = {.name = name, .meta = meta, .size = size, .existing = existing};
+	struct part first = {0};
+	int r = next_part(x, &first, err);
 
 	if (r < 0)
 		return r;
-	if (!existing && size == first.len && offset == 0 &&
-		(size == 0 || is_shareable(x->feed, &first))) {
-		first.owner = x->feed->current.owner;
-		return writer_file(x->writer, name, meta, &first, err);
+	if (first.is_end)
+		first.bytes = (struct slice){0};
+	if (!existing && size == first.bytes.len && first.offset == 0 &&
+		(size == 0 || is_shareable(x->feed, &first.bytes))) {
+		first.bytes.owner = x->feed->current.owner;
+		return crew_file(x->crew, x->writer, name, meta, &first.bytes, err);
 	}
-	r = writer_file_open(x->writer, name, meta, size, existing, err);
-	if (r >= 0)
-		r = write_blocks(x, first, offset, err);
-	if (r >= 0)
-		r = writer_file_close(x->writer, err);
-	return r;
+	if (!existing && size <= CREW_FILE_MAX && crew_has_hands(x->crew))
+		return gather_file(x, &f, first, err);
+	return stream_file(x, &f, &first, err);
 }
 
 static int extract_hardlink(struct extraction *x, const char *name, const struct meta *meta,
@@ -156,7 +211,7 @@ static int extract_hardlink(struct extraction *x, const char *name, const struct
 		return error_set(err, -ERR_REFUSED,
 			"'%s' is a hard link to '%s', which is left out: select both or neither",
 			name, target);
-	r = writer_hardlink(x->writer, name, kept, err);
+	r = crew_hardlink(x->crew, x->writer, name, kept, err);
 	/* cpio gives the content of linked files to the last of them, and pax may. */
 	if (r >= 0 && archive_entry_size_is_set(e) && archive_entry_size(e) > 0)
 		r = extract_file(x, name, meta, e, true, err);
@@ -187,10 +242,11 @@ static int extract_as(struct extraction *x, const char *name, const struct meta 
 	case AE_IFREG:
 		return extract_file(x, name, meta, e, false, err);
 	case AE_IFDIR:
-		return writer_dir(x->writer, name, meta, err);
+		return crew_dir(x->crew, x->writer, name, meta, err);
 	case AE_IFLNK:
 		target = archive_entry_symlink(e);
-		return writer_symlink(x->writer, name, target != NULL ? target : "", meta, err);
+		return crew_symlink(
+			x->crew, x->writer, name, target != NULL ? target : "", meta, err);
 	default:
 		return refuse(name, archive_entry_filetype(e), err);
 	}
@@ -254,18 +310,33 @@ static int extract_entry(struct extraction *x, struct archive_entry *e, struct e
 	return extract_as(x, name, &meta, e, err);
 }
 
-int extract_entries(struct extraction *x, struct error *err)
+static int extract_all(struct extraction *x, struct error *err)
 {
 	struct archive_entry *e;
 	int r;
 
-	x->writer = writer_new(x->env->tree, x->input->source, x->env->progress);
 	while ((r = next_entry(x, &e, err)) > 0) {
 		r = cancel_requested(x->env->cancel) ? error_set(err, -ECANCELED, "cancelled")
 						     : extract_entry(x, e, err);
 		if (r < 0)
 			break;
 	}
-	writer_close(x->writer);
 	return r;
+}
+
+int extract_entries(struct extraction *x, struct error *err)
+{
+	const struct unpack_env *env = x->env;
+	const struct crew_env crew = {.tree = env->tree,
+		.source = x->input->source,
+		.budget = env->budget,
+		.cancel = env->cancel,
+		.progress = env->progress};
+	int r;
+
+	x->writer = writer_new(env->tree, x->input->source, env->progress);
+	x->crew = crew_new(&crew);
+	r = extract_all(x, err);
+	writer_close(x->writer);
+	return crew_finish(x->crew, r, err);
 }

@@ -55,6 +55,8 @@ struct writer {
 	struct progress *progress; /* may be NULL */
 
 	/* The writer's thread. */
+	bool awaited;      /* its time is not the source's: who waits for it counts */
+	uint64_t spent_ns; /* by the latest call */
 	struct parents parents;
 	struct open_file file;
 	char top[NAME_MAX + 1]; /* the top-level name that was accepted last */
@@ -78,6 +80,9 @@ int writer_place(struct writer *w, struct place *ret, struct error *err);
 /* Takes away what is in the place of a new file or link, so that the later entry wins: anything but
  * a directory, and nothing at all when several sources share the tree. */
 int writer_clear_place(struct writer *w, const struct place *at, struct error *err);
+
+/* From here on whoever waits for this writer counts the time. */
+void writer_is_awaited(struct writer *w);
 
 /* Adds the time since start_ns to the source's disk time. */
 void writer_spent(struct writer *w, uint64_t start_ns);

@@ -32,8 +32,14 @@ void writer_close(struct writer *w)
 
 void writer_spent(struct writer *w, uint64_t start_ns)
 {
-	if (w->progress != NULL)
-		count(&w->progress->disk_ns, now_ns() - start_ns);
+	w->spent_ns = now_ns() - start_ns;
+	if (w->progress != NULL && !w->awaited)
+		count(&w->progress->disk_ns, w->spent_ns);
+}
+
+void writer_is_awaited(struct writer *w)
+{
+	w->awaited = true;
 }
 
 /* Asks whether a top-level name may be created, when it is not the one asked about last. */

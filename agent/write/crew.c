@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* Decides who writes an entry: the thread that has it, or a hand. */
+#include "crew_private.h"
+#include "text.h"
+#include "tree_private.h"
+#include <stdlib.h>
+
+/* A small file on a local disk takes some 20 µs, and one round trip to a server many times that. A
+ * busy processor or a journal's commit also holds up a file now and then, hence the count. */
+enum { SLOW_FILE_NS = 400000, SMALL_FILE_BYTES = 128 << 10, SLOW_FILES = 12, MOST_SLOW_FILES = 16 };
+
+struct crew *crew_new(const struct crew_env *env)
+{
+	struct crew *c = zalloc(sizeof(*c));
+
+	c->env = *env;
+	c->last = &c->first;
+	pthread_mutex_init(&c->mutex, NULL);
+	pthread_cond_init(&c->work, NULL);
+	pthread_cond_init(&c->room, NULL);
+	c->watch_work = (struct cancel_watch){.mutex = &c->mutex, .cond = &c->work};
+	c->watch_room = (struct cancel_watch){.mutex = &c->mutex, .cond = &c->room};
+	cancel_watch(env->cancel, &c->watch_work);
+	cancel_watch(env->cancel, &c->watch_room);
+	return c;
+}
+
+int crew_finish(struct crew *c, int code, struct error *err)
+{
+	code = hands_dismiss(c, code, err);
+	cancel_unwatch(c->env.cancel, &c->watch_room);
+	cancel_unwatch(c->env.cancel, &c->watch_work);
+	pthread_cond_destroy(&c->room);
+	pthread_cond_destroy(&c->work);
+	pthread_mutex_destroy(&c->mutex);
+	free(c);
+	return code;
+}
+
+bool crew_has_hands(const struct crew *c)
+{
+	return atomic_load_explicit(&c->has_hands, memory_order_acquire);
+}
+
+/* The count may be off by one when two threads change it at once: no matter. */
+static void notice_time(struct crew *c, uint64_t ns)
+{
+	int slow = atomic_load_explicit(&c->slow, memory_order_relaxed);
+
+	if (ns < SLOW_FILE_NS && slow == 0)
+		return;
+	if (ns < SLOW_FILE_NS)
+		slow--;
+	else if (slow < MOST_SLOW_FILES)
+		slow++;
+	atomic_store_explicit(&c->slow, slow, memory_order_relaxed);
+	if (slow >= SLOW_FILES && !hands_hire(c))
+		atomic_store_explicit(&c->slow, 0, memory_order_relaxed); /* ask again later */
+}
+
+/* 1: it was not for handing over. */
+static int hand_over(struct crew *c, enum job_kind kind, const char *name, const char *target,
+	const struct meta *m, const struct slice *content, struct error *err)
+{
+	bool large = content != NULL && content->len > CREW_FILE_MAX;
+	struct job *job;
+
+	if (!crew_has_hands(c))
+		return 1;
+	job = large || m->n_xattrs > 0 ? NULL : job_new(kind, name, target, m, content);
+	if (job != NULL)
+		return hands_submit(c, job, err);
+	return crew_await(c, name, err) < 0 ? err->code : 1;
+}
+
+int crew_dir(struct crew *c, struct writer *own, const char *name, const struct meta *m,
+	struct error *err)
+{
+	int r = hand_over(c, JOB_DIR, name, NULL, m, NULL, err);
+
+	return r > 0 ? writer_dir(own, name, m, err) : r;
+}
+
+int crew_symlink(struct crew *c, struct writer *own, const char *name, const char *target,
+	const struct meta *m, struct error *err)
+{
+	int r = hand_over(c, JOB_SYMLINK, name, target, m, NULL, err);
+
+	return r > 0 ? writer_symlink(own, name, target, m, err) : r;
+}
+
+int crew_hardlink(
+	struct crew *c, struct writer *own, const char *name, const char *target, struct error *err)
+{
+	static const struct meta none;
+	int r = hand_over(c, JOB_HARDLINK, name, target, &none, NULL, err);
+
+	if (r > 0 && crew_has_hands(c))
+		r = crew_await(c, target, err) < 0 ? err->code : 1;
+	return r > 0 ? writer_hardlink(own, name, target, err) : r;
+}
+
+int crew_file(struct crew *c, struct writer *own, const char *name, const struct meta *m,
+	const struct slice *content, struct error *err)
+{
+	int r = hand_over(c, JOB_FILE, name, NULL, m, content, err);
+
+	if (r <= 0)
+		return r;
+	r = writer_file(own, name, m, content, err);
+	if (content->len <= SMALL_FILE_BYTES)
+		notice_time(c, own->spent_ns);
+	return r;
+}
+
+int crew_await(struct crew *c, const char *name, struct error *err)
+{
+	return crew_has_hands(c) ? hands_await(c, job_name_hash(name), err) : 0;
+}
