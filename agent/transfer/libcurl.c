@@ -19,44 +19,51 @@
 #define URL_THAT_IS_READ CURLU *
 #endif
 
-/* Name without "curl_", result, parameters, arguments. */
+/* Name without "curl_", result, parameters as in curl's headers, arguments. */
 #define FUNCTIONS(X) \
-	X(easy_cleanup, void, (CURL * easy), (easy)) \
+	X(easy_cleanup, void, (CURL * curl), (curl)) \
 	X(easy_init, CURL *, (void), ()) \
-	X(easy_pause, CURLcode, (CURL * easy, int bits), (easy, bits)) \
-	X(easy_reset, void, (CURL * easy), (easy)) \
+	X(easy_pause, CURLcode, (CURL * handle, int bitmask), (handle, bitmask)) \
+	X(easy_reset, void, (CURL * curl), (curl)) \
 	X(easy_strerror, const char *, (CURLcode code), (code)) \
 	X(free, void, (void *p), (p)) \
-	X(getdate, time_t, (const char *date, const time_t *unused), (date, unused)) \
+	X(getdate, time_t, (const char *p, const time_t *unused), (p, unused)) \
 	X(global_cleanup, void, (void), ()) \
 	X(global_init, CURLcode, (long flags), (flags)) \
-	X(multi_add_handle, CURLMcode, (CURLM * multi, CURL * easy), (multi, easy)) \
-	X(multi_assign, CURLMcode, (CURLM * multi, curl_socket_t fd, void *p), (multi, fd, p)) \
-	X(multi_cleanup, CURLMcode, (CURLM * multi), (multi)) \
-	X(multi_info_read, CURLMsg *, (CURLM * multi, int *left), (multi, left)) \
+	X(multi_add_handle, CURLMcode, (CURLM * multi_handle, CURL * curl_handle), \
+		(multi_handle, curl_handle)) \
+	X(multi_assign, CURLMcode, (CURLM * multi_handle, curl_socket_t sockfd, void *sockp), \
+		(multi_handle, sockfd, sockp)) \
+	X(multi_cleanup, CURLMcode, (CURLM * multi_handle), (multi_handle)) \
+	X(multi_info_read, CURLMsg *, (CURLM * multi_handle, int *msgs_in_queue), \
+		(multi_handle, msgs_in_queue)) \
 	X(multi_init, CURLM *, (void), ()) \
-	X(multi_remove_handle, CURLMcode, (CURLM * multi, CURL * easy), (multi, easy)) \
+	X(multi_remove_handle, CURLMcode, (CURLM * multi_handle, CURL * curl_handle), \
+		(multi_handle, curl_handle)) \
 	X(multi_socket_action, CURLMcode, \
-		(CURLM * multi, curl_socket_t fd, int events, int *running), \
-		(multi, fd, events, running)) \
+		(CURLM * multi_handle, curl_socket_t s, int ev_bitmask, int *running_handles), \
+		(multi_handle, s, ev_bitmask, running_handles)) \
 	X(share_cleanup, CURLSHcode, (CURLSH * share), (share)) \
 	X(share_init, CURLSH *, (void), ()) \
-	X(slist_append, struct curl_slist *, (struct curl_slist * list, const char *s), (list, s)) \
+	X(slist_append, struct curl_slist *, (struct curl_slist * list, const char *data), \
+		(list, data)) \
 	X(slist_free_all, void, (struct curl_slist * list), (list)) \
 	X(url, CURLU *, (void), ()) \
-	X(url_cleanup, void, (CURLU * u), (u)) \
-	X(url_get, CURLUcode, (URL_THAT_IS_READ u, CURLUPart part, char **value, unsigned flags), \
-		(u, part, value, flags)) \
-	X(url_set, CURLUcode, (CURLU * u, CURLUPart part, const char *value, unsigned flags), \
-		(u, part, value, flags)) \
+	X(url_cleanup, void, (CURLU * handle), (handle)) \
+	X(url_get, CURLUcode, \
+		(URL_THAT_IS_READ handle, CURLUPart what, char **part, unsigned int flags), \
+		(handle, what, part, flags)) \
+	X(url_set, CURLUcode, \
+		(CURLU * handle, CURLUPart what, const char *part, unsigned int flags), \
+		(handle, what, part, flags)) \
 	X(url_strerror, const char *, (CURLUcode code), (code))
 
-/* Those with one argument of any type after the option. */
+/* Those with one argument of any type after the option: parameters and their names. */
 #define OPTION_FUNCTIONS(X) \
-	X(easy_getinfo, CURLcode, CURL *, CURLINFO) \
-	X(easy_setopt, CURLcode, CURL *, CURLoption) \
-	X(multi_setopt, CURLMcode, CURLM *, CURLMoption) \
-	X(share_setopt, CURLSHcode, CURLSH *, CURLSHoption)
+	X(easy_getinfo, CURLcode, CURL *, curl, CURLINFO, info) \
+	X(easy_setopt, CURLcode, CURL *, curl, CURLoption, option) \
+	X(multi_setopt, CURLMcode, CURLM *, multi_handle, CURLMoption, option) \
+	X(share_setopt, CURLSHcode, CURLSH *, share, CURLSHoption, option)
 
 /* curl.h has macros of these names, to check types. */
 #undef curl_easy_getinfo
@@ -64,11 +71,12 @@
 #undef curl_multi_setopt
 #undef curl_share_setopt
 
+/* Types and lists of parameters. NOLINTBEGIN(bugprone-macro-parentheses) */
 static struct {
 #define X(name, result, parameters, arguments) result(*name) parameters;
 	FUNCTIONS(X)
 #undef X
-#define X(name, result, handle, option) result (*name)(handle, option, ...);
+#define X(name, result, type, handle, option_type, option) result (*name)(type, option_type, ...);
 	OPTION_FUNCTIONS(X)
 #undef X
 } libcurl;
@@ -126,17 +134,18 @@ FUNCTIONS(X)
 static_assert(sizeof(long) == sizeof(void *) && sizeof(curl_off_t) == sizeof(void *),
 	"values of options are handed on as pointers");
 
-#define X(name, result, handle, option) \
-	result curl_##name(handle h, option o, ...) \
+#define X(name, result, type, handle, option_type, option) \
+	result curl_##name(type handle, option_type option, ...) \
 	{ \
 		va_list list; \
 		void *value; \
 \
 		assert(libcurl.name != NULL); \
-		va_start(list, o); \
+		va_start(list, option); \
 		value = va_arg(list, void *); \
 		va_end(list); \
-		return libcurl.name(h, o, value); \
+		return libcurl.name(handle, option, value); \
 	}
 OPTION_FUNCTIONS(X)
 #undef X
+/* NOLINTEND(bugprone-macro-parentheses) */

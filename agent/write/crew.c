@@ -58,34 +58,44 @@ static void notice_time(struct crew *c, uint64_t ns)
 		atomic_store_explicit(&c->slow, 0, memory_order_relaxed); /* ask again later */
 }
 
-/* 1: it was not for handing over. */
-static int hand_over(struct crew *c, enum job_kind kind, const char *name, const char *target,
-	const struct meta *m, const struct slice *content, struct error *err)
+static bool is_for_hands(const struct meta *m, const struct slice *content)
 {
-	bool large = content != NULL && content->len > CREW_FILE_MAX;
-	struct job *job;
+	return m->n_xattrs == 0 && (content == NULL || content->len <= CREW_FILE_MAX);
+}
 
-	if (!crew_has_hands(c))
-		return 1;
-	job = large || m->n_xattrs > 0 ? NULL : job_new(kind, name, target, m, content);
+/* Hands job over; NULL: the caller is to write the entry itself, when nothing of its name is under way,
+ * and gets 1. */
+static int hand_over(struct crew *c, struct job *job, const char *name, struct error *err)
+{
+	int r;
+
 	if (job != NULL)
 		return hands_submit(c, job, err);
-	return crew_await(c, name, err) < 0 ? err->code : 1;
+	r = crew_await(c, name, err);
+	return r < 0 ? r : 1;
 }
 
 int crew_dir(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	struct error *err)
 {
-	int r = hand_over(c, JOB_DIR, name, NULL, m, NULL, err);
+	struct job *job = NULL;
+	int r;
 
+	if (crew_has_hands(c) && is_for_hands(m, NULL))
+		job = job_new(JOB_DIR, name, NULL, m, NULL);
+	r = hand_over(c, job, name, err);
 	return r > 0 ? writer_dir(own, name, m, err) : r;
 }
 
 int crew_symlink(struct crew *c, struct writer *own, const char *name, const char *target,
 	const struct meta *m, struct error *err)
 {
-	int r = hand_over(c, JOB_SYMLINK, name, target, m, NULL, err);
+	struct job *job = NULL;
+	int r;
 
+	if (crew_has_hands(c))
+		job = job_new(JOB_SYMLINK, name, target, m, NULL);
+	r = hand_over(c, job, name, err);
 	return r > 0 ? writer_symlink(own, name, target, m, err) : r;
 }
 
@@ -93,18 +103,26 @@ int crew_hardlink(
 	struct crew *c, struct writer *own, const char *name, const char *target, struct error *err)
 {
 	static const struct meta none;
-	int r = hand_over(c, JOB_HARDLINK, name, target, &none, NULL, err);
+	struct job *job = NULL;
+	int r;
 
-	if (r > 0 && crew_has_hands(c))
-		r = crew_await(c, target, err) < 0 ? err->code : 1;
+	if (crew_has_hands(c))
+		job = job_new(JOB_HARDLINK, name, target, &none, NULL);
+	r = hand_over(c, job, name, err);
+	if (r > 0)
+		r = hand_over(c, NULL, target, err);
 	return r > 0 ? writer_hardlink(own, name, target, err) : r;
 }
 
 int crew_file(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	const struct slice *content, struct error *err)
 {
-	int r = hand_over(c, JOB_FILE, name, NULL, m, content, err);
+	struct job *job = NULL;
+	int r;
 
+	if (crew_has_hands(c) && is_for_hands(m, content))
+		job = job_new(JOB_FILE, name, NULL, m, content);
+	r = hand_over(c, job, name, err);
 	if (r <= 0)
 		return r;
 	r = writer_file(own, name, m, content, err);
