@@ -65,7 +65,7 @@ static bool is_for_hands(const struct meta *m, const struct slice *content)
 
 /* Hands job over; NULL: the caller is to write the entry itself, when nothing of its name is under way,
  * and gets 1. */
-static int hand_over(struct crew *c, struct job *job, const char *name, struct error *err)
+static int hand_over(struct crew *c, struct crew_job *job, const char *name, struct error *err)
 {
 	int r;
 
@@ -78,11 +78,11 @@ static int hand_over(struct crew *c, struct job *job, const char *name, struct e
 int crew_dir(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	struct error *err)
 {
-	struct job *job = NULL;
+	struct crew_job *job = NULL;
 	int r;
 
 	if (crew_has_hands(c) && is_for_hands(m, NULL))
-		job = job_new(JOB_DIR, name, NULL, m, NULL);
+		job = crew_job_new(JOB_DIR, name, NULL, m, NULL);
 	r = hand_over(c, job, name, err);
 	return r > 0 ? writer_dir(own, name, m, err) : r;
 }
@@ -90,11 +90,11 @@ int crew_dir(struct crew *c, struct writer *own, const char *name, const struct 
 int crew_symlink(struct crew *c, struct writer *own, const char *name, const char *target,
 	const struct meta *m, struct error *err)
 {
-	struct job *job = NULL;
+	struct crew_job *job = NULL;
 	int r;
 
 	if (crew_has_hands(c))
-		job = job_new(JOB_SYMLINK, name, target, m, NULL);
+		job = crew_job_new(JOB_SYMLINK, name, target, m, NULL);
 	r = hand_over(c, job, name, err);
 	return r > 0 ? writer_symlink(own, name, target, m, err) : r;
 }
@@ -103,11 +103,11 @@ int crew_hardlink(
 	struct crew *c, struct writer *own, const char *name, const char *target, struct error *err)
 {
 	static const struct meta none;
-	struct job *job = NULL;
+	struct crew_job *job = NULL;
 	int r;
 
 	if (crew_has_hands(c))
-		job = job_new(JOB_HARDLINK, name, target, &none, NULL);
+		job = crew_job_new(JOB_HARDLINK, name, target, &none, NULL);
 	r = hand_over(c, job, name, err);
 	if (r > 0)
 		r = hand_over(c, NULL, target, err);
@@ -117,11 +117,11 @@ int crew_hardlink(
 int crew_file(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	const struct slice *content, struct error *err)
 {
-	struct job *job = NULL;
+	struct crew_job *job = NULL;
 	int r;
 
 	if (crew_has_hands(c) && is_for_hands(m, content))
-		job = job_new(JOB_FILE, name, NULL, m, content);
+		job = crew_job_new(JOB_FILE, name, NULL, m, content);
 	r = hand_over(c, job, name, err);
 	if (r <= 0)
 		return r;
@@ -133,5 +133,5 @@ int crew_file(struct crew *c, struct writer *own, const char *name, const struct
 
 int crew_await(struct crew *c, const char *name, struct error *err)
 {
-	return crew_has_hands(c) ? hands_await(c, job_name_hash(name), err) : 0;
+	return crew_has_hands(c) ? hands_await(c, crew_name_hash(name), err) : 0;
 }

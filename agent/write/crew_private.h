@@ -13,8 +13,8 @@ enum job_kind { JOB_DIR, JOB_SYMLINK, JOB_HARDLINK, JOB_FILE };
 
 /* One entry, with copies of all that it needs. Names are known by hashes that are never 0; two names
  * with one hash only wait for each other. */
-struct job {
-	struct job *next; /* in the queue */
+struct crew_job {
+	struct crew_job *next; /* in the queue */
 	enum job_kind kind;
 	struct meta meta;     /* without xattrs */
 	uint64_t name_hash;   /* of the normalised name */
@@ -30,12 +30,12 @@ struct job {
 
 /* NULL: without memory, or a name that the tree will refuse: for the caller's own writer to say so.
  * content may be NULL. */
-struct job *job_new(enum job_kind kind, const char *name, const char *target, const struct meta *m,
-	const struct slice *content);
-void job_free(struct job *job);
+struct crew_job *crew_job_new(enum job_kind kind, const char *name, const char *target,
+	const struct meta *m, const struct slice *content);
+void crew_job_free(struct crew_job *job);
 
 /* Of a name as it is written; 0: the tree will refuse it. */
-uint64_t job_name_hash(const char *name);
+uint64_t crew_name_hash(const char *name);
 
 /* Enough for 16 MiB of files of 16 KiB, half of them under way and half waiting. */
 #define CREW_JOBS  1024
@@ -60,7 +60,7 @@ struct crew {
 	pthread_cond_t work; /* a job may be taken, or all is over; hands sleep on it */
 	pthread_cond_t room; /* a job is done, or all is over; callers sleep on it */
 	struct cancel_watch watch_work, watch_room;
-	struct job *first, **last;         /* waiting jobs */
+	struct crew_job *first, **last;    /* waiting jobs */
 	uint64_t names[CREW_JOBS];         /* of jobs in the queue or under way; */
 	uint64_t targets[CREW_JOBS];       /* 0: a free slot, no target */
 	unsigned n_jobs, n_targets;        /* of these */
@@ -75,7 +75,7 @@ struct crew {
 /* hands.c. Starts with one hand; false: there is no memory or no thread to be had. */
 bool hands_hire(struct crew *c);
 /* Takes the job over, also when it fails. */
-int hands_submit(struct crew *c, struct job *job, struct error *err);
+int hands_submit(struct crew *c, struct crew_job *job, struct error *err);
 int hands_await(struct crew *c, uint64_t name_hash, struct error *err);
 int hands_dismiss(struct crew *c, int code, struct error *err);
 

@@ -42,12 +42,12 @@ static bool is_full_locked(const struct crew *c, uint64_t parent_hash)
 }
 
 /* The first job in a directory with a place, taken from the queue; NULL: none. */
-static struct job *pick_locked(struct crew *c)
+static struct crew_job *pick_locked(struct crew *c)
 {
 	uint64_t full = 0; /* neighbours in an archive are mostly neighbours in a directory */
 
-	for (struct job **at = &c->first; *at != NULL; at = &(*at)->next) {
-		struct job *job = *at;
+	for (struct crew_job **at = &c->first; *at != NULL; at = &(*at)->next) {
+		struct crew_job *job = *at;
 
 		if (job->parent_hash == full)
 			continue;
@@ -63,9 +63,9 @@ static struct job *pick_locked(struct crew *c)
 	return NULL;
 }
 
-static struct job *take_locked(struct crew *c, struct hand *hand)
+static struct crew_job *take_locked(struct crew *c, struct hand *hand)
 {
-	struct job *job = NULL;
+	struct crew_job *job = NULL;
 
 	while (!is_over_locked(c) && (job = pick_locked(c)) == NULL) {
 		if (c->closing && c->first == NULL)
@@ -91,7 +91,8 @@ static void leave_directory_locked(struct hand *hand)
 }
 
 /* What follows the creation of a file keeps nobody else from creating. */
-static int write_file(struct hand *hand, struct writer *w, const struct job *job, struct error *err)
+static int write_file(
+	struct hand *hand, struct writer *w, const struct crew_job *job, struct error *err)
 {
 	int r = writer_file_open(w, job->name, &job->meta, job->len, false, err);
 
@@ -103,7 +104,7 @@ static int write_file(struct hand *hand, struct writer *w, const struct job *job
 	return r < 0 ? r : writer_file_close(w, err);
 }
 
-static int run(struct hand *hand, struct writer *w, const struct job *job, struct error *err)
+static int run(struct hand *hand, struct writer *w, const struct crew_job *job, struct error *err)
 {
 	switch (job->kind) {
 	case JOB_DIR:
@@ -117,7 +118,7 @@ static int run(struct hand *hand, struct writer *w, const struct job *job, struc
 	}
 }
 
-static void finish_locked(struct hand *hand, const struct job *job)
+static void finish_locked(struct hand *hand, const struct crew_job *job)
 {
 	struct crew *c = hand->crew;
 
@@ -137,7 +138,7 @@ static void *hand_main(void *arg)
 	struct hand *hand = arg;
 	struct crew *c = hand->crew;
 	struct writer *w = writer_new(c->env.tree, c->env.source, c->env.progress);
-	struct job *job;
+	struct crew_job *job;
 
 	writer_is_awaited(w);
 	pthread_mutex_lock(&c->mutex);
@@ -149,7 +150,7 @@ static void *hand_main(void *arg)
 		r = run(hand, w, job, &err);
 		pthread_mutex_lock(&c->mutex);
 		finish_locked(hand, job);
-		job_free(job);
+		crew_job_free(job);
 		if (r < 0)
 			fail_locked(c, r, &err);
 	}
@@ -230,7 +231,7 @@ static bool is_under_way_locked(const struct crew *c, uint64_t hash)
 	return false;
 }
 
-static bool has_room_locked(const struct crew *c, const struct job *job)
+static bool has_room_locked(const struct crew *c, const struct crew_job *job)
 {
 	if (c->n_jobs == CREW_JOBS || is_under_way_locked(c, job->name_hash))
 		return false;
@@ -247,7 +248,7 @@ static int over_locked(const struct crew *c, struct error *err)
 	return c->failed;
 }
 
-static void enqueue_locked(struct crew *c, struct job *job)
+static void enqueue_locked(struct crew *c, struct crew_job *job)
 {
 	while (c->names[job->slot] != 0)
 		job->slot++;
@@ -268,7 +269,7 @@ static void waited(struct crew *c, uint64_t started_ns)
 		count(&c->env.progress->disk_ns, now_ns() - started_ns);
 }
 
-int hands_submit(struct crew *c, struct job *job, struct error *err)
+int hands_submit(struct crew *c, struct crew_job *job, struct error *err)
 {
 	uint64_t started = now_ns();
 	int r = 0;
@@ -282,7 +283,7 @@ int hands_submit(struct crew *c, struct job *job, struct error *err)
 		enqueue_locked(c, job);
 	pthread_mutex_unlock(&c->mutex);
 	if (r < 0)
-		job_free(job);
+		crew_job_free(job);
 	waited(c, started);
 	return r;
 }
@@ -320,10 +321,10 @@ int hands_dismiss(struct crew *c, int code, struct error *err)
 	pthread_mutex_unlock(&c->mutex);
 	waited(c, started);
 	while (c->first != NULL) {
-		struct job *job = c->first;
+		struct crew_job *job = c->first;
 
 		c->first = job->next;
-		job_free(job);
+		crew_job_free(job);
 	}
 	if (c->allowance > 0)
 		budget_release(c->env.budget, c->allowance);

@@ -18,7 +18,7 @@ static uint64_t hash_of(const char *bytes, size_t len)
 	return hash != 0 ? hash : 1;
 }
 
-uint64_t job_name_hash(const char *name)
+uint64_t crew_name_hash(const char *name)
 {
 	char path[PATH_MAX];
 
@@ -41,16 +41,16 @@ static const void *place(char **at, const void *bytes, size_t len)
 	return to;
 }
 
-static struct job *copy(
+static struct crew_job *copy(
 	const char *name, const char *target, const struct meta *m, const struct slice *content)
 {
 	size_t len = content != NULL ? content->len : 0;
-	struct job *job = malloc(sizeof(*job) + size_of(name) + size_of(target) + len);
+	struct crew_job *job = malloc(sizeof(*job) + size_of(name) + size_of(target) + len);
 	char *at;
 
 	if (job == NULL)
 		return NULL;
-	*job = (struct job){.meta = *m, .len = len};
+	*job = (struct crew_job){.meta = *m, .len = len};
 	at = job->bytes;
 	job->name = place(&at, name, size_of(name));
 	job->target = place(&at, target, size_of(target));
@@ -58,12 +58,12 @@ static struct job *copy(
 	return job;
 }
 
-struct job *job_new(enum job_kind kind, const char *name, const char *target, const struct meta *m,
-	const struct slice *content)
+struct crew_job *crew_job_new(enum job_kind kind, const char *name, const char *target,
+	const struct meta *m, const struct slice *content)
 {
-	uint64_t target_hash = kind == JOB_HARDLINK ? job_name_hash(target) : 0;
+	uint64_t target_hash = kind == JOB_HARDLINK ? crew_name_hash(target) : 0;
 	char path[PATH_MAX];
-	struct job *job;
+	struct crew_job *job;
 
 	if (path_normalise(name, PATH_MAX - 1, path, NULL) < 0 ||
 		(kind == JOB_HARDLINK && target_hash == 0))
@@ -78,7 +78,7 @@ struct job *job_new(enum job_kind kind, const char *name, const char *target, co
 	return job;
 }
 
-void job_free(struct job *job)
+void crew_job_free(struct crew_job *job)
 {
 	free(job);
 }
