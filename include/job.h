@@ -61,6 +61,9 @@ void job_signal(struct job *j, const struct signalfd_siginfo *info);
 void job_kill(struct job *j); /* SIGKILL to all of its group */
 void job_free(struct job *j); /* in or after on_gone; accepts NULL */
 
+/* Gives back the memory that a parent which only waits does not need: free heap, code and constants. */
+void process_trim(void);
+
 /* Orphans: what our descendants leave behind becomes our child, as PID 1 or as sub-reaper, and is waited
  * for at once when it ends. Once on a loop. */
 int orphans_adopt(uv_loop_t *loop, struct error *err);

@@ -4,7 +4,6 @@
 #include "defer.h"
 #include "log.h"
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -127,7 +126,6 @@ void agent_rest(struct agent *a)
 		return;
 	a->transfer = NULL;
 	budget_free(take_ptr(&a->budget));
-	malloc_trim(0);
 }
 
 /* What comes after signals_hear() waits, blocked, for the dispositions that the command gets. */

@@ -246,6 +246,7 @@ int supervise_command(
 	if (code < 0)
 		return code;
 	deliver_kept(s);
+	process_trim();
 	agent_run_until(s->agent, &s->gone);
 	uv_timer_stop(&s->hurry);
 	uv_timer_stop(&s->budget);

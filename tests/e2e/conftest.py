@@ -19,6 +19,7 @@ sys.dont_write_bytecode = True
 import agent as agent_module
 from agent import BINARY, CHECKOUT, Agent
 from faultserver import FaultServer
+from processes import NAMESPACE
 from trees import Place
 
 NGINX_CONF = """
@@ -110,6 +111,14 @@ def root():
     works = subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL, check=False)
     if works.returncode != 0:
         pytest.skip("needs mount namespaces (CAP_SYS_ADMIN)")
+
+
+@pytest.fixture(scope="session")
+def pid_1():
+    """For tests in which the agent is the first process of a namespace."""
+    works = subprocess.run([*NAMESPACE, "true"], stderr=subprocess.DEVNULL, check=False)
+    if works.returncode != 0:
+        pytest.skip("needs PID namespaces (root, or CAP_SYS_ADMIN)")
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,21 @@
  *	{"argv": [...], "cwd": "...", "environment": ["NAME=VALUE", ...], "fds": {"0": "/dev/null", ...},
  *	 "blocked": [SIGNAL, ...], "ignored": [...], "umask": "0022", "nofile": [SOFT, HARD]}
  *
- * The C library would hide some of it (its own signals): blocked and ignored come from /proc. */
+ * The C library would hide some of it (its own signals): blocked and ignored come from /proc.
+ *
+ * With "+signals N" instead it prints "ready" and then a line for each of the N signals that it receives,
+ * "NUMBER" or, for those sent with a value, "NUMBER VALUE". With "+orphans N" it makes N orphans that end at
+ * once, prints "made" and waits for a signal to end it. */
 #include <dirent.h>
 #include <limits.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void print_string(const char *s)
@@ -103,11 +110,66 @@ static int print_signal_sets(void)
 	return fclose(f);
 }
 
+static int receive_signals(int n)
+{
+	sigset_t all;
+	siginfo_t info;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL); /* NOLINT(concurrency-mt-unsafe): one thread */
+	puts("ready");
+	fflush(stdout);
+	while (n-- > 0 && sigwaitinfo(&all, &info) > 0) {
+		if (info.si_code == SI_QUEUE)
+			printf("%d %d\n", info.si_signo, info.si_value.sival_int);
+		else
+			printf("%d\n", info.si_signo);
+		fflush(stdout);
+	}
+	return 0;
+}
+
+static int end_at_once(void *unused)
+{
+	(void)unused;
+	return 0;
+}
+
+/* The children of a child that does not wait for them. They share its memory: copying that takes longer than
+ * all the rest. */
+static void neglect(int n)
+{
+	static char stacks[100][4096];
+
+	while (n-- > 0)
+		clone(end_at_once, stacks[n] + sizeof(stacks[n]), CLONE_VM | SIGCHLD, NULL);
+	_exit(0);
+}
+
+static int make_orphans(int n)
+{
+	for (; n > 0; n -= 100) {
+		pid_t parent = fork();
+
+		if (parent == 0)
+			neglect(n < 100 ? n : 100);
+		if (parent < 0 || waitpid(parent, NULL, 0) != parent)
+			return 2;
+	}
+	puts("made");
+	fflush(stdout);
+	pause();
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct rlimit files;
 
-	(void)argc;
+	if (argc == 3 && strcmp(argv[1], "+signals") == 0)
+		return receive_signals(atoi(argv[2]));
+	if (argc == 3 && strcmp(argv[1], "+orphans") == 0)
+		return make_orphans(atoi(argv[2]));
 	puts("{");
 	print_strings("argv", argv);
 	print_cwd();

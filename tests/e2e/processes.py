@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""What tests of supervision share: a process as /proc shows it, and the agent as PID 1."""
+
+from pathlib import Path
+
+from agent import wait_until
+
+NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc"]
+
+
+class Process:
+    """One line of /proc/PID/stat. Gone is a state, too."""
+
+    def __init__(self, pid):
+        self.pid = int(pid)
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            text = "0 (gone) X 0 0 0"
+        head, _, rest = text.rpartition(")")
+        fields = rest.split()
+        self.name = head.partition("(")[2]
+        self.state, self.parent, self.group = fields[0], int(fields[1]), int(fields[2])
+
+
+def children(pid):
+    try:
+        pids = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except OSError:  # it is gone
+        pids = []
+    return [Process(p) for p in pids]
+
+
+def first_child(pid, named=None):
+    """The pid of the child, as soon as there is one (of this name)."""
+    def find():
+        return next((p.pid for p in children(pid) if named in (None, p.name)), None)
+
+    return wait_until(find, what=f"a child {named or ''} of {pid}")
+
+
+def zombies_of(pid):
+    return [p for p in children(pid) if p.state == "Z"]
+
+
+def is_gone(pid):
+    return Process(pid).state in "XZ"
+
+
+def lines(running):
+    return running.out().splitlines()
+
+
+def command_is_ready(running, line="ready"):
+    wait_until(lambda: line in lines(running), what=f"the command's line {line!r}")
+
+
+def start_as_pid_1(stagerun, *args, **how):
+    """The Running of unshare, and the agent's pid as seen from here; None when it was too fast for us."""
+    running = stagerun.start(*args, wrap=NAMESPACE, **how)
+    found = wait_until(lambda: children(running.pid) or running.finished(), what="a child of unshare")
+    return running, None if found is True else found[0].pid
