@@ -31,6 +31,20 @@ const char *hook_point_name(enum hook_point point)
 	return point_names[point];
 }
 
+enum hook_point hook_point_named(const char *name)
+{
+	int p = 0;
+
+	while (p < HOOK_POINT_COUNT && strcmp(point_names[p], name) != 0)
+		p++;
+	return (enum hook_point)p;
+}
+
+bool hook_point_needs_command(enum hook_point point)
+{
+	return point == HOOK_EXPERIMENT_START || point == HOOK_EXPERIMENT_END;
+}
+
 static bool is_left_out(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(no_hooks); i++) {
@@ -111,9 +125,9 @@ static void warn_of_strangers(const char *hooks_dir)
 
 	while (d != NULL && (e = readdir(d)) != NULL) {
 		const char *nearest = nearest_word(e->d_name, point_names, HOOK_POINT_COUNT);
-		bool point = nearest != NULL && strcmp(nearest, e->d_name) == 0;
 
-		if (point || (nearest == NULL && strncmp(e->d_name, "on_", 3) != 0))
+		if (hook_point_named(e->d_name) != HOOK_POINT_COUNT ||
+			(nearest == NULL && strncmp(e->d_name, "on_", 3) != 0))
 			continue;
 		log_warn("hooks in '%s/%s' are never run: there is no such point%s%s%s", hooks_dir,
 			e->d_name, nearest != NULL ? "; did you mean " : "",
@@ -223,5 +237,5 @@ void hooks_free(struct hooks *h)
 
 bool hooks_any(const struct hooks *h, enum hook_point point)
 {
-	return h != NULL && h->at[point].n > 0;
+	return h != NULL && point < HOOK_POINT_COUNT && h->at[point].n > 0;
 }

@@ -55,9 +55,15 @@ static void finish(struct hook_run *run)
 	uv_close((uv_handle_t *)&run->turn, on_turn_closed);
 }
 
-static void finish_cancelled(struct hook_run *run)
+/* Nothing is left out without a word. */
+static void finish_cancelled(struct hook_run *run, bool begun)
 {
-	error_set(&run->err, -ECANCELED, "%s hooks were cancelled", hook_point_name(run->point));
+	const char *point = hook_point_name(run->point);
+	size_t left = run->list->n - run->at;
+
+	error_set(&run->err, -ECANCELED, "%s hook %s was %s%s", point, run->list->v[run->at].path,
+		begun ? "ended before it was done" : "not run",
+		left > 1 ? ", nor were those after it run" : "");
 	finish(run);
 }
 
@@ -89,10 +95,10 @@ static void on_hook_done(void *ctx, int code, const struct error *err)
 	struct hook_run *run = ctx;
 
 	task_free(take_ptr(&run->task));
-	if (run->cancelled)
-		finish_cancelled(run);
-	else if (code == 0)
+	if (code == 0)
 		go_on(run);
+	else if (run->cancelled)
+		finish_cancelled(run, true);
 	else
 		judge_failure(run, err);
 }
@@ -135,10 +141,10 @@ static void on_turn(uv_timer_t *h)
 {
 	struct hook_run *run = h->data;
 
-	if (run->cancelled)
-		finish_cancelled(run);
-	else if (run->at >= run->list->n)
+	if (run->at >= run->list->n)
 		finish(run);
+	else if (run->cancelled)
+		finish_cancelled(run, false);
 	else
 		start_hook(run);
 }
@@ -175,6 +181,12 @@ void hooks_cancel(struct hook_run *run, bool hard)
 		task_kill(run->task, hard ? SIGKILL : SIGTERM);
 	else
 		uv_timer_start(&run->turn, on_turn, 0, 0);
+}
+
+void hooks_skip(struct hook_run *run, bool hard)
+{
+	if (run->task != NULL)
+		task_kill(run->task, hard ? SIGKILL : SIGTERM);
 }
 
 void hook_run_free(struct hook_run *run)

@@ -25,6 +25,9 @@ enum hook_point {
 };
 
 const char *hook_point_name(enum hook_point point);
+/* The one of this name, or HOOK_POINT_COUNT. */
+enum hook_point hook_point_named(const char *name);
+bool hook_point_needs_command(enum hook_point point); /* a run without one does not reach it */
 
 struct hook {
 	char *name; /* "10-mount" */
@@ -46,7 +49,7 @@ struct hooks {
 int hooks_find(const struct settings *s, struct hooks **ret, struct error *err);
 void hooks_free(struct hooks *h); /* accepts NULL */
 
-/* NULL has none. */
+/* NULL has none, and so has HOOK_POINT_COUNT. */
 bool hooks_any(const struct hooks *h, enum hook_point point);
 
 struct hook_env {
@@ -71,6 +74,9 @@ int hooks_start(const struct hook_env *env, const struct hooks *hooks, enum hook
 /* Idempotent. Sends SIGTERM to the hook under way, and SIGKILL 5 s later (at once when hard); on_done
  * follows with -ECANCELED. */
 void hooks_cancel(struct hook_run *run, bool hard);
+
+/* Ends only the hook under way, as a failure of its own; the next one is run as its policy says. */
+void hooks_skip(struct hook_run *run, bool hard);
 void hook_run_free(struct hook_run *run); /* in or after on_done; accepts NULL */
 
 #endif

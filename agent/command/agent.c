@@ -46,6 +46,7 @@ static void stop_work(struct agent *a, int signum)
 
 	if (!again) {
 		a->signal = signum;
+		a->signal_ms = uv_now(&a->loop);
 		a->cancelled = true;
 		log_info("SIG%s: stopping", sigabbrev_np(signum));
 		agent_limit(a, STOP_MS);

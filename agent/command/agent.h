@@ -3,6 +3,7 @@
 #define STAGERUN_AGENT_H
 
 #include "actions.h"
+#include "hooks.h"
 #include "job.h"
 #include "process.h"
 #include "settings.h"
@@ -28,9 +29,10 @@ struct agent {
 	bool outlives;          /* it will be the command's parent: see agent_outlive() */
 	struct run_facts facts; /* what actions are told; the command's to fill in */
 
-	int signal;       /* the first that asked us to end; 0: none */
-	bool cancelled;   /* every step ends, also those that begin from now on */
-	bool out_of_time; /* a signal came, and work did not stop in time: leave at once */
+	int signal;         /* the first that asked us to end; 0: none */
+	uint64_t signal_ms; /* when it came, by the loop */
+	bool cancelled;     /* every step ends, also those that begin from now on */
+	bool out_of_time;   /* a signal came, and work did not stop in time: leave at once */
 
 	/* The step under way; NULL between two. cancel ends it, skip only the item of it that is under way.
 	 * hard: with SIGKILL. */
@@ -79,6 +81,10 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
  * with why_cut. */
 void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
 	struct strings *environment, const char *why_cut);
+
+/* The operators' hooks of the point; see hook_env.on_done. */
+int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
+	struct strings *environment, struct error *err);
 
 /* Whether the signal asks a run to end: SIGTERM, SIGINT, SIGHUP, SIGQUIT. */
 bool signal_asks_to_end(int signal);

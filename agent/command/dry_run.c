@@ -61,6 +61,21 @@ static void print_scratch(const struct runfile *f)
 	}
 }
 
+static void print_hooks(const struct plan *p, const struct hooks *hooks)
+{
+	bool any = false;
+
+	for (int point = 0; point < HOOK_POINT_COUNT; point++) {
+		const struct hook_list *list = &hooks->at[point];
+
+		if (p->command.n == 0 && hook_point_needs_command((enum hook_point)point))
+			continue;
+		for (size_t i = 0; i < list->n; i++, any = true)
+			print("%s  %-20s %s\n", any ? "" : "\nOperators' hooks\n",
+				hook_point_name((enum hook_point)point), list->v[i].path);
+	}
+}
+
 static void print_action(const struct action *a, const char *config_path)
 {
 	print("  %u  %s:%u  ", a->number, config_path, a->line);
@@ -83,7 +98,7 @@ static void print_actions(const struct plan *p, enum lifecycle_point point, size
 		print_action(&a->v[i], p->runfile->path);
 }
 
-static void print_command(const struct plan *p, const struct settings *s)
+static void print_command(const struct plan *p, const struct hooks *hooks, const struct settings *s)
 {
 	const char *why = NULL;
 
@@ -93,7 +108,7 @@ static void print_command(const struct plan *p, const struct settings *s)
 	for (size_t i = 0; i < p->command.n; i++)
 		print(" %s", p->command.v[i]);
 	print("\n");
-	if (supervise_decide(s, p, &why, NULL) == 0 && why != NULL)
+	if (supervise_decide(s, p, hooks, &why, NULL) == 0 && why != NULL)
 		print("  (as a child of the agent, which stays: %s)\n", why);
 	if (p->runfile != NULL && p->runfile->params.n > 0)
 		print("  (the last %zu from hyper_params, %s:%u)\n", p->runfile->params.n,
@@ -241,7 +256,8 @@ static int probe_and_print(const struct plan *p, const struct settings *s,
 	return code < 0 ? code : installable;
 }
 
-int dry_run(const struct plan *p, const struct settings *s, const struct inherited *in)
+int dry_run(const struct plan *p, const struct hooks *hooks, const struct settings *s,
+	const struct inherited *in)
 {
 	struct error err = {0};
 	int code;
@@ -252,13 +268,14 @@ int dry_run(const struct plan *p, const struct settings *s, const struct inherit
 		print_environment(p, s);
 		print_scratch(p->runfile);
 	}
+	print_hooks(p, hooks);
 	code = probe_and_print(p, s, in, &err);
 	if (code < 0 && err.code != 0)
 		print("  %s\n", err.msg);
 	if (code > 0)
 		return code;
 	print_actions(p, POINT_EXPERIMENT_START, p->first_action);
-	print_command(p, s);
+	print_command(p, hooks, s);
 	print_actions(p, POINT_EXPERIMENT_END, 0);
 	return code;
 }

@@ -2,6 +2,7 @@
 #ifndef STAGERUN_DRY_RUN_H
 #define STAGERUN_DRY_RUN_H
 
+#include "hooks.h"
 #include "plan.h"
 #include "process.h"
 #include "settings.h"
@@ -10,6 +11,7 @@
  * where to where with its size (asked of the server, one byte each), actions and command. Touches
  * nothing. Secrets are hidden. Negative when a source cannot be read, 128+n after signal
  * n. */
-int dry_run(const struct plan *p, const struct settings *s, const struct inherited *in);
+int dry_run(const struct plan *p, const struct hooks *hooks, const struct settings *s,
+	const struct inherited *in);
 
 #endif

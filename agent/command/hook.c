@@ -16,6 +16,8 @@ struct by_hand {
 	struct request request;
 	struct settings *settings;
 	enum lifecycle_point point;
+	struct hooks *hooks;
+	enum hook_point hook_point; /* operators' hooks of the same name; HOOK_POINT_COUNT: none */
 	struct plan plan;
 	struct agent agent;
 };
@@ -63,24 +65,48 @@ static int parse_words(struct by_hand *h, int argc, char **argv, struct error *e
 	return lifecycle_point_parse(word, &h->point, err);
 }
 
-static int work(struct by_hand *h, const struct inherited *in)
+static int operators_hooks(struct by_hand *h, struct error *err)
+{
+	return agent_hooks(&h->agent, h->hooks, h->hook_point, &h->plan.environment, err);
+}
+
+/* *ret_logged: err was told already. */
+static int users_actions(struct by_hand *h, bool *ret_logged, struct error *err)
 {
 	struct plan *p = &h->plan;
+	int code = make_scratch(p->runfile, h->agent.inherited, err);
+
+	if (code == 0 && p->n_head > 0) {
+		code = agent_stage(&h->agent, p->head, p->n_head, err);
+		*ret_logged = code < 0;
+	}
+	h->agent.facts.staged = &p->destinations;
+	if (code < 0 || p->first_action == plan_actions(p, h->point)->n)
+		return code;
+	return agent_actions(
+		&h->agent, p->runfile, h->point, p->first_action, &p->environment, err);
+}
+
+/* Operators go first at the start, and last at the end. */
+static int run_both(struct by_hand *h, bool *ret_logged, struct error *err)
+{
+	bool ends = h->hook_point == HOOK_EXPERIMENT_END;
+	int code = ends ? 0 : operators_hooks(h, err);
+
+	if (code == 0)
+		code = users_actions(h, ret_logged, err);
+	return code == 0 && ends ? operators_hooks(h, err) : code;
+}
+
+static int work(struct by_hand *h, const struct inherited *in)
+{
 	struct error err = {0};
 	bool logged = false;
 	int code = agent_open(&h->agent, h->settings, in, &err);
 
-	h->agent.facts.config_path = p->runfile->path;
+	h->agent.facts.config_path = h->plan.runfile->path;
 	if (code == 0)
-		code = make_scratch(p->runfile, in, &err);
-	if (code == 0 && p->n_head > 0) {
-		code = agent_stage(&h->agent, p->head, p->n_head, &err);
-		logged = code < 0;
-	}
-	h->agent.facts.staged = &p->destinations;
-	if (code == 0 && p->first_action < plan_actions(p, h->point)->n)
-		code = agent_actions(
-			&h->agent, p->runfile, h->point, p->first_action, &p->environment, &err);
+		code = run_both(h, &logged, &err);
 	agent_close(&h->agent);
 	if (h->agent.signal != 0)
 		return agent_leave(&h->agent, 128 + h->agent.signal);
@@ -95,12 +121,15 @@ static int run_point(struct by_hand *h, const struct inherited *in)
 	int code = request_settings(&h->request, &h->settings, &err);
 
 	if (code == 0)
+		code = hooks_find(h->settings, &h->hooks, &err);
+	if (code == 0)
 		code = plan_make_point(&h->request, h->settings, h->point, &h->plan, &err);
 	if (code < 0) {
 		log_error("hook: %s", err.msg);
 		return code == -ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
 	}
-	if (plan_actions(&h->plan, h->point)->n == 0) {
+	h->hook_point = hook_point_named(lifecycle_point_name(h->point));
+	if (plan_actions(&h->plan, h->point)->n == 0 && !hooks_any(h->hooks, h->hook_point)) {
 		log_info("%s has no %s actions: nothing to do", h->plan.runfile->path,
 			lifecycle_point_name(h->point));
 		return EXIT_DONE;
@@ -123,6 +152,7 @@ int command_hook(int argc, char **argv, const struct inherited *in)
 		exit_code = run_point(&h, in);
 	}
 	plan_done(&h.plan);
+	hooks_free(h.hooks);
 	settings_free(h.settings);
 	request_done(&h.request);
 	return exit_code;

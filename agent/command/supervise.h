@@ -13,8 +13,8 @@
 
 /* Why the agent has to outlive the command, for a person ("it is PID 1"), or NULL: it need not, the command
  * takes its place. -ERR_CONFIG when it has to and settings forbid it. */
-int supervise_decide(
-	const struct settings *s, const struct plan *p, const char **ret_why, struct error *err);
+int supervise_decide(const struct settings *s, const struct plan *p, const struct hooks *hooks,
+	const char **ret_why, struct error *err);
 
 /* How a run came to its end. */
 struct ending {

@@ -156,7 +156,8 @@ const struct setting settings_table[] = {
 		"The same before the start actions.", .choices = hook_policies},
 
 	{"process", "supervise", SETTING_ENUM, AT(supervise), "auto",
-		"Whether to stay as the command's parent; auto: as PID 1, or for end actions.",
+		"Whether to stay as the command's parent; auto: as PID 1, or for end actions and "
+		"hooks.",
 		.choices = supervise_choices},
 	{"process", "forward", SETTING_ENUM, AT(forward), "command",
 		"Whom a parent passes signals on to: the command alone, or its process group.",

@@ -36,7 +36,35 @@ def test_every_setting_is_in_the_manual():
         assert re.search(rf"^\.It Cm {key}\b", manual, re.M), f"agent.ini.5 lacks {key}"
 
 
-@pytest.mark.parametrize("page", ["stagerun.1", "agent.ini.5"])
+def test_the_environment_contract_is_in_the_manual(stagerun):
+    """Every variable under its heading, and none that the program does not know."""
+    listed = stagerun.run("hook", "--help").ok().out.split("\nVariables\n")[1]
+    told = {tuple(re.findall(r"^  (\w+) ", part, re.M))
+            for part in re.split(r"^(?=\S)", listed, flags=re.M)[1:]}
+    manual = (MAN / "stagerun-hooks.5").read_text().split(".Sh ENVIRONMENT")[1].split(".Sh")[0]
+    written = {tuple(re.findall(r"^\.It Ev (\w+)$", part, re.M)) for part in manual.split(".Ss ")[1:]}
+    assert len(told) > 3 and written == told
+
+
+def test_every_point_of_hooks_is_in_the_manual_and_the_readme():
+    header = (CHECKOUT / "include/hooks.h").read_text()
+    points = re.findall(r'X\(HOOK_\w+, "(\w+)"', header)
+    manual = (MAN / "stagerun-hooks.5").read_text()
+    assert len(points) >= 5
+    for point in points:
+        assert f".It Cm {point}\n" in manual, f"stagerun-hooks.5 lacks {point}"
+        assert f"| `{point}` |" in README, f"README.md lacks {point}"
+
+
+def test_every_name_that_is_no_hook_is_in_the_manual():
+    source = (CHECKOUT / "hooks/find.c").read_text()
+    globs = re.findall(r'"([^"]+)"', re.search(r"no_hooks\[\] = {(.*?)}", source, re.S)[1])
+    assert len(globs) > 5
+    for glob in globs:
+        assert glob in (MAN / "stagerun-hooks.5").read_text(), f"stagerun-hooks.5 lacks {glob}"
+
+
+@pytest.mark.parametrize("page", ["stagerun.1", "agent.ini.5", "stagerun-hooks.5"])
 def test_the_manual_is_well_formed(page):
     done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", MAN / page], capture_output=True,
                           text=True, check=False)
@@ -48,7 +76,8 @@ def test_make_install_puts_everything_in_its_place(tmp_path, plain_build):
                    stdout=subprocess.DEVNULL)
     installed = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert installed == {"usr/bin/stagerun", "usr/share/doc/stagerun/agent.ini.example",
-                         "usr/share/man/man1/stagerun.1", "usr/share/man/man5/stagerun-agent.ini.5"}
+                         "usr/share/man/man1/stagerun.1", "usr/share/man/man5/stagerun-agent.ini.5",
+                         "usr/share/man/man5/stagerun-hooks.5"}
 
 
 def test_the_config_of_the_readme_is_a_plan(stagerun, server, tmp_path):

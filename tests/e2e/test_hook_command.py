@@ -160,3 +160,31 @@ def test_run_says_that_it_leaves_build_points_out(stagerun):
     result = stagerun.run("run", "--config", config(stagerun, "on_build_end", "touch ran"), "--",
                           "true").ok()
     assert "on_build_end" in result.err and not (stagerun.cwd / "ran").exists()
+
+
+def operators_hook(stagerun, point, script="echo operator"):
+    path = stagerun.directory / "hooks" / point / "10-a"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    for p in (path, path.parent, path.parent.parent):
+        p.chmod(0o755)
+    stagerun.configure(hooks={"dir": path.parent.parent})
+
+
+@pytest.mark.parametrize("point, out", [("on_experiment_start", "operator\nuser\n"),
+                                        ("on_experiment_end", "user\noperator\n")])
+def test_operators_hooks_run_around_the_users_actions(stagerun, point, out):
+    operators_hook(stagerun, point)
+    assert hook(stagerun, point, "echo user").ok().out == out
+
+
+def test_operators_hooks_run_where_the_user_has_no_actions(stagerun):
+    operators_hook(stagerun, "on_experiment_start")
+    path = config(stagerun, "on_build", "echo build")
+    assert stagerun.run("hook", "on_experiment_start", "--config", path).ok().out == "operator\n"
+
+
+def test_an_operators_hook_that_fails_is_named_and_exits_with_1(stagerun):
+    operators_hook(stagerun, "on_experiment_start", "exit 3")
+    assert hook(stagerun, "on_experiment_start", "echo user").failed(
+        1, "hooks/on_experiment_start/10-a failed: exit status 3").out == ""

@@ -14,7 +14,7 @@ struct reached {
 	struct run_facts facts;
 	struct strings environment;
 	struct hook_run *run;
-	uv_timer_t cancel_timer;
+	uv_timer_t timer;
 	unsigned done;
 	int code;
 	struct error err;
@@ -240,6 +240,14 @@ TEST(hook_run_carries_variables_on)
 	teardown(&r);
 }
 
+static void on_skip_time(uv_timer_t *h)
+{
+	struct reached *r = h->data;
+
+	uv_close((uv_handle_t *)h, NULL);
+	hooks_skip(r->run, true);
+}
+
 static void on_cancel_time(uv_timer_t *h)
 {
 	struct reached *r = h->data;
@@ -247,6 +255,28 @@ static void on_cancel_time(uv_timer_t *h)
 	uv_close((uv_handle_t *)h, NULL);
 	hooks_cancel(r->run, true);
 	hooks_cancel(r->run, true);
+}
+
+static void soon(struct reached *r, uv_timer_cb do_this)
+{
+	uv_timer_init(&r->loop, &r->timer);
+	r->timer.data = r;
+	uv_timer_start(&r->timer, do_this, 50, 0);
+}
+
+TEST(hook_run_goes_on_after_a_hook_that_is_skipped)
+{
+	struct reached r;
+
+	setup(&r);
+	hooks_fixture_put(r.f.dir, "on_failure/10-a", "sleep 60");
+	hooks_fixture_put(r.f.dir, "on_failure/20-b", SEE);
+	start(&r, HOOK_FAILURE);
+	soon(&r, on_skip_time);
+	wait_for(&r);
+	assert_int_equal(0, r.code);
+	assert_seen(&r, "20-b ");
+	teardown(&r);
 }
 
 TEST(hook_run_is_cancelled_with_the_hook_under_way)
@@ -257,9 +287,7 @@ TEST(hook_run_is_cancelled_with_the_hook_under_way)
 	hooks_fixture_put(r.f.dir, "on_stage_start/10-a", "sleep 60");
 	hooks_fixture_put(r.f.dir, "on_stage_start/20-b", SEE);
 	start(&r, HOOK_STAGE_START);
-	uv_timer_init(&r.loop, &r.cancel_timer);
-	r.cancel_timer.data = &r;
-	uv_timer_start(&r.cancel_timer, on_cancel_time, 50, 0);
+	soon(&r, on_cancel_time);
 	wait_for(&r);
 	assert_int_equal(-ECANCELED, r.code);
 	assert_seen(&r, "");
