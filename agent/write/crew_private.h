@@ -6,8 +6,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* What the files of the crew share: crew (who writes: the caller or a hand), job (an entry that was
- * handed over), hands (the queue and its threads). */
+/* What the files of the crew share: crew (who writes: the caller or a hand), crew_job (an entry that was
+ * handed over), crew_hands (the queue and its threads). */
 
 enum job_kind { JOB_DIR, JOB_SYMLINK, JOB_HARDLINK, JOB_FILE };
 
@@ -72,7 +72,7 @@ struct crew {
 	struct error why;
 };
 
-/* hands.c. Starts with one hand; false: there is no memory or no thread to be had. */
+/* crew_hands.c. Starts with one hand; false: there is no memory or no thread to be had. */
 bool hands_hire(struct crew *c);
 /* Takes the job over, also when it fails. */
 int hands_submit(struct crew *c, struct crew_job *job, struct error *err);
