@@ -36,7 +36,8 @@ struct walk {
 	const struct unpack_env *env;
 	const struct memory *memory;
 	struct zip_stream stream;
-	struct writer *writer;
+	struct crew *crew;
+	struct writer *writer;       /* the walk's own */
 	struct block_pool *gathered; /* entries whose bytes came in several slices */
 	struct zip_workers *workers;
 };
@@ -160,6 +161,8 @@ static int unpack_here(
 	const struct zip_target to = {.writer = w->writer, .name = name, .cancel = w->env->cancel};
 	int r = zip_workers_await(w->workers, name, err);
 
+	if (r >= 0)
+		r = crew_await(w->crew, name, err);
 	return r < 0 ? r : zip_unpack_large(&w->stream, e, &to, err);
 }
 
@@ -174,7 +177,7 @@ static int unpack_entry(
 		return error_set(
 			err, -ERR_FORMAT, "'%s' is a directory, yet it has content", e->name);
 	if (e->type == S_IFDIR)
-		return writer_dir(w->writer, name, &e->meta, err);
+		return crew_dir(w->crew, w->writer, name, &e->meta, err);
 	if (e->type == S_IFLNK && (e->size > LINK_MAX || e->packed > LINK_MAX))
 		return error_set(err, -ERR_REFUSED,
 			"the target of the symbolic link '%s' is too long", e->name);
@@ -207,15 +210,17 @@ static int before_wait(void *ctx, struct error *err)
 	return zip_workers_flush(w->workers, err);
 }
 
-static int walk(struct walk *w, const char *source, struct zip_directory *d, struct error *err)
+static int walk_with_workers(
+	struct walk *w, const char *source, struct zip_directory *d, struct error *err)
 {
 	const struct memory *m = w->memory;
-	struct zip_crew crew = {.source = source, .threads = m->threads, .part = m->part};
+	struct zip_workforce force = {
+		.source = source, .crew = w->crew, .threads = m->threads, .part = m->part};
 	uint64_t bytes;
 	int r;
 
-	zip_directory_sum(d, &bytes, &crew.entries);
-	r = zip_workers_start(w->env, &crew, &w->workers, err);
+	zip_directory_sum(d, &bytes, &force.entries);
+	r = zip_workers_start(w->env, &force, &w->workers, err);
 	if (r < 0)
 		return r;
 	w->stream.before_wait = before_wait;
@@ -228,6 +233,18 @@ static int walk(struct walk *w, const char *source, struct zip_directory *d, str
 	writer_close(w->writer);
 	zip_stream_done(&w->stream);
 	return r;
+}
+
+static int walk(struct walk *w, const char *source, struct zip_directory *d, struct error *err)
+{
+	const struct crew_env crew = {.tree = w->env->tree,
+		.source = source,
+		.budget = w->env->budget,
+		.cancel = w->env->cancel,
+		.progress = w->env->progress};
+
+	w->crew = crew_new(&crew);
+	return crew_finish(w->crew, walk_with_workers(w, source, d, err), err);
 }
 
 static int unpack_object(const struct unpack_env *env, const struct memory *memory,

@@ -60,17 +60,20 @@ static int write_link(const struct zip_job *job, const struct zip_hands *hands,
 	if (strlen(target) != content->len)
 		return error_set(err, -ERR_REFUSED,
 			"the target of the symbolic link '%s' holds a NUL byte", job->name);
-	return writer_symlink(hands->writer, job->name, target, &job->meta, err);
+	return crew_symlink(hands->crew, hands->writer, job->name, target, &job->meta, err);
 }
 
-static int write_parts(const struct zip_job *job, struct writer *writer,
+static int write_parts(const struct zip_job *job, const struct zip_hands *hands,
 	const struct slice parts[static 2], struct error *err)
 {
+	struct writer *writer = hands->writer;
 	int r;
 
 	if (parts[1].len == 0)
-		return writer_file(writer, job->name, &job->meta, &parts[0], err);
-	r = writer_file_open(writer, job->name, &job->meta, job->size, false, err);
+		return crew_file(hands->crew, writer, job->name, &job->meta, &parts[0], err);
+	r = crew_await(hands->crew, job->name, err);
+	if (r >= 0)
+		r = writer_file_open(writer, job->name, &job->meta, job->size, false, err);
 	if (r >= 0)
 		r = writer_file_write(writer, 0, parts[0].data, parts[0].len, err);
 	if (r >= 0)
@@ -90,7 +93,7 @@ static int write_content(const struct zip_job *job, const struct zip_hands *hand
 			"'%s' is damaged: its checksum is not the one in the zip", job->name);
 	if (job->type == S_IFLNK)
 		return write_link(job, hands, &parts[0], err);
-	return write_parts(job, hands->writer, parts, err);
+	return write_parts(job, hands, parts, err);
 }
 
 int zip_job_run(const struct zip_job *job, struct zip_hands *hands, struct error *err)

@@ -2,6 +2,7 @@
 #ifndef STAGERUN_ZIP_JOB_H
 #define STAGERUN_ZIP_JOB_H
 
+#include "crew.h"
 #include "unpack.h"
 
 struct libdeflate_decompressor;
@@ -20,6 +21,7 @@ struct zip_job {
 
 /* What a worker works with. */
 struct zip_hands {
+	struct crew *crew;
 	struct writer *writer;
 	struct libdeflate_decompressor *inflater;
 	struct block_pool *outputs; /* blocks that hold any job's content; one for each worker */

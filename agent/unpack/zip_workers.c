@@ -17,6 +17,7 @@ struct zip_workers {
 	/* Set at creation. */
 	const struct unpack_env *env;
 	const char *source;
+	struct crew *crew;
 	struct block_pool *outputs;
 	struct zip_queue *queue;
 	pthread_t *threads;
@@ -43,6 +44,7 @@ static void *worker_main(void *ctx)
 {
 	struct zip_workers *w = ctx;
 	struct zip_hands hands = {
+		.crew = w->crew,
 		.writer = writer_new(w->env->tree, w->source, w->env->progress),
 		.inflater = libdeflate_alloc_decompressor(),
 		.outputs = w->outputs,
@@ -61,26 +63,27 @@ static void *worker_main(void *ctx)
 }
 
 /* So many that every worker gets some, and that the last ones are not left to one. */
-static unsigned jobs_in_batch(const struct zip_crew *crew)
+static unsigned jobs_in_batch(const struct zip_workforce *force)
 {
-	uint64_t n = crew->entries / (crew->threads * (uint64_t)BATCHES_EACH);
+	uint64_t n = force->entries / (force->threads * (uint64_t)BATCHES_EACH);
 
 	return n < 1 ? 1 : n > ZIP_BATCH_JOBS ? ZIP_BATCH_JOBS : (unsigned)n;
 }
 
-int zip_workers_start(const struct unpack_env *env, const struct zip_crew *crew,
+int zip_workers_start(const struct unpack_env *env, const struct zip_workforce *force,
 	struct zip_workers **ret, struct error *err)
 {
 	struct zip_workers *w = zalloc(sizeof(*w));
 	int r = 0;
 
 	w->env = env;
-	w->source = crew->source;
-	w->batch_jobs = jobs_in_batch(crew);
-	w->outputs = block_pool_new(crew->part, crew->threads, NULL, NULL);
-	w->queue = zip_queue_new(crew->threads * BATCHES_EACH, env->cancel);
-	w->threads = zalloc(crew->threads * sizeof(pthread_t));
-	while (w->n_threads < crew->threads && r == 0) {
+	w->source = force->source;
+	w->crew = force->crew;
+	w->batch_jobs = jobs_in_batch(force);
+	w->outputs = block_pool_new(force->part, force->threads, NULL, NULL);
+	w->queue = zip_queue_new(force->threads * BATCHES_EACH, env->cancel);
+	w->threads = zalloc(force->threads * sizeof(pthread_t));
+	while (w->n_threads < force->threads && r == 0) {
 		r = pthread_create(&w->threads[w->n_threads], NULL, worker_main, w);
 		w->n_threads += r == 0;
 	}

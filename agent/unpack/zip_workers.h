@@ -12,15 +12,16 @@ struct zip_workers;
 
 #define ZIP_WORKER_BYTES ((uint64_t)128 << 10) /* what each takes, besides parts, at most */
 
-struct zip_crew {
+struct zip_workforce {
 	const char *source; /* for messages; borrowed */
+	struct crew *crew;  /* that writes; borrowed */
 	unsigned threads;
 	size_t part; /* bytes of the largest job, unpacked */
 	uint64_t
 		entries; /* about how many there will be: few of them are not to end in one batch */
 };
 
-int zip_workers_start(const struct unpack_env *env, const struct zip_crew *crew,
+int zip_workers_start(const struct unpack_env *env, const struct zip_workforce *force,
 	struct zip_workers **ret, struct error *err);
 
 /* Takes the job's slices over, also when it fails; copies its name. May wait for room, and for an

@@ -244,7 +244,8 @@ static int over_locked(const struct crew *c, struct error *err)
 {
 	if (c->failed == 0)
 		return error_set(err, -ECANCELED, "cancelled");
-	*err = c->why;
+	if (err != NULL)
+		*err = c->why;
 	return c->failed;
 }
 

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import tarfile
+import zipfile
 
 import pytest
 
@@ -61,6 +62,17 @@ def threads_of(pid):
         return 0
 
 
+def zipped(path):
+    """The same files in a zip, deflated."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(DIRECTORIES):
+            archive.writestr(zipfile.ZipInfo(f"d{i}/"), b"")
+        for i in range(FILES):
+            info = zipfile.ZipInfo(f"d{i * DIRECTORIES // FILES}/f{i}")
+            archive.writestr(info, f"content of {i}".encode() * 100)
+    return path
+
+
 def most_threads(running):
     """The most threads that a program has until it ends."""
     most = 0
@@ -72,10 +84,15 @@ def most_threads(running):
     return most
 
 
-def test_many_threads_write_to_a_slow_disk_and_make_the_same_tree(stagerun, slow_disk, tmp_path):
+@pytest.mark.parametrize("form", ["tar", "zip"])
+def test_many_threads_write_to_a_slow_disk_and_make_the_same_tree(
+        stagerun, slow_disk, tmp_path, form):
     mount, backing = slow_disk
-    archive = tmp_path / "small.tar"
-    archive.write_bytes(small_files())
+    archive = tmp_path / "small"
+    if form == "tar":
+        archive.write_bytes(small_files())
+    else:
+        zipped(archive)
     running = stagerun.start("fetch", archive, mount / "to")
     most = most_threads(running)
     result = running.wait().ok()

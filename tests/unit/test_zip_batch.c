@@ -30,6 +30,10 @@ static void bench_open(struct bench *t)
 	*t = (struct bench){0};
 	box_open(&t->box);
 	t->pool = block_pool_new(64, 1000, on_free, t);
+	t->hands.crew = crew_new(&(struct crew_env){.tree = t->box.tree,
+		.source = "test",
+		.budget = t->box.budget,
+		.cancel = &t->box.cancel});
 	t->hands.writer = writer_new(t->box.tree, "test", NULL);
 	t->hands.cancel = &t->box.cancel;
 }
@@ -37,6 +41,7 @@ static void bench_open(struct bench *t)
 static void bench_close(struct bench *t)
 {
 	writer_close(t->hands.writer);
+	crew_finish(t->hands.crew, 0, NULL);
 	block_pool_free(t->pool);
 	box_close(&t->box);
 }
