@@ -1,7 +1,7 @@
 # make            build/stagerun
 # make demo       the main job, shown on real files        (installs what it needs)
 # make test       every test                               (installs what it needs)
-# make unit | e2e | linux-tree | lint | bundle | install DESTDIR= PREFIX= | deps | clean
+# make unit | e2e | linux-tree | init-table | lint | bundle | install DESTDIR= PREFIX= | deps | clean
 # V=1 shows the commands.
 # make fuzz FUZZ=decode SECONDS=60     (libFuzzer, with clang; new inputs in build-fuzz/)
 # make SAN=address,undefined test     and     make SAN=thread test      in build directories of their own
@@ -42,7 +42,7 @@ LIB  := $(O)/libstagerun.a
 Q    := $(if $(V),,@)
 obj   = $(patsubst %.c,$(O)/obj/%.o,$(1))
 
-.PHONY: all deps demo test unit e2e linux-tree fuzz bench lint bundle install clean
+.PHONY: all deps demo test unit e2e linux-tree init-table fuzz bench lint bundle install clean
 all: $(O)/stagerun
 
 # Everything but main.c is a library, linked by the program, the tests and the fuzzers.
@@ -90,6 +90,11 @@ test: $(O)/unit $(O)/stagerun $(O)/bench/slowfs
 # The heavy check, by hand: Debian's Linux source in every format, compared with GNU tar's tree.
 linux-tree: $(O)/stagerun
 	$(PYTHON) tests/e2e/linux_tree $(T)
+
+# The agent beside other inits, each under the same checks: the table of ARCHITECTURE.md.
+init-table: MORE_DEPS := tini dumb-init catatonit hyperfine
+init-table: deps $(O)/stagerun
+	$(PYTHON) tests/e2e/init_table
 
 BENCH := $(addprefix $(O)/bench/,slowfs measure floor_write floor_inflate)
 $(O)/bench/slowfs: BENCH_LIBS := -lfuse3

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 /* After a signal, work has this long to stop; whoever waits for us was promised one second. */
 enum { STOP_MS = 700 };
@@ -105,6 +106,7 @@ int agent_outlive(struct agent *a, struct error *err)
 	if (code < 0)
 		return code;
 	a->outlives = true;
+	prctl(PR_SET_NAME, "stagerun"); /* as `ps` shows it: in a bundle it is the loader's name */
 	signals_hear(a->signals);
 	signals_close(take_ptr(&a->signals));
 	signals_forwardable(a->inherited, &which);
