@@ -179,11 +179,27 @@ static void let_time_pass(struct stage *t, uint64_t ms)
 	assert_int_equal(0, uv_run(&t->loop, UV_RUN_DEFAULT));
 }
 
+/* Everything that was written before this byte has arrived when it has. */
+#define MARK '\5'
+
+static void await_all_locked(struct stage *t)
+{
+	const char mark = MARK;
+
+	assert_int_equal(1, write(t->slave, &mark, 1));
+	while (t->out.len == 0 || t->out.s[t->out.len - 1] != MARK) {
+		pthread_mutex_unlock(&t->mutex);
+		usleep(1000);
+		pthread_mutex_lock(&t->mutex);
+	}
+	t->out.s[--t->out.len] = '\0';
+}
+
 /* What stands on the screen now. */
 static const struct screen *look(struct stage *t)
 {
-	usleep(20000); /* the reader's turn */
 	pthread_mutex_lock(&t->mutex);
+	await_all_locked(t);
 	feed(&t->screen, t->out.s);
 	text_done(&t->out);
 	text_add(&t->out, "");
