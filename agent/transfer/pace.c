@@ -6,6 +6,8 @@
 #define INTERVAL_NS 100000000ull  /* the soonest that a growth can be judged */
 #define HOLD_NS     2000000000ull /* after growth that did not pay, or trouble */
 
+#define AHEAD_BYTES (8ull << 20) /* for a worker that is the slower one: more would only grow old */
+
 enum { CONNECTIONS_FIRST = 4 };
 
 void pace_init(struct pace *p, uint64_t now_ns, uint64_t range_bytes)
@@ -13,6 +15,7 @@ void pace_init(struct pace *p, uint64_t now_ns, uint64_t range_bytes)
 	*p = (struct pace){
 		.connections = CONNECTIONS_FIRST,
 		.range_bytes = range_bytes,
+		.ahead_bytes = AHEAD_BYTES,
 		.interval_ns = INTERVAL_NS,
 		.since_ns = now_ns,
 	};
@@ -28,7 +31,8 @@ void pace_latency(struct pace *p, uint64_t latency_us)
 
 void pace_range_done(struct pace *p, uint64_t waited_us, uint64_t lasted_us)
 {
-	p->waited_us += waited_us;
+	if (p->ranges++ == 0 || waited_us < p->waited_us)
+		p->waited_us = waited_us;
 	p->lasted_us += lasted_us;
 }
 
@@ -53,46 +57,62 @@ static uint64_t twice(uint64_t n, uint64_t limit)
 	return n * 2 < limit ? n * 2 : limit;
 }
 
-static void grow(struct pace *p, double rate, const struct pace_limits *limits)
+/* A range should last eight times as long as the wait for its first byte. */
+static bool ranges_mostly_wait(const struct pace *p)
 {
-	p->before = p->connections;
-	p->connections = (unsigned)twice(p->connections, limits->connections);
-	p->rate = rate;
-	p->grown = true;
-	p->range_bytes = twice(p->range_bytes, limits->range_bytes);
+	return p->ranges * p->waited_us * 8 > p->lasted_us;
 }
 
-static void judge(struct pace *p, uint64_t now_ns, double rate, bool all_used,
-	const struct pace_limits *limits)
+static void grow(struct pace *p, double rate, const struct pace_limits *limits)
+{
+	p->connections_before = p->connections;
+	p->range_bytes_before = p->range_bytes;
+	if (p->used >= p->connections && p->connections < limits->connections)
+		p->connections = (unsigned)twice(p->connections, limits->connections);
+	if (ranges_mostly_wait(p))
+		p->range_bytes = twice(p->range_bytes, limits->range_bytes);
+	p->rate = rate;
+	p->grown = p->connections > p->connections_before || p->range_bytes > p->range_bytes_before;
+}
+
+static void take_back(struct pace *p)
+{
+	p->connections = p->connections_before;
+	p->range_bytes = p->range_bytes_before;
+}
+
+/* Growth that did not pay goes, whoever is the slower one now: what the worker gained by it would
+ * show in the rate. */
+static void judge(struct pace *p, uint64_t now_ns, double rate)
 {
 	if (p->grown && rate < p->rate * 1.1) {
-		p->connections = p->before;
-		p->grown = false;
+		take_back(p);
 		p->hold_ns = now_ns + HOLD_NS;
-		return;
 	}
 	p->grown = false;
-	if (all_used && now_ns >= p->hold_ns && p->connections < limits->connections)
-		grow(p, rate, limits);
+}
+
+/* Besides what makes up for irregularities, twice what is read while a request waits. */
+static void look_ahead(struct pace *p, double rate)
+{
+	if (p->ranges > 0)
+		p->ahead_bytes = AHEAD_BYTES + (uint64_t)rate * p->waited_us / 500000;
 }
 
 void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, const struct pace_limits *limits)
 {
 	uint64_t elapsed = now_ns - p->since_ns;
 	bool starved = (slept_ns - p->slept_ns) * 4 > elapsed;
+	double rate = (double)p->bytes * 1e9 / (double)elapsed;
 
 	if (elapsed < p->interval_ns)
 		return;
-	/* A range should last eight times as long as the wait for its first byte. */
-	if (starved && p->waited_us * 8 > p->lasted_us)
-		p->range_bytes = twice(p->range_bytes, limits->range_bytes);
-	if (starved)
-		judge(p, now_ns, (double)p->bytes * 1e9 / (double)elapsed,
-			p->used >= p->connections, limits);
-	else
-		p->grown = false;
+	judge(p, now_ns, rate);
+	look_ahead(p, rate);
+	if (starved && now_ns >= p->hold_ns)
+		grow(p, rate, limits);
 	p->since_ns = now_ns;
 	p->slept_ns = slept_ns;
-	p->bytes = p->waited_us = p->lasted_us = 0;
-	p->used = 0;
+	p->bytes = p->lasted_us = 0;
+	p->used = p->ranges = 0;
 }

@@ -6,14 +6,18 @@
 #include <stdint.h>
 
 /* How many connections one object is worth, and how long a range should be: measured, not guessed.
- * Both grow only while the worker sleeps for want of bytes, and connections only while the last
- * growth paid. Knows no clock of its own: the caller tells the time. */
+ * Both grow only while the worker sleeps for want of bytes, and what did not pay is taken back: the
+ * window is as large as both make it, and one that is larger than it needs to be costs time, since
+ * its bytes have left the processor's cache when they are read. Knows no clock of its own: the
+ * caller tells the time. */
 
 struct pace {
 	unsigned connections; /* wanted now */
 	uint64_t range_bytes; /* wanted now */
+	uint64_t ahead_bytes; /* no more is asked for while the worker has so much before it */
 
-	unsigned before;      /* connections before the last growth */
+	unsigned connections_before; /* the last growth */
+	uint64_t range_bytes_before;
 	bool grown;           /* the last growth waits for its verdict */
 	double rate;          /* bytes/s when it was made */
 	uint64_t hold_ns;     /* no growth until then */
@@ -23,8 +27,11 @@ struct pace {
 	uint64_t since_ns;
 	uint64_t slept_ns; /* the worker's total, at the last look */
 	uint64_t bytes;
-	unsigned used;                 /* connections at once, at most */
-	uint64_t waited_us, lasted_us; /* ranges: for their first byte, and in all */
+	unsigned used;   /* connections at once, at most */
+	unsigned ranges; /* that are done */
+	uint64_t
+		waited_us; /* the least wait for a first byte: more than that is a queue, often ours */
+	uint64_t lasted_us; /* all of them, in all */
 };
 
 struct pace_limits {

@@ -116,13 +116,27 @@ static unsigned at_work(const struct http_object *o)
 	return n;
 }
 
+/* Bytes from the worker's position on that it could take without waiting. */
+static uint64_t ahead(const struct http_object *o, uint64_t position)
+{
+	uint64_t arrived = position;
+
+	for (const struct range *r = o->ranges; r != NULL && r->start <= arrived; r = r->next)
+		arrived = r->at > arrived ? r->at : arrived;
+	return arrived - position;
+}
+
 /* Twice the connections' worth of bytes: one half is read while the other arrives. */
 static bool may_plan(struct http_object *o)
 {
 	uint64_t window = 2ull * o->pace.connections * o->pace.range_bytes;
+	uint64_t at;
 
-	return o->discovered && !o->whole && o->wanted && o->planned < o->version.size &&
-	       in_flight(o) < o->pace.connections && o->planned - position(o) < window;
+	if (!o->discovered || o->whole || !o->wanted || o->planned >= o->version.size ||
+		in_flight(o) >= o->pace.connections)
+		return false;
+	at = position(o);
+	return o->planned - at < window && ahead(o, at) < o->pace.ahead_bytes;
 }
 
 static struct range *first_waiting(const struct http_object *o)

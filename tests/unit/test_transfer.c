@@ -355,6 +355,28 @@ TEST(transfer_buffers_little_for_a_reader_that_does_not_read)
 	net_stop(&n);
 }
 
+TEST(transfer_asks_for_no_more_when_enough_lies_before_its_reader)
+{
+	uint64_t rate = 32 << 20;
+	struct object *o;
+	struct net n;
+
+	net_init(&n, 128 << 20);
+	n.network_bytes = 128 << 20;
+	n.opts.range_min = n.opts.range_max = 8 << 20;
+	n.fake.script = slow_server;
+	n.fake.ctx = &rate;
+	net_start(&n);
+	assert_int_equal(0, net_open(&n, &o));
+	object_stream(o);
+	usleep(700000);
+	/* 8 MiB, four ranges that were under way then, and what a slow machine adds; twice four
+	 * ranges would be 64 MiB. */
+	assert_true(counted(&n.progress.received) <= 52 << 20);
+	object_close(o);
+	net_stop(&n);
+}
+
 TEST(transfer_skips_without_fetching_what_lies_between)
 {
 	struct object *o;

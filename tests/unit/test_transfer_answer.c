@@ -191,9 +191,9 @@ TEST(pace_doubles_connections_while_that_pays)
 	assert_int_equal(8, p.connections);
 	look(&p, &now, 480000000, true);
 	assert_int_equal(16, p.connections);
-	assert_int_equal(4 << 20, p.range_bytes);
 	look(&p, &now, 960000000, true);
 	assert_int_equal(16, p.connections);
+	assert_int_equal(1 << 20, p.range_bytes); /* no range waited */
 }
 
 TEST(pace_takes_growth_back_that_did_not_pay_and_waits)
@@ -237,19 +237,67 @@ TEST(pace_does_not_grow_past_what_is_in_use)
 	assert_int_equal(4, p.connections);
 }
 
-TEST(pace_lengthens_ranges_that_mostly_wait_for_their_first_byte)
+TEST(pace_takes_growth_back_that_did_not_pay_although_the_reader_is_the_slower_one_now)
 {
 	struct pace p;
 	uint64_t now = 1;
 
 	pace_init(&p, now, 1 << 20);
-	p.hold_ns = UINT64_MAX;
+	look(&p, &now, 500000000, true);
+	assert_int_equal(8, p.connections);
+	look(&p, &now, 520000000, false);
+	assert_int_equal(4, p.connections);
+}
+
+TEST(pace_lengthens_ranges_that_mostly_wait_for_their_first_byte_while_that_pays)
+{
+	struct pace p;
+	uint64_t now = 1;
+
+	pace_init(&p, now, 1 << 20);
 	pace_range_done(&p, 50000, 60000);
-	look(&p, &now, 1000000, true);
+	look(&p, &now, 100000000, true);
 	assert_int_equal(2 << 20, p.range_bytes);
+	pace_range_done(&p, 50000, 70000);
+	look(&p, &now, 200000000, true);
+	assert_int_equal(4 << 20, p.range_bytes);
+	pace_range_done(&p, 50000, 90000);
+	look(&p, &now, 200000000, true);
+	assert_int_equal(2 << 20, p.range_bytes);
+}
+
+TEST(pace_leaves_ranges_that_arrive_at_once_or_stand_in_a_queue_as_they_are)
+{
+	struct pace p;
+	uint64_t now = 1;
+
+	pace_init(&p, now, 1 << 20);
 	pace_range_done(&p, 1000, 60000);
-	look(&p, &now, 1000000, true);
-	assert_int_equal(2 << 20, p.range_bytes);
+	look(&p, &now, 100000000, true);
+	assert_int_equal(1 << 20, p.range_bytes);
+	/* One had to wait a millisecond and the others only for their turn. */
+	pace_range_done(&p, 90000, 100000);
+	pace_range_done(&p, 1000, 100000);
+	pace_range_done(&p, 90000, 100000);
+	look(&p, &now, 200000000, true);
+	assert_int_equal(1 << 20, p.range_bytes);
+}
+
+TEST(pace_looks_as_far_ahead_as_a_request_takes)
+{
+	struct pace p;
+	uint64_t now = 1;
+
+	pace_init(&p, now, 1 << 20);
+	assert_int_equal(8 << 20, p.ahead_bytes);
+	pace_range_done(&p, 50000, 60000);
+	look(&p, &now, 1000000000, false);
+	assert_int_equal((8 << 20) + 100000000, p.ahead_bytes);
+	look(&p, &now, 1000000000, false); /* nothing new is known */
+	assert_int_equal((8 << 20) + 100000000, p.ahead_bytes);
+	pace_range_done(&p, 100, 60000);
+	look(&p, &now, 1000000000, false);
+	assert_int_equal((8 << 20) + 200000, p.ahead_bytes);
 }
 
 TEST(pace_halves_once_when_a_server_pushes_back_on_all_connections)
