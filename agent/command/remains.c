@@ -17,8 +17,10 @@ static void on_tick(uv_timer_t *h)
 	struct watch *w = h->data;
 
 	w->done = orphans_are_gone() || w->ticks >= w->kill_at + KILLED_MS / TICK_MS;
-	if (w->done)
+	if (w->done) {
+		uv_timer_stop(h); /* or the loop would sleep until the next tick */
 		return;
+	}
 	if (w->ticks == 0)
 		orphans_signal(SIGTERM);
 	if (w->ticks >= w->kill_at)
@@ -39,6 +41,8 @@ void agent_end_remains(struct agent *a, uint64_t term_ms)
 		orphans_signal(SIGKILL);
 		return;
 	}
+	if (orphans_are_gone())
+		return;
 	uv_timer_init(&a->loop, &w.tick);
 	w.tick.data = &w;
 	uv_timer_start(&w.tick, on_tick, 0, TICK_MS);

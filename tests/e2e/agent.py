@@ -134,7 +134,8 @@ class Running:
         os.close(self.pidfd)
         result = Result(self.argv, status, self.out(), self.err(), seconds, rss)
         assert in_time, f"still running after {limit} s\n{result}"
-        assert not SANITIZER_REPORT.search(result.err) and result.code != SANITIZER_EXIT, str(result)
+        reported = SANITIZER_REPORT.search(result.err) or (sanitizer() and result.code == SANITIZER_EXIT)
+        assert not reported, str(result)
         return result
 
     def stop(self):
