@@ -4,9 +4,10 @@
 #include "text.h"
 #include "tree_private.h"
 #include <stdlib.h>
+#include <sys/resource.h>
 
 /* A small file on a local disk takes some 20 µs, and one round trip to a server many times that. A
- * busy processor or a journal's commit also holds up a file now and then, hence the count. */
+ * journal's commit also holds up a file now and then, hence the count. */
 enum { SLOW_FILE_NS = 400000, SMALL_FILE_BYTES = 128 << 10, SLOW_FILES = 12, MOST_SLOW_FILES = 16 };
 
 struct crew *crew_new(const struct crew_env *env)
@@ -42,20 +43,40 @@ bool crew_has_hands(const struct crew *c)
 	return atomic_load_explicit(&c->has_hands, memory_order_acquire);
 }
 
+/* How often this thread slept of its own accord: for a disk, not because others had the processor. */
+static long sleeps(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
+}
+
 /* The count may be off by one when two threads change it at once: no matter. */
-static void notice_time(struct crew *c, uint64_t ns)
+static void notice(struct crew *c, bool is_slow)
 {
 	int slow = atomic_load_explicit(&c->slow, memory_order_relaxed);
 
-	if (ns < SLOW_FILE_NS && slow == 0)
-		return;
-	if (ns < SLOW_FILE_NS)
-		slow--;
+	if (!is_slow)
+		slow -= slow > 0;
 	else if (slow < MOST_SLOW_FILES)
 		slow++;
 	atomic_store_explicit(&c->slow, slow, memory_order_relaxed);
 	if (slow >= SLOW_FILES && !hands_hire(c))
 		atomic_store_explicit(&c->slow, 0, memory_order_relaxed); /* ask again later */
+}
+
+/* Looks closer, which costs a system call, once files seem slow. */
+static int write_and_notice(struct crew *c, struct writer *own, const char *name,
+	const struct meta *m, const struct slice *content, struct error *err)
+{
+	bool closer = atomic_load_explicit(&c->slow, memory_order_relaxed) > 0;
+	long before = closer ? sleeps() : 0;
+	int r = writer_file(own, name, m, content, err);
+	bool is_slow = own->spent_ns >= SLOW_FILE_NS && (!closer || sleeps() > before);
+
+	if (is_slow || closer)
+		notice(c, is_slow);
+	return r;
 }
 
 static bool is_for_hands(const struct meta *m, const struct slice *content)
@@ -125,10 +146,9 @@ int crew_file(struct crew *c, struct writer *own, const char *name, const struct
 	r = hand_over(c, job, name, err);
 	if (r <= 0)
 		return r;
-	r = writer_file(own, name, m, content, err);
-	if (content->len <= SMALL_FILE_BYTES)
-		notice_time(c, own->spent_ns);
-	return r;
+	if (content->len > SMALL_FILE_BYTES)
+		return writer_file(own, name, m, content, err);
+	return write_and_notice(c, own, name, m, content, err);
 }
 
 int crew_await(struct crew *c, const char *name, struct error *err)
