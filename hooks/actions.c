@@ -275,7 +275,7 @@ void actions_cancel(struct action_run *run, bool hard)
 
 void actions_skip(struct action_run *run, bool hard)
 {
-	if (run->finished || !run->begun)
+	if (run->finished || !run->begun || (hard && !run->skipped))
 		return;
 	run->skipped = true;
 	if (run->task != NULL)

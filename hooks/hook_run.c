@@ -19,6 +19,7 @@ struct hook_run {
 	size_t at;    /* the hook under way, or next */
 	char *who;    /* "on_stage_start hook /etc/stagerun/hooks/on_stage_start/10-mount" */
 	char *prefix; /* "[on_stage_start 10-mount] " or NULL */
+	bool skipped; /* it was told to end */
 	bool cancelled, finished;
 	struct task *task; /* while a hook runs */
 	uv_timer_t turn;   /* starts the next hook */
@@ -74,6 +75,7 @@ static void on_turn(uv_timer_t *h);
 static void go_on(struct hook_run *run)
 {
 	run->at++;
+	run->skipped = false;
 	uv_timer_start(&run->turn, on_turn, 0, 0);
 }
 
@@ -185,8 +187,10 @@ void hooks_cancel(struct hook_run *run, bool hard)
 
 void hooks_skip(struct hook_run *run, bool hard)
 {
-	if (run->task != NULL)
-		task_kill(run->task, hard ? SIGKILL : SIGTERM);
+	if (run->task == NULL || (hard && !run->skipped))
+		return;
+	run->skipped = true;
+	task_kill(run->task, hard ? SIGKILL : SIGTERM);
 }
 
 void hook_run_free(struct hook_run *run)

@@ -41,7 +41,8 @@ int actions_start(const struct action_env *env, enum lifecycle_point point,
 /* Idempotent. Sends SIGTERM to the item under way, and SIGKILL 5 s later (at once when hard); on_done
  * follows with -ECANCELED. A stage item under way is the caller's to cancel too: its end is waited for. */
 void actions_cancel(struct action_run *run, bool hard);
-/* The same for the item under way only: it failed, without another try. */
+/* The same for the item under way only: it failed, without another try. hard: if it is the one that was
+ * skipped before. */
 void actions_skip(struct action_run *run, bool hard);
 /* The index of the first item that was not done, and whether it had begun. */
 size_t actions_reached(const struct action_run *run, bool *ret_begun);

@@ -75,7 +75,8 @@ int hooks_start(const struct hook_env *env, const struct hooks *hooks, enum hook
  * follows with -ECANCELED. */
 void hooks_cancel(struct hook_run *run, bool hard);
 
-/* Ends only the hook under way, as a failure of its own; the next one is run as its policy says. */
+/* Ends only the hook under way, as a failure of its own; the next one is run as its policy says. hard: kills it,
+ * if it is the one that was skipped before. */
 void hooks_skip(struct hook_run *run, bool hard);
 void hook_run_free(struct hook_run *run); /* in or after on_done; accepts NULL */
 

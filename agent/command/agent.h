@@ -34,8 +34,8 @@ struct agent {
 	bool cancelled;     /* every step ends, also those that begin from now on */
 	bool out_of_time;   /* a signal came, and work did not stop in time: leave at once */
 
-	/* The step under way; NULL between two. cancel ends it, skip only the item of it that is under way.
-	 * hard: with SIGKILL. */
+	/* The step under way; NULL between two. cancel ends it, hard: with SIGKILL. skip (may be NULL) ends
+	 * only the item of it that is under way; hard: kills that item if it was skipped before. */
 	void (*cancel)(void *work, bool hard);
 	void (*skip)(void *work, bool hard);
 	void *work;

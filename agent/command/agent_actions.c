@@ -63,7 +63,7 @@ static void skip_action(void *work, bool hard)
 {
 	struct action_step *step = work;
 
-	if (step->item.set != NULL)
+	if (step->item.set != NULL && !hard)
 		stage_set_cancel(step->item.set);
 	actions_skip(step->run, hard);
 }

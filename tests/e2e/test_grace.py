@@ -109,6 +109,15 @@ def test_a_second_signal_hurries_the_action_under_way_and_the_next_one_runs(stag
     assert 1.3 < took < 4 * slowness
 
 
+def test_what_comes_after_the_action_that_was_hurried_has_its_time(stagerun):
+    running = stagerun.start("run", "--config", lifecycle(
+        stagerun, ["trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done",
+                   "sleep 1.5; echo next"]), "--", "true")
+    command_is_ready(running)
+    result, _ = terminate(running, 0.4)
+    assert result.code == 0 and result.out == "ready\nnext\n", str(result)
+
+
 def test_the_same_signal_twice_at_once_does_not_hurry(stagerun):
     """timeout(1) sends it to its child, and then to its group."""
     result, took = terminate(start(stagerun, "20s", ["true"],

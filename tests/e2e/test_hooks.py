@@ -444,3 +444,15 @@ def test_a_second_signal_ends_the_end_hook_under_way(stagerun, operator):
     running.signal(signal.SIGTERM)
     running.wait(10).ok()
     assert operator.seen() == ["on_experiment_end/20-b", "on_experiment_end/10-a"]
+
+
+def test_what_comes_after_the_hook_that_was_hurried_has_its_time(stagerun, operator):
+    operator.hook("on_experiment_end/20-b", f"trap 'exit 0' TERM; {SEE}; while :; do sleep 0.02; done")
+    operator.hook("on_experiment_end/10-a", f"sleep 1.5; {SEE}")
+    running = stagerun.start("run", "--", "true")
+    wait_until(operator.seen)
+    running.signal(signal.SIGTERM)
+    time.sleep(0.5)
+    running.signal(signal.SIGTERM)
+    running.wait(10).ok()
+    assert operator.seen() == ["on_experiment_end/20-b", "on_experiment_end/10-a"]
