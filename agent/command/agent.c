@@ -9,8 +9,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-/* After a signal, work has this long to stop; whoever waits for us was promised one second. */
-enum { STOP_MS = 700 };
+/* After a signal, work has this long to stop, and to end once it was killed; whoever waits for us was promised
+ * one second. */
+enum { STOP_MS = 700, KILL_MS = 150 };
 
 static const int ending_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 static const int stopping_signals[] = {SIGTSTP, SIGTTIN, SIGTTOU};
@@ -113,31 +114,41 @@ int agent_outlive(struct agent *a, struct error *err)
 	return signals_open(&a->loop, &which, on_signal, a, &a->signals, err);
 }
 
-static void on_transfer_closed(void *closed)
+static void on_transfer_closed(void *ctx)
 {
-	*(bool *)closed = true;
+	struct agent *a = ctx;
+
+	a->transfer_closed = true;
 }
 
 void agent_rest(struct agent *a)
 {
-	bool closed = a->transfer == NULL;
-
-	if (!closed)
-		transfer_close(a->transfer, on_transfer_closed, &closed);
-	agent_run_until(a, &closed);
-	if (!closed)
+	if (a->abandoned)
+		return;
+	a->transfer_closed = a->transfer == NULL;
+	if (!a->transfer_closed)
+		transfer_close(a->transfer, on_transfer_closed, a);
+	agent_run_until(a, &a->transfer_closed);
+	a->abandoned = !a->transfer_closed;
+	if (a->abandoned)
 		return;
 	a->transfer = NULL;
 	budget_free(take_ptr(&a->budget));
 }
 
+/* Threads may still use what would be freed: agent_leave(). */
+static bool leaves_at_once(const struct agent *a)
+{
+	return a->out_of_time || a->abandoned;
+}
+
 /* What comes after signals_hear() waits, blocked, for the dispositions that the command gets. */
 void agent_close(struct agent *a)
 {
-	if (!a->opened || a->out_of_time)
-		return; /* threads may still use what would be freed: agent_leave() */
+	if (!a->opened || leaves_at_once(a))
+		return;
 	agent_rest(a);
-	if (a->out_of_time)
+	if (leaves_at_once(a))
 		return;
 	if (a->signals != NULL) {
 		signals_hear(a->signals);
@@ -152,7 +163,7 @@ void agent_close(struct agent *a)
 
 int agent_leave(const struct agent *a, int exit_code)
 {
-	if (a->out_of_time) {
+	if (leaves_at_once(a)) {
 		fflush(stdout);
 		_exit(exit_code);
 	}
@@ -167,6 +178,23 @@ int agent_need_transfer(struct agent *a, struct error *err)
 		return 0;
 	return transfer_new(
 		&a->loop, &a->settings->network, budget_network_half(a->budget), &a->transfer, err);
+}
+
+struct outcome *outcome_new(struct error *err)
+{
+	struct outcome *o = zalloc(sizeof(*o));
+
+	o->err = err;
+	return o;
+}
+
+bool outcome_free(struct outcome *o)
+{
+	bool done = o->done;
+
+	if (done)
+		free(o);
+	return done;
 }
 
 void agent_step_done(void *ctx, int code, const struct error *err)
@@ -185,13 +213,26 @@ void agent_run_until(struct agent *a, const bool *done)
 		uv_run(&a->loop, UV_RUN_ONCE);
 }
 
+/* A file behind $STAGERUN_ENV, which may hold secrets, goes with the action that is killed. */
+static void kill_step(struct agent *a, struct outcome *o)
+{
+	a->cancel(a->work, true);
+	agent_limit(a, KILL_MS);
+	agent_run_until(a, &o->done);
+	if (o->done)
+		return;
+	a->abandoned = true;
+	error_set(o->err, -ECANCELED, "stopped by a signal");
+	o->err = NULL; /* whoever waits for it here is gone by then */
+}
+
 int agent_await(struct agent *a, struct outcome *o)
 {
 	if (a->cancelled)
 		a->cancel(a->work, false); /* it came between two steps */
 	agent_run_until(a, &o->done);
-	a->cancel = a->skip = NULL;
 	if (!o->done)
-		return error_set(o->err, -ECANCELED, "stopped by a signal");
-	return o->code;
+		kill_step(a, o);
+	a->cancel = a->skip = NULL;
+	return o->done ? o->code : -ECANCELED;
 }

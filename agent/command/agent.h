@@ -32,7 +32,8 @@ struct agent {
 	int signal;         /* the first that asked us to end; 0: none */
 	uint64_t signal_ms; /* when it came, by the loop */
 	bool cancelled;     /* every step ends, also those that begin from now on */
-	bool out_of_time;   /* a signal came, and work did not stop in time: leave at once */
+	bool out_of_time;   /* what agent_limit() gave is over */
+	bool abandoned;     /* some work did not end in time, and still uses what it was given */
 
 	/* The step under way; NULL between two. cancel ends it, hard: with SIGKILL. skip (may be NULL) ends
 	 * only the item of it that is under way; hard: kills that item if it was skipped before. */
@@ -43,6 +44,7 @@ struct agent {
 	/* Who is told of signals instead of the step; NULL: nobody. */
 	void (*on_signal)(void *ctx, const struct signalfd_siginfo *info);
 	void *on_signal_ctx;
+	bool transfer_closed; /* for agent_rest() */
 
 	/* What came for the command before it was there. */
 	struct signalfd_siginfo kept[KEPT_SIGNALS];
@@ -59,13 +61,13 @@ int agent_outlive(struct agent *a, struct error *err);
 /* Gives back what staging took: connections, memory, threads. The next stage starts them anew. */
 void agent_rest(struct agent *a);
 
-/* Stops the loop and gives everything back; after out_of_time nothing. Also after agent_open() failed.
+/* Stops the loop and gives everything back; when out of time, or after work was abandoned, nothing. Also after agent_open() failed.
  * Look at a->signal after this: what came up to here is heard, what comes later waits until
  * inherited_restore(). */
 void agent_close(struct agent *a);
 
-/* exit_code; but after out_of_time it ends the process with it: threads still use what every caller would
- * free next. */
+/* exit_code; but where agent_close() gave nothing back it ends the process with it: threads may still use
+ * what every caller would free next. */
 int agent_leave(const struct agent *a, int exit_code);
 
 /* After agent_outlive(): ends whatever is left below us, with SIGTERM, and SIGKILL after term_ms. */
@@ -95,16 +97,20 @@ int agent_need_transfer(struct agent *a, struct error *err);
 /* Runs the loop until *done, or until there is no more time. */
 void agent_run_until(struct agent *a, const bool *done);
 
-/* What a step tells at its end: on_done and its ctx. */
+/* What a step tells at its end: on_done and its ctx. On the heap, to stay there when the step is abandoned: it
+ * may end later. */
 struct outcome {
 	bool done;
 	int code;
 	struct error *err;
 };
 
+struct outcome *outcome_new(struct error *err);
+bool outcome_free(struct outcome *o); /* false, and nothing is freed: its step was abandoned */
 void agent_step_done(void *ctx, int code, const struct error *err);
 
-/* Runs the loop until the step that a->cancel describes is done, or a signal's deadline has passed. */
+/* Runs the loop until the step that a->cancel describes is done. When the time is up before that, it is killed,
+ * and has a last moment to be cleaned up after; if it is not done then, it is abandoned. */
 int agent_await(struct agent *a, struct outcome *o);
 
 /* on_done and its ctx are the caller's to fill in. */

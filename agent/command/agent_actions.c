@@ -5,8 +5,6 @@
 #include "log.h"
 #include <errno.h>
 
-enum { KILL_MS = 150 };
-
 /* A stage item between shell actions: its set lives as long as the item. */
 struct stage_item {
 	struct agent *agent;
@@ -68,20 +66,28 @@ static void skip_action(void *work, bool hard)
 	actions_skip(step->run, hard);
 }
 
-/* What ignored the signal is killed, and has a last moment to be cleaned up after: the file behind
- * $STAGERUN_ENV may hold secrets. */
-static void kill_actions(struct agent *a, struct action_step *step)
+static struct action_step *step_new(struct agent *a, const struct runfile *f, struct error *err)
 {
-	actions_cancel(step->run, true);
-	agent_limit(a, KILL_MS);
-	agent_run_until(a, &step->outcome.done);
-	a->out_of_time = !step->outcome.done;
+	struct action_step *step = zalloc(sizeof(*step));
+
+	step->item.agent = a;
+	step->item.runfile = f;
+	step->outcome.err = err;
+	return step;
+}
+
+/* Unless it was abandoned. */
+static void step_free(struct action_step *step)
+{
+	if (!step->outcome.done)
+		return;
+	actions_free(step->run);
+	free(step);
 }
 
 static struct action_env make_env(struct agent *a, struct action_step *step,
-	const struct runfile *f, struct strings *environment, struct error *err)
+	const struct runfile *f, struct strings *environment)
 {
-	*step = (struct action_step){.item = {.agent = a, .runfile = f}, .outcome = {.err = err}};
 	return (struct action_env){.loop = &a->loop,
 		.settings = a->settings,
 		.inherited = a->inherited,
@@ -96,29 +102,25 @@ static struct action_env make_env(struct agent *a, struct action_step *step,
 
 static int await_actions(struct agent *a, struct action_step *step)
 {
-	int code;
-
 	a->cancel = cancel_actions;
 	a->skip = skip_action;
 	a->work = step;
-	code = agent_await(a, &step->outcome);
-	if (a->out_of_time)
-		kill_actions(a, step);
-	return code;
+	return agent_await(a, &step->outcome);
 }
 
 int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
 	size_t first, struct strings *environment, struct error *err)
 {
-	struct action_step step;
-	const struct action_env env = make_env(a, &step, f, environment, err);
-	int code = actions_start(&env, point, &f->actions[point], first, &step.run, err);
+	struct action_step *step = step_new(a, f, err);
+	const struct action_env env = make_env(a, step, f, environment);
+	int code = actions_start(&env, point, &f->actions[point], first, &step->run, err);
 
-	if (code < 0)
+	if (code < 0) {
+		free(step);
 		return code;
-	code = await_actions(a, &step);
-	if (step.outcome.done)
-		actions_free(step.run);
+	}
+	code = await_actions(a, step);
+	step_free(step);
 	return code;
 }
 
@@ -139,19 +141,16 @@ void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_
 	struct strings *environment, const char *why_cut)
 {
 	struct error err = {0};
-	struct action_step step;
-	struct action_env env = make_env(a, &step, f, environment, &err);
-	int code;
+	struct action_step *step = step_new(a, f, &err);
+	struct action_env env = make_env(a, step, f, environment);
 
 	env.keep_going = true;
-	code = actions_start(&env, point, &f->actions[point], 0, &step.run, &err);
-	if (code < 0) {
+	if (actions_start(&env, point, &f->actions[point], 0, &step->run, &err) < 0) {
 		log_error("%s", err.msg);
+		free(step);
 		return;
 	}
-	code = await_actions(a, &step);
-	if (code == -ECANCELED)
-		tell_unfinished(f, point, step.run, why_cut);
-	if (step.outcome.done)
-		actions_free(step.run);
+	if (await_actions(a, step) == -ECANCELED)
+		tell_unfinished(f, point, step->run, why_cut);
+	step_free(step);
 }

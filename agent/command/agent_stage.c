@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Stages at once, as one step of the agent. Loop thread. */
 #include "agent.h"
+#include "defer.h"
 #include "log.h"
 #include <sched.h>
 
@@ -39,7 +40,7 @@ static void cancel_stages(void *set, bool hard)
 
 int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struct error *err)
 {
-	struct outcome outcome = {.err = err};
+	struct outcome *outcome = outcome_new(err);
 	struct stage_env env;
 	struct stage_set *set = NULL;
 	int code = agent_need_transfer(a, err);
@@ -47,18 +48,18 @@ int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struc
 	agent_fill_stage_env(a, &env);
 	env.log_failures = true;
 	env.on_done = agent_step_done;
-	env.on_done_ctx = &outcome;
+	env.on_done_ctx = outcome;
 	if (code == 0)
 		code = stage_set_start(&env, specs, n, &set, err);
 	if (code < 0) {
 		log_error("%s", err->msg);
+		free(outcome);
 		return code;
 	}
 	a->cancel = cancel_stages;
-	a->skip = cancel_stages;
 	a->work = set;
-	code = agent_await(a, &outcome);
-	if (outcome.done)
+	code = agent_await(a, outcome);
+	if (outcome_free(outcome))
 		stage_set_free(set);
 	return code;
 }

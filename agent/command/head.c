@@ -6,15 +6,12 @@
 #include "log.h"
 #include <errno.h>
 
-/* What ignored the signal is killed, and its temporary files are removed. */
-enum { KILL_MS = 150 };
-
 struct head {
 	struct stage_set *set;
 	struct install *install;
 	bool staging, installing;
-	bool installed; /* its child is gone */
-	int code;       /* of the first failure that is not the echo of another */
+	int code; /* of the first failure that is not the echo of another */
+	struct error err;
 	struct outcome outcome;
 };
 
@@ -32,7 +29,7 @@ static void note_failure(struct head *h, int code, const struct error *err)
 {
 	if (h->code == 0 || h->code == -ECANCELED) {
 		h->code = code;
-		*h->outcome.err = *err;
+		h->err = *err;
 	}
 	cancel_head(h, false);
 }
@@ -42,7 +39,7 @@ static void finish_part(struct head *h, int code, const struct error *err)
 	if (code < 0)
 		note_failure(h, code, err);
 	if (!h->staging && !h->installing)
-		agent_step_done(&h->outcome, h->code, h->outcome.err);
+		agent_step_done(&h->outcome, h->code, &h->err);
 }
 
 static void on_staged(void *ctx, int code, const struct error *err)
@@ -60,7 +57,6 @@ static void on_installed(void *ctx, int code, const struct error *err)
 	if (code < 0 && code != -ECANCELED)
 		log_error("%s", err->msg);
 	h->installing = false;
-	h->installed = true;
 	finish_part(h, code, err);
 }
 
@@ -93,59 +89,52 @@ static int start_stages(struct agent *a, const struct stage_spec *specs, size_t 
 	return code;
 }
 
-static void kill_install(
-	struct agent *a, struct install *i, const bool *gone, const struct outcome *o)
+/* Both, or the one, that was started; to their end. Only a thread that does not stop in time is left behind. */
+static int await_head(struct agent *a, struct head *h)
 {
-	install_cancel(i, true);
-	agent_limit(a, KILL_MS);
-	agent_run_until(a, gone);
-	a->out_of_time = !o->done;
-}
-
-/* Whatever has started is waited for; only a thread that does not stop in time is left behind. */
-static void await_head(struct agent *a, struct head *h)
-{
-	a->cancel = a->skip = cancel_head;
+	if (!h->staging && !h->installing)
+		return h->code;
+	a->cancel = cancel_head;
 	a->work = h;
-	agent_await(a, &h->outcome);
-	if (!h->outcome.done && h->installing)
-		kill_install(a, h->install, &h->installed, &h->outcome);
+	return agent_await(a, &h->outcome);
 }
 
-/* Both, or the one, that was started; to their end. */
-static int finish_head(struct agent *a, struct head *h)
+/* What was abandoned keeps what it uses. */
+static void head_free(struct head *h)
 {
-	if (h->staging || h->installing)
-		await_head(a, h);
 	if (!h->installing)
 		install_free(h->install);
 	if (!h->staging)
 		stage_set_free(h->set);
-	return h->outcome.err->code;
+	if (!h->installing && !h->staging)
+		free(h);
 }
 
 int agent_head(struct agent *a, const struct stage_spec *specs, size_t n,
 	const struct dependencies *d, const struct strings *environment, struct error *err)
 {
+	struct install_env env;
 	struct error why = {0};
-	struct head h = {.outcome = {.err = &why}};
-	const struct install_env env = install_env(a, environment, &h);
+	struct head *h;
 	int code;
 
 	if (d == NULL)
 		return n == 0 ? 0 : agent_stage(a, specs, n, err);
-	code = start_stages(a, specs, n, &h, &why);
+	h = zalloc(sizeof(*h));
+	h->outcome.err = err;
+	env = install_env(a, environment, h);
+	code = start_stages(a, specs, n, h, &why);
 	if (code == 0) {
-		code = dependencies_install(&env, d, &h.install, &why);
-		h.installing = code == 0;
+		code = dependencies_install(&env, d, &h->install, &why);
+		h->installing = code == 0;
 	}
 	if (code < 0) {
 		log_error("%s", why.msg);
-		note_failure(&h, code, &why);
-	}
-	code = finish_head(a, &h);
-	if (code < 0 && err != NULL)
+		note_failure(h, code, &why);
 		*err = why;
+	}
+	code = await_head(a, h);
+	head_free(h);
 	return code;
 }
 
@@ -157,23 +146,23 @@ static void cancel_check(void *work, bool hard)
 int agent_check_dependencies(struct agent *a, const struct dependencies *d,
 	const struct strings *environment, struct error *err)
 {
-	struct outcome outcome = {.err = err};
+	struct outcome *outcome = outcome_new(err);
 	struct install *check = NULL;
 	const struct install_env env = {.loop = &a->loop,
 		.inherited = a->inherited,
 		.environment = environment,
 		.on_done = agent_step_done,
-		.on_done_ctx = &outcome};
+		.on_done_ctx = outcome};
 	int code = d == NULL ? 0 : dependencies_check(&env, d, &check, err);
 
-	if (check == NULL)
+	if (check == NULL) {
+		free(outcome);
 		return code;
-	a->cancel = a->skip = cancel_check;
+	}
+	a->cancel = cancel_check;
 	a->work = check;
-	code = agent_await(a, &outcome);
-	if (!outcome.done)
-		kill_install(a, check, &outcome.done, &outcome);
-	if (outcome.done)
+	code = agent_await(a, outcome);
+	if (outcome_free(outcome))
 		install_free(check);
 	return code;
 }

@@ -231,6 +231,17 @@ static void on_group_gone(void *ctx, bool left)
 		log_warn("the command left processes in its group, which were ended");
 }
 
+/* Killed, and the time is up, but it or its group has not gone: the kernel holds it, or a debugger does. */
+static void abandon_command(struct supervision *s)
+{
+	log_warn("%s was killed, but is still there: is it stuck in a driver or a file system?",
+		s->ended ? "the command's group" : "the command");
+	if (!s->ended)
+		on_command_end(s, SIGKILL);
+	s->job = NULL;
+	s->agent->abandoned = true;
+}
+
 static int start_command(
 	struct supervision *s, const struct plan *p, int *ret_exit_code, struct error *err)
 {
@@ -277,7 +288,10 @@ int supervise_command(
 	agent_run_until(s->agent, &s->gone);
 	uv_timer_stop(&s->hurry);
 	uv_timer_stop(&s->budget);
-	job_free(take_ptr(&s->job));
+	if (s->gone)
+		job_free(take_ptr(&s->job));
+	else
+		abandon_command(s);
 	watch_budget(s);
 	judge(s, &before, ret);
 	return 0;

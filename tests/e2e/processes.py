@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What tests of supervision share: a process as /proc shows it, and the agent as PID 1."""
 
+import contextlib
+import ctypes
+import os
 from pathlib import Path
 
+import pytest
 from agent import wait_until
 
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc"]
@@ -60,3 +64,15 @@ def start_as_pid_1(stagerun, *args, **how):
     running = stagerun.start(*args, wrap=NAMESPACE, **how)
     found = wait_until(lambda: children(running.pid) or running.finished(), what="a child of unshare")
     return running, None if found is True else found[0].pid
+
+
+@contextlib.contextmanager
+def traced(pid):
+    """Nobody else hears of the end of this process before we have."""
+    seize, wait_all = 0x4206, 0x40000000
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(seize, pid, None, None) < 0:
+        pytest.skip(f"ptrace: {os.strerror(ctypes.get_errno())}")
+    yield
+    os.kill(pid, 9)
+    os.waitpid(pid, wait_all)

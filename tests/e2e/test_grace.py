@@ -11,7 +11,7 @@ import pytest
 from agent import wait_until
 from archives import file, tar
 from faultserver import rate
-from processes import command_is_ready, start_as_pid_1
+from processes import command_is_ready, start_as_pid_1, traced
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.02; done"
 
@@ -124,6 +124,16 @@ def test_the_same_signal_twice_at_once_does_not_hurry(stagerun):
                                    "trap 'sleep 1.5; echo saved; exit 0' TERM; echo ready; "
                                    "while :; do sleep 0.02; done"), 0.01)
     assert result.code == 0 and result.out == "ready\nsaved\n" and took > 1.4
+
+
+def test_a_command_that_does_not_even_end_of_sigkill_is_no_success(stagerun, slowness):
+    """As one that the kernel holds: in a driver, on a dead network file system, in a debugger."""
+    running = start(stagerun, f"{slowness}s", ["true"], "echo $$; echo ready; exec sleep 60")
+    pid = int(running.out().split()[0])
+    with traced(pid):
+        result, took = terminate(running)
+    assert result.code == 137 and took < slowness + 1, str(result)
+    assert "did not end" in result.err and "action 1" in result.err, str(result)
 
 
 def test_sigint_alone_is_the_commands_business(stagerun):

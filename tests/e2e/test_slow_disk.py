@@ -3,6 +3,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import tarfile
 import zipfile
@@ -16,9 +17,9 @@ SLOWFS = BINARY.parent / "bench" / "slowfs"
 DIRECTORIES, FILES = 40, 1200
 
 
-@pytest.fixture(name="slow_disk")
-def a_slow_disk(tmp_path):
-    """(where to write, where that is stored)"""
+@pytest.fixture(name="slowfs")
+def a_slow_file_system(tmp_path):
+    """(its process, where to write, where that is stored)"""
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
         pytest.skip("needs root and /dev/fuse")
     if not SLOWFS.exists():
@@ -28,10 +29,17 @@ def a_slow_disk(tmp_path):
     mount.mkdir()
     with subprocess.Popen([SLOWFS, backing, mount]) as process:
         wait_until(lambda: os.path.ismount(mount), what="slowfs's mount")
-        yield mount, backing
+        yield process, mount, backing
+        process.send_signal(signal.SIGCONT)
         process.terminate()
     if os.path.ismount(mount):
         subprocess.run(["umount", "-l", mount], check=True)
+
+
+@pytest.fixture(name="slow_disk")
+def a_slow_disk(slowfs):
+    """(where to write, where that is stored)"""
+    return slowfs[1:]
 
 
 def small_files():
@@ -109,3 +117,24 @@ def test_no_threads_are_hired_for_a_quick_disk(stagerun, tmp_path):
     most = most_threads(running)
     running.wait().ok()
     assert most < 10
+
+
+def test_a_stage_that_stops_late_disturbs_no_end_hook(stagerun, slowfs, server, tmp_path):
+    """A file system that hangs holds a thread for longer than a signal may wait for it."""
+    process, mount, backing = slowfs
+    seen = tmp_path / "seen"
+    hook = tmp_path / "hooks/on_failure/10-a"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(f"#!/bin/sh\nsleep 1; touch {seen}\n")
+    hook.chmod(0o755)
+    stagerun.configure(hooks={"dir": hook.parents[1]})
+    archive = server.put("/small.tar", small_files())
+    running = stagerun.start("run", "--stage", f"{archive.url}={mount}/to", "--", "true",
+                             env={"ASAN_OPTIONS": "detect_stack_use_after_return=1:exitcode=99"})
+    wait_until(lambda: next(backing.rglob("f10"), None), what="a file in the hidden tree")
+    process.send_signal(signal.SIGSTOP)
+    running.signal(signal.SIGTERM)
+    wait_until(lambda: "on_failure hook" in running.err(), what="the hook")
+    process.send_signal(signal.SIGCONT)
+    running.wait().failed(143)
+    assert seen.exists()
