@@ -46,6 +46,8 @@ static void stop_work(struct agent *a, int signum)
 {
 	bool again = a->signal != 0;
 
+	if (again && uv_now(&a->loop) - a->signal_ms < SAME_SIGNAL_MS)
+		return;
 	if (!again) {
 		a->signal = signum;
 		a->signal_ms = uv_now(&a->loop);
@@ -62,6 +64,7 @@ static void on_signal(void *ctx, const struct signalfd_siginfo *info)
 	struct agent *a = ctx;
 	int signum = (int)info->ssi_signo;
 
+	uv_update_time(&a->loop);
 	if (a->on_signal != NULL)
 		a->on_signal(a->on_signal_ctx, info);
 	else if (signal_asks_to_end(signum))

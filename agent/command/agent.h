@@ -14,7 +14,8 @@
 /* The agent at work: one loop with what hangs on it. Commands read as stories because each step
  * here runs the loop until its work is done, or a signal has stopped it. Loop thread only. */
 
-enum { KEPT_SIGNALS = 64 };
+/* Two signals within this time are one: timeout(1) sends each twice. */
+enum { KEPT_SIGNALS = 64, SAME_SIGNAL_MS = 300 };
 
 struct agent {
 	/* Set at creation. */

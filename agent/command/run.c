@@ -106,6 +106,17 @@ static int start(struct run *r, bool *ret_logged, struct error *err)
 	return code;
 }
 
+/* Operators' hooks hear of a run that ends before its command. */
+static void end_hooks(struct run *r)
+{
+	struct supervision s;
+
+	supervision_open(&s, &r->agent);
+	run_hooks_fail(&r->hooks, &r->agent, &r->plan.environment);
+	run_hooks_end(&r->hooks, &r->agent, &r->plan.environment);
+	supervision_close(&s);
+}
+
 /* It has failed, or a signal came: the exit code, once operators' hooks know. */
 static int end_start(struct run *r, const struct error *err, bool logged)
 {
@@ -113,7 +124,7 @@ static int end_start(struct run *r, const struct error *err, bool logged)
 	int exit_code =
 		r->agent.signal != 0 ? run_end_by_signal(r) : run_fail(r, failed, err, logged);
 
-	run_hooks_end_start(&r->hooks, &r->agent, &r->plan.environment);
+	end_hooks(r);
 	return exit_code;
 }
 
@@ -223,7 +234,7 @@ static int fail_early(
 	if (opened && r->plan.environment.n == 0)
 		environment_copy(&r->plan.environment, environ);
 	if (opened)
-		run_hooks_fail(&r->hooks, &r->agent, &r->plan.environment);
+		end_hooks(r);
 	agent_close(&r->agent);
 	return agent_leave(&r->agent, exit_code);
 }

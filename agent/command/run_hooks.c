@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include "run_hooks.h"
-#include "grace.h"
 #include "log.h"
 
 void run_hooks_done(struct run_hooks *h)
@@ -45,29 +44,4 @@ void run_hooks_end(struct run_hooks *h, struct agent *a, struct strings *environ
 		reach_end(h, a, HOOK_EXPERIMENT_END, environment);
 	if (h->owed[HOOK_STAGE_END])
 		reach_end(h, a, HOOK_STAGE_END, environment);
-}
-
-/* Whoever sent the signal waits for the grace period, of which the work has had its second. */
-static void allow_time(struct agent *a)
-{
-	struct grace grace = {.period_ms = a->settings->grace_period_ms};
-	uint64_t now, end;
-
-	uv_update_time(&a->loop);
-	now = uv_now(&a->loop);
-	grace_begin(&grace, a->signal_ms);
-	end = grace_actions_end(&grace);
-	a->cancelled = false;
-	agent_limit(a, end > now ? end - now : 0);
-}
-
-void run_hooks_end_start(struct run_hooks *h, struct agent *a, struct strings *environment)
-{
-	bool abandoned = a->out_of_time; /* threads of the start still run */
-
-	if (a->signal != 0)
-		allow_time(a);
-	run_hooks_fail(h, a, environment);
-	run_hooks_end(h, a, environment);
-	a->out_of_time = a->out_of_time || abandoned;
 }

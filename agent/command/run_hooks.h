@@ -18,12 +18,9 @@ void run_hooks_done(struct run_hooks *h);
 int run_hooks_reach(struct run_hooks *h, struct agent *a, enum hook_point point,
 	struct strings *environment, struct error *err);
 
-/* The hooks of on_failure; the ends that are still owed. What they do changes nothing more: it is told. */
+/* The hooks of on_failure; the ends that are still owed. What they do changes nothing more: it is told.
+ * a->facts say how the run ended. */
 void run_hooks_fail(struct run_hooks *h, struct agent *a, struct strings *environment);
 void run_hooks_end(struct run_hooks *h, struct agent *a, struct strings *environment);
-
-/* Both, after a start that failed or that a signal ended: then they have what is left of the grace
- * period. a->facts say how it ended. */
-void run_hooks_end_start(struct run_hooks *h, struct agent *a, struct strings *environment);
 
 #endif

@@ -6,8 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Two signals within this time are one: timeout(1) sends each twice. */
-enum { SAME_MS = 300, HURRY_MS = 1000, PATIENCE_MS = 1000 };
+enum { HURRY_MS = 1000, PATIENCE_MS = 1000 };
 
 /* What is to be done after the command: for a person, and the first of it. */
 static const char *find_ends(const struct plan *p, const struct hooks *hooks, char **ret_first)
@@ -148,14 +147,15 @@ static void hurry_up(struct supervision *s, int signum)
 }
 
 /* SIGINT and the like are the command's business (an interactive one goes on after them): only SIGTERM
- * begins the budget while it runs. Afterwards there is nothing else that they could be about. */
+ * begins the budget while it runs. Afterwards, or when it was never started, there is nothing else that
+ * they could be about. */
 static void heed(struct supervision *s, int signum)
 {
-	bool same = s->asked != 0 && now_ms(s) - s->asked_ms < SAME_MS;
+	bool same = s->asked != 0 && now_ms(s) - s->asked_ms < SAME_SIGNAL_MS;
 
 	s->asked = signum;
 	s->asked_ms = now_ms(s);
-	if (!s->grace.running && (signum == SIGTERM || s->ended))
+	if (!s->grace.running && (signum == SIGTERM || s->ended || s->job == NULL))
 		begin_grace(s, signum);
 	else if (s->grace.running && !same && (signum == SIGTERM || signum == SIGINT))
 		hurry_up(s, signum);
@@ -166,7 +166,6 @@ static void on_signal(void *ctx, const struct signalfd_siginfo *info)
 	struct supervision *s = ctx;
 	int signum = (int)info->ssi_signo;
 
-	uv_update_time(&s->agent->loop);
 	if (s->job != NULL)
 		job_signal(s->job, info);
 	else if (signum == SIGTSTP || signum == SIGTTIN || signum == SIGTTOU)
@@ -184,6 +183,17 @@ static void adopt_timer(struct supervision *s, uv_timer_t *timer)
 	timer->data = s;
 }
 
+/* A signal ended the start, at once; whoever sent it waits for the whole grace period. */
+static void resume_grace(struct supervision *s)
+{
+	uv_update_time(&s->agent->loop);
+	s->asked = s->agent->signal;
+	s->asked_ms = s->agent->signal_ms;
+	s->agent->cancelled = false;
+	grace_begin(&s->grace, s->agent->signal_ms);
+	watch_budget(s);
+}
+
 void supervision_open(struct supervision *s, struct agent *a)
 {
 	*s = (struct supervision){.agent = a,
@@ -193,6 +203,8 @@ void supervision_open(struct supervision *s, struct agent *a)
 	adopt_timer(s, &s->hurry);
 	a->on_signal = on_signal;
 	a->on_signal_ctx = s;
+	if (a->signal != 0)
+		resume_grace(s);
 }
 
 static void on_timer_closed(uv_handle_t *h)

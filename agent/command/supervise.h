@@ -47,7 +47,8 @@ struct supervision {
 	bool timers_closed;
 };
 
-/* From here on signals are this module's. */
+/* From here on signals are this module's. One that ended the start began the grace period, and steps are no
+ * longer cancelled. */
 void supervision_open(struct supervision *s, struct agent *a);
 void supervision_close(struct supervision *s); /* runs the loop until it is closed */
 

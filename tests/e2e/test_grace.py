@@ -126,6 +126,14 @@ def test_the_same_signal_twice_at_once_does_not_hurry(stagerun):
     assert result.code == 0 and result.out == "ready\nsaved\n" and took > 1.4
 
 
+def test_the_same_signal_twice_at_once_gives_a_start_action_its_time(stagerun):
+    running = stagerun.start("run", "--config", lifecycle(stagerun, ["true"], [
+        "trap 'sleep 0.2; echo saved; exit 0' TERM; echo ready; while :; do sleep 0.02; done"]), "--", "true")
+    command_is_ready(running)
+    result, _ = terminate(running, 0.01)
+    assert result.code == 143 and result.out == "ready\nsaved\n", str(result)
+
+
 def test_a_command_that_does_not_even_end_of_sigkill_is_no_success(stagerun, slowness):
     """As one that the kernel holds: in a driver, on a dead network file system, in a debugger."""
     running = start(stagerun, f"{slowness}s", ["true"], "echo $$; echo ready; exec sleep 60")

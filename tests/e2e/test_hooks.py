@@ -456,3 +456,35 @@ def test_what_comes_after_the_hook_that_was_hurried_has_its_time(stagerun, opera
     running.signal(signal.SIGTERM)
     running.wait(10).ok()
     assert operator.seen() == ["on_experiment_end/20-b", "on_experiment_end/10-a"]
+
+
+def test_end_hooks_that_the_grace_period_cuts_short_are_asked_first(stagerun, operator, slowness):
+    stagerun.configure(process={"grace_period": f"{2 * slowness}s"})
+    operator.hook("on_experiment_start/10-a", f"{SEE}; sleep 60")
+    operator.hook("on_failure/10-a", "trap 'echo asked >> $SEEN; exit' TERM; while :; do sleep 0.02; done")
+    operator.hook("on_experiment_end/10-a")
+    running = stagerun.start("run", "--", "true")
+    wait_until(operator.seen)
+    running.signal(signal.SIGTERM)
+    result = running.wait(20)
+    assert operator.seen()[1:] == ["asked"], str(result)
+    assert "on_experiment_end/10-a was not run" in result.err
+
+
+def test_a_signal_after_a_failed_start_leaves_its_end_the_grace_period(stagerun, operator):
+    operator.hook("on_failure/10-a", f"{SEE}; sleep 1.5; echo failed >> $SEEN")
+    operator.hook("on_experiment_end/10-a")
+    running = stagerun.start("run", "--config", config(stagerun, ["exit 9"]), "--", "true")
+    wait_until(operator.seen)
+    running.signal(signal.SIGTERM)
+    running.wait(10).failed(125)
+    assert operator.seen()[1:] == ["failed", "on_experiment_end/10-a"]
+
+
+def test_ctrl_c_after_a_command_that_was_not_found_ends_the_hooks(stagerun, operator, slowness):
+    stagerun.configure(process={"grace_period": f"{slowness}s"})
+    operator.hook("on_failure/10-a", f"{SEE}; sleep 60")
+    running = stagerun.start("run", "--", "no-such-command")
+    wait_until(operator.seen)
+    running.signal(signal.SIGINT)
+    assert running.wait(5).code == 127
