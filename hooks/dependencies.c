@@ -173,6 +173,21 @@ int dependencies_find(const char *file, const char *manager, const char *origin,
 	return 0;
 }
 
+int dependencies_find_again(
+	struct dependencies **d, const struct strings *environment, struct error *err)
+{
+	const struct dependencies *old = *d;
+	const char *manager = strcmp(old->manager, "pip") == 0 ? "pip" : "conda";
+	struct dependencies *found;
+	int r = dependencies_find(old->file, manager, old->origin, environment, &found, err);
+
+	if (r < 0)
+		return r;
+	dependencies_free(*d);
+	*d = found;
+	return 0;
+}
+
 void dependencies_free(struct dependencies *d)
 {
 	if (d == NULL)

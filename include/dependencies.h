@@ -24,6 +24,10 @@ struct dependencies {
  * $CONDA_PREFIX names. Runs nothing. -ERR_CONFIG with what to do about it; err's item is the file. */
 int dependencies_find(const char *file, const char *manager, const char *origin,
 	const struct strings *environment, struct dependencies **ret, struct error *err);
+/* The same for what hooks have made of the environment: the command may find another python by now. On failure *d
+ * stays what it was. */
+int dependencies_find_again(
+	struct dependencies **d, const struct strings *environment, struct error *err);
 void dependencies_free(struct dependencies *d); /* accepts NULL */
 
 /* The install as one would type it. Heap. */

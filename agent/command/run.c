@@ -57,10 +57,14 @@ static void mention_actions(const struct run *r)
 /* Looks for their installer where the command would, so in what hooks made of the environment. */
 static int check_dependencies(struct run *r, struct error *err)
 {
-	int code;
+	int code = 0;
 
 	r->phase = "config";
-	code = agent_check_dependencies(&r->agent, r->plan.dependencies, &r->plan.environment, err);
+	if (r->plan.dependencies != NULL)
+		code = dependencies_find_again(&r->plan.dependencies, &r->plan.environment, err);
+	if (code == 0)
+		code = agent_check_dependencies(
+			&r->agent, r->plan.dependencies, &r->plan.environment, err);
 	r->phase = code == 0 ? "stage" : "config";
 	return code;
 }

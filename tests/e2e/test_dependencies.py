@@ -83,6 +83,21 @@ def test_conda_updates_the_environment_whose_python_is_in_path(stagerun, tmp_pat
                                 "environment.yml"]
 
 
+def test_conda_updates_the_environment_that_a_hook_puts_first_in_path(stagerun, tmp_path):
+    fake = conda(stagerun, tmp_path)
+    other = tmp_path / "other"
+    (other / "bin").mkdir(parents=True)
+    (other / "bin/python3").symlink_to(fake.prefix / "bin/python3")
+    (other / "conda-meta").mkdir()
+    hook = tmp_path / "hooks/on_stage_start/10-module"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(f'#!/bin/sh\necho "PATH={other}/bin:$PATH" >> "$STAGERUN_ENV"\n')
+    hook.chmod(0o755)
+    stagerun.configure(hooks={"dir": hook.parents[1]})
+    install(stagerun, "environment.yml").ok()
+    assert str(other) in fake.arguments()
+
+
 def test_conda_updates_an_activated_environment_without_a_python(stagerun, tmp_path):
     fake = conda(stagerun, tmp_path)
     (fake.prefix / "bin/python3").unlink()
