@@ -5,6 +5,7 @@
 #include "defer.h"
 #include "dependencies.h"
 #include "log.h"
+#include "redact.h"
 #include "tree.h"
 #include <fcntl.h>
 #include <string.h>
@@ -50,6 +51,7 @@ void install_free(struct install *i)
 static void on_line(void *ctx, const char *line, size_t len)
 {
 	struct install *i = ctx;
+	_free_ char *hidden = NULL;
 	const char *again;
 
 	while (len > 0 && line[len - 1] == '\r')
@@ -59,6 +61,9 @@ static void on_line(void *ctx, const char *line, size_t len)
 		len -= (size_t)(again + 1 - line);
 		line = again + 1;
 	}
+	hidden = redact(line, len, &len); /* before it is cut */
+	if (hidden != NULL)
+		line = hidden;
 	complaint_add(&i->complaint, line, len);
 	if (!i->is_check)
 		log_output("[dependencies] ", line, len);

@@ -2,9 +2,10 @@
 #ifndef STAGERUN_ERROR_H
 #define STAGERUN_ERROR_H
 
-/* An error is a value the caller owns: a code for the program and one sentence for the person.
- * There is nothing to free. Functions that can fail return 0 (or a positive result) or the negative
- * code they also wrote into the error. Every function here accepts err == NULL. Any thread. */
+/* An error is a value the caller owns: a code for the program and one sentence for the person, in which
+ * secrets are hidden (redact.h). There is nothing to free. Functions that can fail return 0 (or a positive
+ * result) or the negative code they also wrote into the error. Every function here accepts err == NULL. Any
+ * thread. */
 
 /* Codes are -errno for what the system said, or one of these, negated. */
 enum {

@@ -1,10 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* Errors as values: one code, one sentence. Any thread. */
 #include "error.h"
+#include "defer.h"
+#include "redact.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Half of a secret would not be known for one, so they are hidden before the text is cut. Returns its length. */
+static size_t put(char *to, size_t size, const char *fmt, va_list ap)
+{
+	_free_ char *s = NULL;
+
+	if (vasprintf(&s, fmt, ap) < 0)
+		abort();
+	s = redact_own(s);
+	return (size_t)snprintf(to, size, "%s", s);
+}
 
 int error_set(struct error *err, int code, const char *fmt, ...)
 {
@@ -15,7 +28,7 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 	err->code = code;
 	err->item[0] = '\0';
 	va_start(ap, fmt);
-	vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+	put(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
 	return code;
 }
@@ -27,7 +40,7 @@ void error_item(struct error *err, const char *fmt, ...)
 	if (err == NULL || err->item[0] != '\0')
 		return;
 	va_start(ap, fmt);
-	vsnprintf(err->item, sizeof(err->item), fmt, ap);
+	put(err->item, sizeof(err->item), fmt, ap);
 	va_end(ap);
 }
 
@@ -35,15 +48,15 @@ int error_prefix(struct error *err, const char *fmt, ...)
 {
 	char old[sizeof(err->msg)];
 	va_list ap;
-	int n;
+	size_t n;
 
 	if (err == NULL)
 		return -EIO;
 	memcpy(old, err->msg, sizeof(old));
 	va_start(ap, fmt);
-	n = vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+	n = put(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(err->msg))
-		snprintf(err->msg + n, sizeof(err->msg) - (size_t)n, ": %s", old);
+	if (n < sizeof(err->msg))
+		snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", old);
 	return err->code;
 }

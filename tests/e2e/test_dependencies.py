@@ -134,6 +134,13 @@ def test_secrets_in_what_it_prints_are_hidden(stagerun, tmp_path):
 # At the same time as staging.
 
 
+def test_a_cut_complaint_does_not_show_half_of_a_secret(stagerun, tmp_path):
+    long = "x" * 370
+    conda(stagerun, tmp_path, script=f'echo "CondaHTTPError: {long} $INDEX_TOKEN" >&2; exit 1')
+    result = install(stagerun, "environment.yml", env={"INDEX_TOKEN": "hunter-of-tokens"})
+    assert "could not install" in result.err and "hunter" not in result.err, str(result)
+
+
 def test_data_is_staged_while_dependencies_are_installed(stagerun, server, dest, tmp_path):
     """The install waits for the data, so one after the other would not end well."""
     conda(stagerun, tmp_path, script=f"for i in $(seq 400); do test -e {dest} && exit; "

@@ -75,6 +75,15 @@ def test_a_cut_line_does_not_show_half_of_a_secret(stagerun):
     assert "hunter" not in result.err, str(result)
 
 
+def test_a_cut_address_does_not_show_half_of_a_secret(stagerun, server, dest):
+    path = stagerun.directory / "termination-log"
+    url = server.url("/" + "x" * (248 - len(server.url("/"))) + SECRET)
+    run(stagerun, options=["--stage", f"{url}={dest}"],
+        env={"MY_TOKEN": SECRET, "STAGERUN_TERMINATION_LOG": str(path)}).failed(125, "404")
+    said = json.loads(path.read_text())
+    assert "xxx" in said["item"] and "hunter" not in path.read_text(), str(said)
+
+
 def test_a_short_value_does_not_blank_out_words(stagerun):
     result = run(stagerun, "exit 3", env={"MY_TOKEN": "exit"}).failed(125)
     assert "exit 3" in result.err, str(result)
