@@ -20,8 +20,8 @@ VERSION := 0.1.0
 # the first moment is therefore linked statically where there is a lib*.a, and libcurl, which brings
 # thirty others, is loaded when something is fetched (agent/transfer/libcurl.c). In libarchive.a only
 # the formats that are used are linked, not its XML parser.
-STATIC := archive uv_a inih yaml zstd lzma deflate lz4 bz2 jansson z
-SHARED := isal crypto m
+STATIC := archive uv_a inih yaml zstd lzma deflate lz4 bz2 jansson nettle z
+SHARED := isal m
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wformat=2 \
 	-Wpointer-arith -Wno-missing-field-initializers $(if $(CI),-Werror)

@@ -4,24 +4,23 @@
 #include "decode.h"
 #include "defer.h"
 #include "text.h"
-#include <openssl/evp.h>
+#include <nettle/sha2.h>
 #include <string.h>
 #include <strings.h>
 
 struct sha256 {
 	struct reader base;
 	struct reader *in;
-	EVP_MD_CTX *ctx;
+	struct sha256_ctx ctx;
 	char want[65]; /* "": any */
 	char got[65];  /* "" until the end of the stream */
 };
 
 static void finish(struct sha256 *s)
 {
-	uint8_t digest[32];
+	uint8_t digest[SHA256_DIGEST_SIZE];
 
-	if (EVP_DigestFinal_ex(s->ctx, digest, NULL) != 1)
-		abort(); /* it was initialised: cannot be */
+	sha256_digest(&s->ctx, sizeof(digest), digest);
 	for (size_t i = 0; i < sizeof(digest); i++)
 		sprintf(s->got + 2 * i, "%02x", digest[i]);
 }
@@ -38,7 +37,7 @@ static int sha256_next(struct reader *r, struct slice *ret, struct error *err)
 	if (got < 0)
 		return got;
 	if (got > 0) {
-		EVP_DigestUpdate(s->ctx, piece.data, piece.len);
+		sha256_update(&s->ctx, piece.len, piece.data);
 		*ret = piece;
 		return 1;
 	}
@@ -56,7 +55,6 @@ static void sha256_close(struct reader *r)
 	struct sha256 *s = container_of(r, struct sha256, base);
 
 	reader_close(s->in);
-	EVP_MD_CTX_free(s->ctx);
 	free(s);
 }
 
@@ -69,9 +67,7 @@ struct reader *reader_sha256(struct reader *in, const char *want_hex)
 	s->in = in;
 	if (want_hex != NULL)
 		snprintf(s->want, sizeof(s->want), "%s", want_hex);
-	s->ctx = EVP_MD_CTX_new();
-	if (s->ctx == NULL || EVP_DigestInit_ex(s->ctx, EVP_sha256(), NULL) != 1)
-		abort(); /* out of memory, as zalloc() */
+	sha256_init(&s->ctx);
 	return &s->base;
 }
 

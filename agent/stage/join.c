@@ -5,7 +5,7 @@
 #include "source.h"
 #include "stage_private.h"
 #include <limits.h>
-#include <openssl/evp.h>
+#include <nettle/sha2.h>
 #include <string.h>
 
 /* The real path of the part that exists, and the rest as it stands: two spellings of one
@@ -103,7 +103,8 @@ static void make_key(struct stage *s)
 {
 	const struct stage_spec *spec = s->spec;
 	struct text t = {0};
-	unsigned char digest[32];
+	unsigned char digest[SHA256_DIGEST_SIZE];
+	struct sha256_ctx sha256;
 
 	for (size_t i = 0; i < s->n_sources; i++) {
 		_free_ char *key = source_key(s->sources[i].url);
@@ -118,7 +119,9 @@ static void make_key(struct stage *s)
 		text_addf(&t, "exclude %s\n", spec->exclude.v[i]);
 	text_addf(&t, "strip %u extract %d owner %d %u %u\n", spec->strip_components,
 		!spec->no_extract, s->env->tree.same_owner, s->env->tree.uid, s->env->tree.gid);
-	EVP_Digest(t.s, t.len, digest, NULL, EVP_sha256(), NULL);
+	sha256_init(&sha256);
+	sha256_update(&sha256, t.len, (const uint8_t *)t.s);
+	sha256_digest(&sha256, sizeof(digest), digest);
 	for (size_t i = 0; i < sizeof(digest); i++)
 		snprintf(s->key + 2 * i, 3, "%02x", digest[i]);
 	text_done(&t);
