@@ -17,7 +17,9 @@ struct signals;
 int signals_open(uv_loop_t *loop, const sigset_t *which,
 	void (*on_signal)(void *ctx, const struct signalfd_siginfo *info), void *ctx,
 	struct signals **ret, struct error *err);
-void signals_hear(struct signals *s);  /* those that came, now, without the loop */
+void signals_hear(struct signals *s); /* those that came, now, without the loop */
+/* Whether the loop goes on for their sake; not, at first. */
+void signals_hold_loop(struct signals *s, bool hold);
 void signals_close(struct signals *s); /* they stay blocked; its memory goes by the loop */
 
 /* What a parent passes on: all but SIGKILL, SIGSTOP, SIGCHLD, the two that the C library keeps to itself,

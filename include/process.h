@@ -24,9 +24,9 @@ struct inherited {
 	struct rlimit nofile;
 };
 
-/* Also makes of this process what the agent wants: umask 0, SIGPIPE ignored, SIGCHLD not, no signal
- * blocked, more open files where the hard limit allows, and /dev/null (close-on-exec) in the place
- * of a standard stream that was closed. */
+/* Also makes of this process what the agent wants: umask 0, SIGPIPE ignored, SIGCHLD not but blocked (the
+ * reaper reads it), and as PID 1 everything blocked that may be heard later; more open files where the
+ * hard limit allows, and /dev/null (close-on-exec) in the place of a standard stream that was closed. */
 void inherited_take(struct inherited *in);
 void inherited_restore(
 	const struct inherited *in); /* async-signal-safe: used between fork and exec */

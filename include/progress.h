@@ -25,6 +25,16 @@ struct progress {
 	atomic_ullong disk_ns;    /* spent in, or asleep behind, calls that write to the disk */
 };
 
+/* Back to nothing done, also while it is read. */
+static inline void progress_reset(struct progress *p)
+{
+	atomic_ullong *const counters[] = {&p->total, &p->received, &p->consumed, &p->expanded,
+		&p->entries, &p->network_ns, &p->decode_ns, &p->disk_ns};
+
+	for (unsigned i = 0; i < sizeof(counters) / sizeof(*counters); i++)
+		atomic_store_explicit(counters[i], 0, memory_order_relaxed);
+}
+
 static inline uint64_t now_ns(void)
 {
 	struct timespec t;

@@ -59,6 +59,8 @@ void inherited_take(struct inherited *in)
 		signals_forwardable(in, &heard);
 	else
 		sigemptyset(&heard);
+	/* The reaper reads it from a descriptor; a thread that did not block it would swallow it. */
+	sigaddset(&heard, SIGCHLD);
 	pthread_sigmask(SIG_SETMASK, &heard, &in->mask);
 	in->umask = umask(0);
 	if (getrlimit(RLIMIT_NOFILE, &in->nofile) == 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Waits for processes: the one SIGCHLD handler of the loop. Loop thread. Those that somebody here
+/* Waits for processes: the one who hears SIGCHLD on the loop. Loop thread. Those that somebody here
  * started are waited for by their own pid; the rest is left alone, since it belongs to whoever this
  * process becomes, unless the reaper was told to adopt: as PID 1 or sub-reaper every other process
  * that ends here is an orphan, and nobody else will ever fetch it. */
@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 
 struct reaper {
-	uv_signal_t sigchld;
+	struct signals *sigchld;
 	struct reaped *watched;
 	unsigned users; /* who watches, and who adopts */
 	bool adopts;
@@ -28,7 +28,7 @@ static void unlink_watched(struct reaper *reaper, const struct reaped *r)
 	if (*at != NULL)
 		*at = r->next;
 	if (reaper->watched == NULL)
-		uv_unref((uv_handle_t *)&reaper->sigchld);
+		signals_hold_loop(reaper->sigchld, false);
 }
 
 static void tell_stop(struct reaped *r)
@@ -90,12 +90,14 @@ static void fetch_orphans(const struct reaper *reaper)
 	}
 }
 
-static void on_sigchld(uv_signal_t *h, int signal)
+static void on_sigchld(void *ctx, const struct signalfd_siginfo *info)
 {
-	struct reaper *reaper = h->data;
-	uv_loop_t *loop = h->loop;
+	uv_loop_t *loop = ctx;
+	struct reaper *reaper = loop->data;
 
-	(void)signal;
+	(void)info;
+	if (reaper == NULL)
+		return; /* the last user left while signals were being heard */
 	for (struct reaped *r = reaper->watched; r != NULL; r = r->next)
 		if (r->pid != 0)
 			tell_stop(r);
@@ -106,11 +108,6 @@ static void on_sigchld(uv_signal_t *h, int signal)
 		fetch_orphans(reaper);
 }
 
-static void on_closed(uv_handle_t *h)
-{
-	free(h->data);
-}
-
 static void leave(uv_loop_t *loop)
 {
 	struct reaper *reaper = loop->data;
@@ -119,12 +116,14 @@ static void leave(uv_loop_t *loop)
 	if (--reaper->users > 0)
 		return;
 	loop->data = NULL;
-	uv_close((uv_handle_t *)&reaper->sigchld, on_closed);
+	signals_close(reaper->sigchld);
+	free(reaper);
 }
 
 static int join(uv_loop_t *loop, struct error *err)
 {
 	struct reaper *reaper = loop->data;
+	sigset_t which;
 	int r;
 
 	if (reaper != NULL) {
@@ -132,20 +131,15 @@ static int join(uv_loop_t *loop, struct error *err)
 		return 0;
 	}
 	reaper = zalloc(sizeof(*reaper));
-	r = uv_signal_init(loop, &reaper->sigchld);
+	sigemptyset(&which);
+	sigaddset(&which, SIGCHLD);
+	r = signals_open(loop, &which, on_sigchld, loop, &reaper->sigchld, err);
 	if (r < 0) {
 		free(reaper);
-		return error_set(err, r, "watch for the end of processes: %s", uv_strerror(r));
+		return r;
 	}
-	reaper->sigchld.data = reaper;
 	reaper->users = 1;
 	loop->data = reaper;
-	uv_unref((uv_handle_t *)&reaper->sigchld);
-	r = uv_signal_start(&reaper->sigchld, on_sigchld, SIGCHLD);
-	if (r < 0) {
-		leave(loop);
-		return error_set(err, r, "watch for the end of processes: %s", uv_strerror(r));
-	}
 	return 0;
 }
 
@@ -158,7 +152,7 @@ int reap_watch(uv_loop_t *loop, struct reaped *r, struct error *err)
 		return code;
 	assert(reaper != NULL);
 	if (reaper->watched == NULL)
-		uv_ref((uv_handle_t *)&reaper->sigchld);
+		signals_hold_loop(reaper->sigchld, true);
 	r->next = reaper->watched;
 	reaper->watched = r;
 	return 0;

@@ -71,6 +71,14 @@ int signals_open(uv_loop_t *loop, const sigset_t *which,
 	return 0;
 }
 
+void signals_hold_loop(struct signals *s, bool hold)
+{
+	if (hold)
+		uv_ref((uv_handle_t *)&s->readable);
+	else
+		uv_unref((uv_handle_t *)&s->readable);
+}
+
 void signals_close(struct signals *s)
 {
 	uv_close((uv_handle_t *)&s->readable, on_closed);

@@ -163,7 +163,7 @@ static int begin_attempt(struct stage *s, struct error *err)
 		return error_set(err, -ECANCELED, "cancelled");
 	}
 	for (size_t i = 0; i < s->n_sources; i++)
-		s->progress[i] = (struct progress){.name = s->progress[i].name};
+		progress_reset(&s->progress[i]);
 	return 0;
 }
 
