@@ -139,14 +139,16 @@ def test_ctrl_z_stops_the_job_and_fg_goes_on_with_it(shell):
 
 
 def test_bg_goes_on_without_the_terminal(shell, stagerun):
-    shell.run("sh -c 'echo $$ here; while ! test -e go; do sleep 0.05; done; touch done'")
+    os.mkfifo(stagerun.cwd / "go")
+    # It starts no process while it waits: a shell whose child is stopped before it executes is not stopped.
+    shell.run("sh -c 'echo $$ here; read word <go; touch done'")
     command = int(shell.expect(r"(\d+) here")[1])
     shell.type(CTRL_Z)
     shell.expect(r"Stopped")
     shell.type("bg\n")
     wait_until(lambda: Process(command).state != "T", what="the command's return")
     assert shell.foreground() == shell.pid
-    (stagerun.cwd / "go").touch()
+    (stagerun.cwd / "go").write_text("word\n", encoding="ascii")
     wait_until((stagerun.cwd / "done").exists, what="its end")
 
 

@@ -124,6 +124,7 @@ def test_real_nginx_gives_the_same_tree(stagerun, nginx, dest):
         assert (dest / str(i)).read_bytes() == noise(100_000, i)
     before = nginx_log(nginx)
     stagerun.fetch(nginx.url("x.tar.zst"), dest).ok()
+    wait_until(lambda: len(nginx_log(nginx)) > len(before), what="the line in nginx's log")
     assert [line.split('"')[2].split()[0] for line in nginx_log(nginx)[len(before):]] == ["304"]
 
 
