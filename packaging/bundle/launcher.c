@@ -62,7 +62,7 @@ int main(int argc, char **argv)
 		args[n++] = argv[i];
 	hide_preload();
 	execv(loader, args);
-	fprintf(stderr, "stagerun: error: cannot run %s: %s; was the bundle copied whole?\n", loader,
-		strerror(errno));
+	fprintf(stderr, "stagerun: error: cannot run %s: %s; was the bundle copied whole?\n",
+		loader, strerror(errno));
 	return 125;
 }
