@@ -122,7 +122,7 @@ def test_ctrl_c_ends_a_command_that_does_not_catch_it(shell):
 
 
 def test_ctrl_z_stops_the_job_and_fg_goes_on_with_it(shell):
-    shell.run("sh -c 'echo $$ here; cat'")
+    shell.run("sh -c 'echo $$ here; exec cat'")  # a vfork that Ctrl-Z hits would stop only its child
     command = int(shell.expect(r"(\d+) here")[1])
     agent = Process(command).parent
     shell.type(CTRL_Z)

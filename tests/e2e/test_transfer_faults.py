@@ -408,12 +408,12 @@ def test_a_proxy_is_used_and_no_proxy_exempts(stagerun, server, dest):
 # --- zip over ranges ---
 
 def test_a_zip_is_found_by_its_directory_and_excluded_parts_are_not_fetched(stagerun, server, dest):
-    served = server.put("/x.zip", zip_of(zip_entry("big/a", noise(6_000_000), method=0),
+    served = server.put("/x.zip", zip_of(zip_entry("big/a", noise(60_000_000), method=0),
                                          zip_entry("small/b", noise(3000))))
     stagerun.fetch(served.url, dest, "--include", "small/**").ok()
     assert (dest / "small/b").read_bytes() == noise(3000)
     assert not (dest / "big").exists()
-    assert served.body_bytes < 3_000_000
+    assert served.body_bytes < 30_000_000  # what was under way when its directory came
 
 
 def test_a_zip_with_cut_bodies_arrives_whole(stagerun, server, dest):
