@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "log.h"
+#include "s3.h"
 #include "text.h"
 #include "transfer.h"
 #include "tree.h"
@@ -65,7 +66,15 @@ struct settings {
 	gid_t owner_gid;
 
 	/* [store] */
-	char *store; /* URL; "": none configured */
+	char *store;             /* URL; "": none configured */
+	unsigned max_datastores; /* every version counts */
+	uint64_t store_grace_ms; /* readers of a deleted version have this long */
+	uint64_t register_ms;    /* a run keeps what it attached from deletion this long; 0: not */
+
+	/* [s3] */
+	char *s3_endpoint, *s3_region, *s3_profile; /* "": from the environment, or found */
+	enum s3_style s3_style;
+	enum s3_sign s3_sign;
 
 	/* [actions] */
 	char *shell;                /* path; "": bash when present, else sh */

@@ -12,6 +12,8 @@ static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL}
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const hook_policies[] = {"warn", "fail", NULL}; /* as enum hook_policy */
 
+static const char *const s3_styles[] = {"auto", "path", "virtual", NULL}; /* as enum s3_style */
+static const char *const s3_signs[] = {"auto", "yes", "no", NULL};        /* as enum s3_sign */
 static const char *const supervise_choices[] = {"auto", "always", "never", NULL};
 static const char *const forward_choices[] = {"command", "group", NULL};
 
@@ -133,6 +135,37 @@ const struct setting settings_table[] = {
 	{"store", "url", SETTING_TEXT, AT(store), "", "Where datastores are kept; empty: no store.",
 		.unit = "s3://bucket/prefix or file:///dir", .short_env = "STAGERUN_STORE",
 		.redact = source_display},
+	{"store", "max_datastores", SETTING_UINT, AT(max_datastores), "50",
+		"Datastores in the store, every version counted; no more can be created.", .min = 1,
+		.max = 1000000},
+	{"store", "grace", SETTING_DURATION, AT(store_grace_ms), "1h",
+		"After a deletion, data stays this long for those who read it.",
+		.max = 31536000000},
+	{"store", "register_runs", SETTING_DURATION, AT(register_ms), "none",
+		"A run keeps the datastores that it attached from deletion this long, if it may "
+		"write "
+		"to the store.",
+		.zero = "none", .max = 31536000000},
+
+	{"s3", "endpoint", SETTING_TEXT, AT(s3_endpoint), "",
+		"The S3 service; empty: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or AWS.",
+		.unit = "a URL", .redact = source_display},
+	{"s3", "region", SETTING_TEXT, AT(s3_region), "",
+		"Its region; empty: AWS_REGION, AWS_DEFAULT_REGION, the profile's, or the one "
+		"found.",
+		.unit = "a name"},
+	{"s3", "profile", SETTING_TEXT, AT(s3_profile), "",
+		"The profile of the AWS configuration to use before all other credentials; empty: "
+		"as "
+		"the AWS tools do.",
+		.unit = "a name"},
+	{"s3", "style", SETTING_ENUM, AT(s3_style), "auto",
+		"Where requests name the bucket; auto: in the host for AWS, else in the path.",
+		.choices = s3_styles},
+	{"s3", "sign", SETTING_ENUM, AT(s3_sign), "auto",
+		"Whether requests are signed; no: for public buckets; auto: if there are "
+		"credentials.",
+		.choices = s3_signs},
 
 	{"actions", "shell", SETTING_TEXT, AT(shell), "",
 		"What runs the shell actions; empty: bash when present, else sh.",
