@@ -80,11 +80,11 @@ export TSAN_OPTIONS  ?= exitcode=99:suppressions=$(abspath tests/tsan.supp)
 UNRANDOM := $(if $(SAN),setarch -R)
 
 unit: $(O)/unit
-	$(UNRANDOM) $(O)/unit $(T)
+	$(UNRANDOM) $(O)/unit -j 6 $(T)
 e2e: $(O)/stagerun $(O)/bench/slowfs
 	$(UNRANDOM) $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e $(T)
 test: $(O)/unit $(O)/stagerun $(O)/bench/slowfs
-	$(UNRANDOM) $(O)/unit
+	$(UNRANDOM) $(O)/unit -j 6
 	$(UNRANDOM) $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e
 
 # The heavy check, by hand: Debian's Linux source in every format, compared with GNU tar's tree.

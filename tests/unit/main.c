@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs every TEST() that was linked in, or those whose name matches the glob in argv[1]. */
+/* unit [-j N] [GLOB]: runs every TEST() that was linked in, or those whose names match, in N processes at once:
+ * most tests wait for something most of the time. What each printed comes out when all before it have ended. */
 #include "test.h"
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct CMUnitTest tests[2048];
@@ -35,16 +38,76 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
+static int run(const char *glob, size_t first, size_t step)
+{
+	size_t n = 0;
+
+	for (size_t i = first; i < n_tests; i += step)
+		tests[n++] = tests[i];
+	if (glob != NULL)
+		cmocka_set_test_filter(glob);
+	return _cmocka_run_group_tests("stagerun", tests, n, NULL, NULL) != 0;
+}
+
+struct process {
+	pid_t pid;
+	FILE *output;
+};
+
+static struct process start(const char *glob, size_t first, size_t step)
+{
+	struct process p = {.output = tmpfile()};
+
+	if (p.output == NULL || fflush(NULL) != 0 || (p.pid = fork()) < 0)
+		abort();
+	if (p.pid > 0)
+		return p;
+	dup2(fileno(p.output), STDOUT_FILENO);
+	dup2(fileno(p.output), STDERR_FILENO);
+	exit(run(glob, first, step));
+}
+
+static int finish(const struct process *p)
+{
+	int status, c;
+
+	waitpid(p->pid, &status, 0);
+	rewind(p->output);
+	while ((c = getc(p->output)) != EOF)
+		putchar(c);
+	fclose(p->output);
+	if (WIFSIGNALED(status))
+		printf("[  FAILED  ] a signal ended the process of these tests: %d\n",
+			WTERMSIG(status));
+	return status != 0;
+}
+
+static int run_at_once(const char *glob, size_t n)
+{
+	struct process processes[64];
+	int failed = 0;
+
+	for (size_t i = 0; i < n; i++)
+		processes[i] = start(glob, i, n);
+	for (size_t i = 0; i < n; i++)
+		failed |= finish(&processes[i]);
+	return failed;
+}
+
 int main(int argc, char **argv)
 {
+	size_t n = 1;
 	int failed;
 
+	if (argc > 2 && strcmp(argv[1], "-j") == 0) {
+		n = strtoul(argv[2], NULL, 10);
+		argc -= 2;
+		argv += 2;
+	}
 	snprintf(root, sizeof(root), "/tmp/stagerun-unit-XXXXXX");
-	if (mkdtemp(root) == NULL)
+	if (n < 1 || n > 64 || mkdtemp(root) == NULL)
 		return 1;
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	failed = _cmocka_run_group_tests("stagerun", tests, n_tests, NULL, NULL);
+	failed = n > 1 ? run_at_once(argv[1], n) : run(argv[1], 0, 1);
 	nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	return failed != 0;
+	return failed;
 }

@@ -245,7 +245,7 @@ static void on_skip_time(uv_timer_t *h)
 	struct reached *r = h->data;
 
 	uv_close((uv_handle_t *)h, NULL);
-	hooks_skip(r->run, true);
+	hooks_skip(r->run, false);
 }
 
 static void on_cancel_time(uv_timer_t *h)
@@ -269,7 +269,7 @@ TEST(hook_run_goes_on_after_a_hook_that_is_skipped)
 	struct reached r;
 
 	setup(&r);
-	hooks_fixture_put(r.f.dir, "on_failure/10-a", "sleep 60");
+	hooks_fixture_put(r.f.dir, "on_failure/10-a", "sleep 60; " SEE);
 	hooks_fixture_put(r.f.dir, "on_failure/20-b", SEE);
 	start(&r, HOOK_FAILURE);
 	soon(&r, on_skip_time);
