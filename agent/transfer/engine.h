@@ -22,6 +22,7 @@
  *   range     one range while its request is under way
  *   outcome   what follows from the end of a request
  *   request   what one request says: URL, headers, credentials, range
+ *   network   what all requests have in common, those of call.h too
  *   answer    what a response said; judge: what that means (no I/O)
  *   pace      how many connections and how long ranges are worth it (no I/O)
  *   retry     curl's results, transient or not; backoff
@@ -238,7 +239,12 @@ int request_check_headers(const struct transfer_options *opts, struct error *err
 char *url_origin(const char *url); /* "https://host:443"; NULL when malformed. Heap */
 bool url_has_prefix(const char *url, const char *prefix, size_t prefix_len);
 
+/* network */
+void network_set(CURL *easy, const struct transfer_options *opts, const char *ca_file);
+
 /* retry */
+/* What to do about a failure that the same request would meet again; NULL: it may pass. */
+const char *retry_permanent_advice(CURLcode result);
 enum verdict retry_judge_curl(
 	CURLcode result, const char *said, const struct answer_wanted *wanted, struct error *err);
 uint64_t retry_delay_ms(

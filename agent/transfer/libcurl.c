@@ -38,8 +38,15 @@
 	X(multi_info_read, CURLMsg *, (CURLM * multi_handle, int *msgs_in_queue), \
 		(multi_handle, msgs_in_queue)) \
 	X(multi_init, CURLM *, (void), ()) \
+	X(multi_perform, CURLMcode, (CURLM * multi_handle, int *running_handles), \
+		(multi_handle, running_handles)) \
+	X(multi_poll, CURLMcode, \
+		(CURLM * multi_handle, struct curl_waitfd extra_fds[], unsigned int extra_nfds, \
+			int timeout_ms, int *ret), \
+		(multi_handle, extra_fds, extra_nfds, timeout_ms, ret)) \
 	X(multi_remove_handle, CURLMcode, (CURLM * multi_handle, CURL * curl_handle), \
 		(multi_handle, curl_handle)) \
+	X(multi_strerror, const char *, (CURLMcode code), (code)) \
 	X(multi_socket_action, CURLMcode, \
 		(CURLM * multi_handle, curl_socket_t s, int ev_bitmask, int *running_handles), \
 		(multi_handle, s, ev_bitmask, running_handles)) \

@@ -4,12 +4,9 @@
 #include "defer.h"
 #include "engine.h"
 #include "text.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 
 static char *url_part(CURLU *u, CURLUPart part, unsigned flags)
 {
@@ -143,33 +140,13 @@ static void add_configured(struct range *r)
 	}
 }
 
-static curl_socket_t open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	(void)ctx;
-	(void)purpose;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
 static void set_network(struct range *r)
 {
 	const struct transfer *t = r->object->t;
 
-	curl_easy_setopt(r->easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(r->easy, CURLOPT_QUICK_EXIT, 1L);
-	curl_easy_setopt(r->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	/* On HTTP/2 all ranges would share one TCP window, and a paused one would still fill
-	 * buffers. */
-	curl_easy_setopt(r->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(r->easy, CURLOPT_TCP_NODELAY, 1L);
+	network_set(r->easy, t->opts, t->ca_file);
 	curl_easy_setopt(r->easy, CURLOPT_BUFFERSIZE, (long)BLOCK_BYTES);
-	curl_easy_setopt(r->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)t->opts->connect_timeout_ms);
-	curl_easy_setopt(r->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	curl_easy_setopt(r->easy, CURLOPT_SHARE, t->share);
-	if (t->ca_file != NULL) {
-		curl_easy_setopt(r->easy, CURLOPT_CAINFO, t->ca_file);
-		curl_easy_setopt(r->easy, CURLOPT_CAPATH, NULL);
-		curl_easy_setopt(r->easy, CURLOPT_PROXY_CAINFO, t->ca_file);
-	}
 	if (t->opts->netrc_file != NULL) {
 		curl_easy_setopt(r->easy, CURLOPT_NETRC, (long)CURL_NETRC_OPTIONAL);
 		curl_easy_setopt(r->easy, CURLOPT_NETRC_FILE, t->opts->netrc_file);
@@ -187,9 +164,6 @@ CURLcode request_prepare(struct range *r)
 	add_configured(r);
 	curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers);
 	curl_easy_setopt(r->easy, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
-	curl_easy_setopt(r->easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	curl_easy_setopt(r->easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
-	curl_easy_setopt(r->easy, CURLOPT_USERAGENT, "stagerun/" STAGERUN_VERSION);
 	curl_easy_setopt(r->easy, CURLOPT_ERRORBUFFER, r->curl_said);
 	if (!o->plain) {
 		_free_ char *bytes = format_text("%" PRIu64 "-%" PRIu64, r->at, r->end - 1);

@@ -8,7 +8,7 @@
 
 /* Failures that the same request would meet again. Everything else that can happen on the way to a
  * server and back passes: name look-ups, refused and lost connections, broken handshakes. */
-static const char *permanent_advice(CURLcode result)
+const char *retry_permanent_advice(CURLcode result)
 {
 	switch (result) {
 	case CURLE_PEER_FAILED_VERIFICATION:
@@ -41,7 +41,7 @@ static const char *permanent_advice(CURLcode result)
 enum verdict retry_judge_curl(
 	CURLcode result, const char *said, const struct answer_wanted *wanted, struct error *err)
 {
-	const char *advice = permanent_advice(result);
+	const char *advice = retry_permanent_advice(result);
 
 	if (said[0] == '\0')
 		said = curl_easy_strerror(result);
