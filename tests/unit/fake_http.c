@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The scripted server. Knows just enough HTTP for the transfer engine's tests: GET, keep-alive, one
- * range. Every thread is joined by fake_http_stop(). */
+/* The scripted server. Knows just enough HTTP for the tests of what speaks it: keep-alive, one range,
+ * bodies with a length. Every thread is joined by fake_http_stop(). */
 #include "fake_http.h"
 #include "text.h"
 #include <arpa/inet.h>
@@ -21,6 +21,7 @@ struct connection {
 	struct fake_http *f;
 	pthread_t thread;
 	int fd;
+	unsigned number;
 };
 
 struct fake_http {
@@ -94,10 +95,30 @@ bool fake_header_is(const struct fake_request *req, const char *name, const char
 	       strchr("\r\n", is[strlen(value)]) != NULL;
 }
 
-/* Reads up to the empty line. */
+static bool read_body(int fd, struct fake_request *ret)
+{
+	const char *length = find_header(ret, "Content-Length");
+	char buf[16384];
+
+	ret->body_len = 0;
+	ret->body[0] = '\0';
+	for (uint64_t left = length != NULL ? strtoull(length, NULL, 10) : 0; left > 0;) {
+		ssize_t n = recv(fd, buf, left < sizeof(buf) ? left : sizeof(buf), 0);
+		size_t kept = strlen(ret->body);
+
+		if (n <= 0)
+			return false;
+		snprintf(ret->body + kept, sizeof(ret->body) - kept, "%.*s", (int)n, buf);
+		ret->body_len += (uint64_t)n;
+		left -= (uint64_t)n;
+	}
+	return true;
+}
+
+/* Reads up to the empty line, and the body. */
 static bool read_request(int fd, struct fake_request *ret)
 {
-	char buf[8192];
+	char buf[16384];
 	size_t len = 0;
 	const char *range;
 
@@ -107,12 +128,12 @@ static bool read_request(int fd, struct fake_request *ret)
 		len++;
 	}
 	buf[len] = '\0';
-	sscanf(buf, "GET %255s", ret->path);
-	snprintf(ret->headers, sizeof(ret->headers), "%.4095s", strchr(buf, '\n') + 1);
+	sscanf(buf, "%15s %1023s", ret->method, ret->path);
+	snprintf(ret->headers, sizeof(ret->headers), "%.8191s", strchr(buf, '\n') + 1);
 	range = find_header(ret, "Range");
 	ret->has_range = range != NULL &&
 			 sscanf(range, "bytes=%" SCNu64 "-%" SCNu64, &ret->first, &ret->last) == 2;
-	return true;
+	return read_body(fd, ret);
 }
 
 static void set_status(struct fake_reply *r, int status)
@@ -245,20 +266,20 @@ static bool reply(struct fake_http *f, int fd, const struct fake_request *q)
 		f->opts.script(f->opts.ctx, q, &r);
 	count_reply(f, 1);
 	keep = send_head(fd, &r);
-	if (keep && r.text != NULL)
+	if (keep && r.text != NULL && strcmp(q->method, "HEAD") != 0)
 		keep = send_all(fd, r.text, strlen(r.text));
-	else if (keep)
+	else if (keep && strcmp(q->method, "HEAD") != 0)
 		keep = send_bytes(f, fd, &r, &ended);
 	if (!ended)
 		count_reply(f, -1);
-	return keep && r.content_length != FAKE_NONE;
+	return keep && r.content_length != FAKE_NONE && !r.closes;
 }
 
 static void *serve(void *ctx)
 {
 	struct connection *c = ctx;
 	struct fake_http *f = c->f;
-	struct fake_request q = {0};
+	struct fake_request q = {.connection = c->number};
 
 	while (!f->stopping && read_request(c->fd, &q)) {
 		pthread_mutex_lock(&f->lock);
@@ -282,7 +303,7 @@ static void *accept_all(void *ctx)
 		struct connection *c = &f->connections[f->n_connections];
 
 		pthread_mutex_lock(&f->lock);
-		*c = (struct connection){.f = f, .fd = fd};
+		*c = (struct connection){.f = f, .fd = fd, .number = f->n_connections};
 		if (f->stopping || f->n_connections == CONNECTIONS_MAX - 1 ||
 			pthread_create(&c->thread, NULL, serve, c) != 0)
 			close(fd);

@@ -11,11 +11,15 @@
  * may change any reply into what a bad one does. */
 
 struct fake_request {
-	unsigned number; /* 0 for the first */
-	char path[256];
-	char headers[4096]; /* as they came */
+	unsigned number;     /* 0 for the first */
+	unsigned connection; /* on which it came, 0 for the first */
+	char method[16];
+	char path[1024];
+	char headers[8192]; /* as they came */
 	bool has_range;
 	uint64_t first, last; /* both inclusive */
+	uint64_t body_len;
+	char body[4096]; /* its beginning, NUL-terminated */
 };
 
 struct fake_reply {
@@ -28,6 +32,7 @@ struct fake_reply {
 	uint64_t content_length;        /* FAKE_NONE: not sent, the end closes the connection */
 	uint64_t cut_after;             /* body bytes, then the connection is cut */
 	uint64_t stall_after, stall_ms; /* body bytes, then silence for so long */
+	bool closes;                    /* the connection, though the answer did not say so */
 	uint64_t bytes_per_s;           /* 0: as fast as it goes */
 	unsigned seed;                  /* what the bytes are made of */
 };
