@@ -20,7 +20,7 @@ VERSION := 0.1.0
 # the first moment is therefore linked statically where there is a lib*.a, and libcurl, which brings
 # thirty others, is loaded when something is fetched (agent/transfer/libcurl.c). In libarchive.a only
 # the formats that are used are linked, not its XML parser.
-STATIC := archive uv_a inih yaml zstd lzma deflate lz4 bz2 jansson nettle z
+STATIC := archive uv_a inih yaml expat zstd lzma deflate lz4 bz2 jansson nettle z
 SHARED := isal m
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wformat=2 \
@@ -105,7 +105,7 @@ $(BENCH): $(O)/bench/%: $(call obj,tests/bench/%.c)
 	@mkdir -p $(@D)
 	@echo "  LD $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(BENCH_LIBS)
-bench: MORE_DEPS := aria2 fuse3 hyperfine isal linux-source-6.1
+bench: MORE_DEPS := aria2 fuse3 hyperfine isal linux-source-6.1 rclone
 bench: $(O)/stagerun $(BENCH)
 	$(PYTHON) tests/bench/run --build $(O) $(B)
 

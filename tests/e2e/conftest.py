@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 # Imported after the line above, so that running the tests leaves nothing in the source tree.
 # pylint: disable=wrong-import-position
 import agent as agent_module
+import ceph as ceph_module
 from agent import BINARY, CHECKOUT, Agent
 from faultserver import FaultServer
 from processes import NAMESPACE
@@ -195,3 +196,19 @@ def nginx(tmp_path_factory):
     server = Nginx(Path(tmp_path_factory.mktemp("nginx")))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def ceph_server(request):
+    worker = getattr(request.config, "workerinput", {})
+    server = ceph_module.Server(worker.get("testrunuid", f"p{os.getpid()}"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def ceph(ceph_server):
+    """A real S3 server, with a bucket of the test's own."""
+    seen = ceph_module.Ceph(ceph_server)
+    yield seen
+    seen.close()
