@@ -37,6 +37,9 @@ char *source_key(const char *url);     /* names the source in state files: no us
 char *source_file_name(const char *url); /* last path component, percent-decoded; never "" or with
 					    a '/', "." or "..": then "data" */
 
+/* The path of a file:// URL, percent-decoded; NULL when it names another host. Heap string. */
+char *url_file_path(const char *url);
+
 /* One row of the scheme table. */
 struct source_scheme {
 	const char *prefix; /* "https://"; matched without regard to case */

@@ -12,7 +12,4 @@ size_t url_scheme_len(const char *url);
 /* "%41" -> "A". A '%' that no two hex digits follow is kept. Heap string. */
 char *percent_decode(const char *s, size_t len);
 
-/* The path of a file:// URL, decoded; NULL when it names another host. Heap string. */
-char *url_file_path(const char *url);
-
 #endif
