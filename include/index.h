@@ -10,10 +10,31 @@
 #include <sys/types.h>
 #include <time.h>
 
-/* The index of a version: every entry and where its content lies, in parts of some 16,384 entries. A part
- * stands alone and is text, compressed by zstd; its lines are in stagerun-store(5). Entries are in the order
- * of a walk (each directory before what is in it, names by their bytes), files with several names come last,
- * each followed by its other names. Any thread, one at a time. */
+/* The index of a version: every entry and where its content lies, in parts. A part stands alone and is one
+ * zstd frame (with content size and checksum) of text; lines end in '\n', fields are separated by one '\t':
+ *
+ *   stagerun-index  1                                                  the first line
+ *   p  KEY                                                             object 0, 1, ... of this part
+ *   k  OBJECT  OFFSET  LENGTH  RAW                                     frame 0, 1, ... of this part
+ *   d  MODE  MTIME  PATH                                               directory
+ *   l  MODE  MTIME  PATH  TARGET                                       symbolic link
+ *   f  MODE  MTIME  SIZE  SHA256  FRAME  SKIP  FLAGS  PATH             file
+ *   h  MODE  MTIME  SIZE  SHA256  FRAME  SKIP  FLAGS  PATH  TARGET     hard link to the path TARGET
+ *   x  MODE  MTIME  SIZE  ETAG  PATH  KEY                              an S3 object that is not ours
+ *
+ * MODE is octal; MTIME is SECONDS.NANOSECONDS, nine digits of them, to be added also when SECONDS is negative;
+ * '-' stands for nothing; FLAGS is 's' for a sparse file. KEY, PATH, TARGET and ETAG are bytes, with \t, \n,
+ * \r and \\ for a tab, a line feed, a carriage return and a backslash. An object's line comes before the
+ * frames in it, and all frames of an entry, with numbers that follow each other, before the entry.
+ *
+ * Entries are in the order of a walk (each directory before what is in it, names by their bytes), files with
+ * several names come last, each followed by its other names. Any thread, one at a time. */
+
+#define INDEX_FORMAT       1
+#define INDEX_PART_ENTRIES ((size_t)16384)    /* a part has at most so many */
+#define INDEX_PART_TEXT    ((size_t)4 << 20)  /* and is full with so much text */
+#define INDEX_TEXT_MAX     ((size_t)64 << 20) /* more, for an entry with many frames, is refused */
+#define INDEX_FRAME_MAX    ((uint32_t)64 << 20) /* decoded bytes of one frame */
 
 enum index_type {
 	INDEX_FILE = 'f',
@@ -30,6 +51,8 @@ struct index_frame {
 	uint32_t object; /* in index_part.objects */
 	uint64_t offset;
 	uint32_t length, raw;
+	uint64_t
+		raw_before; /* decoded bytes of the part's frames before this one; set by the reader */
 };
 
 struct index_entry {

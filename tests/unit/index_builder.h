@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_TEST_INDEX_BUILDER_H
+#define STAGERUN_TEST_INDEX_BUILDER_H
+
+#include "index.h"
+
+/* What an index writer handed out. */
+struct made_parts {
+	struct made_part {
+		void *bytes;
+		size_t len;
+		char sha256[65];
+		uint64_t entries;
+		char *first, *last;
+	} v[64];
+	size_t n;
+};
+
+int made_parts_add(void *parts, const struct index_part_info *part, struct error *err);
+void made_parts_done(struct made_parts *p);
+
+/* A text as the stored bytes of a part. */
+void *index_text_compress(const char *text, size_t len, size_t *ret_len);
+
+#endif
