@@ -14,9 +14,11 @@
 
 typedef struct uv_loop_s uv_loop_t;
 struct transfer;
+struct store;
+struct s3;
 
 struct stage_source {
-	char *url;    /* or a path */
+	char *url;    /* or a path, or "datastore:NAME[:VERSION]" */
 	char *sha256; /* 64 lower-case hex digits, or NULL */
 };
 
@@ -29,9 +31,11 @@ struct stage_spec {
 	unsigned strip_components;
 	bool no_extract;
 	bool replace;
-	char *origin;        /* who asked: "config.yml:12", "--stage", for messages */
-	uint64_t max_bytes;  /* 0: the settings' limit; else as for scratch.size_gb */
-	char *max_bytes_why; /* what that limit is called, or NULL */
+	bool read_only;                   /* what is published has no write bits; datastores only */
+	unsigned shard_rank, shard_world; /* world 0: not sharded; datastores only */
+	char *origin;                     /* who asked: "config.yml:12", "--stage", for messages */
+	uint64_t max_bytes;               /* 0: the settings' limit; else as for scratch.size_gb */
+	char *max_bytes_why;              /* what that limit is called, or NULL */
 };
 
 void stage_spec_add_source(struct stage_spec *s, const char *url, const char *sha256);
@@ -44,9 +48,20 @@ int stage_spec_parse(const char *arg, struct stage_spec *ret, struct error *err)
  * other, options that disagree. Touches nothing. -ERR_USAGE. */
 int stage_specs_check(const struct stage_spec *specs, size_t n, struct error *err);
 
+/* Which version of a datastore is where. */
+struct stage_datastore {
+	const char *name;
+	unsigned version;
+	const char *manifest_sha256;
+	const char *to; /* as the spec has it */
+};
+
 struct stage_env {
 	uv_loop_t *loop;
 	struct transfer *transfer;
+	struct s3 *s3;        /* for s3:// sources; NULL: there are none */
+	struct store *store;  /* for datastore: sources; NULL: there are none */
+	unsigned connections; /* to the store, at once, for each source */
 	struct budget *budget;
 	struct tree_options tree; /* limits and ownership; the stage fills in the rest */
 	unsigned threads;         /* decoding and inflating, for all stages together */
@@ -57,6 +72,10 @@ struct stage_env {
 	 * ended. */
 	void (*on_done)(void *ctx, int code, const struct error *err);
 	void *on_done_ctx;
+	/* From the loop, before on_done, for each datastore of a stage that is done (or was warm): which version
+	 * it is, and the digest of its manifest. May be NULL. */
+	void (*on_datastore)(void *ctx, const struct stage_datastore *d);
+	void *on_datastore_ctx;
 };
 
 struct stage_set;

@@ -52,7 +52,8 @@ static bool same_options(const struct stage_spec *a, const struct stage_spec *b)
 {
 	return same_strings(&a->include, &b->include) && same_strings(&a->exclude, &b->exclude) &&
 	       a->strip_components == b->strip_components && a->no_extract == b->no_extract &&
-	       a->replace == b->replace;
+	       a->replace == b->replace && a->read_only == b->read_only &&
+	       a->shard_rank == b->shard_rank && a->shard_world == b->shard_world;
 }
 
 static void add_sources(struct stage *s, const struct stage_spec *spec)
@@ -187,6 +188,7 @@ void stage_done(struct stage *s)
 	for (size_t i = 0; i < s->n_sources; i++) {
 		free((char *)s->progress[i].name);
 		free(s->arrivals[i].format);
+		free(s->arrivals[i].datastore);
 	}
 	free(s->progress);
 	free(s->arrivals);

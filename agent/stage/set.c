@@ -74,6 +74,20 @@ static void hear_failure(struct stage_set *set, int code, const struct error *er
 	cancel_stages(set);
 }
 
+static void tell_datastores(const struct stage_set *set, const struct stage *s)
+{
+	for (size_t i = 0; i < s->n_sources && set->env.on_datastore != NULL; i++) {
+		const struct arrival *a = &s->arrivals[i];
+		const struct stage_datastore d = {.name = a->datastore,
+			.version = a->version,
+			.manifest_sha256 = a->manifest_sha256,
+			.to = s->spec->to};
+
+		if (a->datastore != NULL)
+			set->env.on_datastore(set->env.on_datastore_ctx, &d);
+	}
+}
+
 static void hear_thread(struct stage_set *set, struct stage_thread *t)
 {
 	if (t->told || !atomic_load(&t->ended))
@@ -84,6 +98,8 @@ static void hear_thread(struct stage_set *set, struct stage_thread *t)
 	set->running--;
 	if (t->stage->code < 0)
 		hear_failure(set, t->stage->code, &t->stage->err);
+	else
+		tell_datastores(set, t->stage);
 }
 
 static void on_closed(uv_handle_t *h)

@@ -23,10 +23,14 @@ void slots_done(struct slots *s);
 int slots_take(struct slots *s, struct cancel *cancel, struct error *err);
 void slots_give(struct slots *s);
 
-/* What a source turned out to be ("tar.gz"), and how long it took to unpack. */
+/* What a source turned out to be ("tar.gz"), and how long it took to unpack. Of a datastore also, and when it is
+ * warm only, which version it is. */
 struct arrival {
 	char *format;
 	uint64_t elapsed_ns;
+	char *datastore;  /* its name; NULL: no datastore */
+	unsigned version; /* of it */
+	char manifest_sha256[65];
 };
 
 struct stage {

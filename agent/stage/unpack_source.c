@@ -175,8 +175,8 @@ static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret,
 		warn_of_misnomer(&p);
 		remember(s, i, p.object, ret);
 		free(s->arrivals[i].format); /* of an earlier attempt */
-		s->arrivals[i] = (struct arrival){
-			.format = format_name(&p), .elapsed_ns = now_ns() - started};
+		s->arrivals[i].format = format_name(&p);
+		s->arrivals[i].elapsed_ns = now_ns() - started;
 	}
 	object_close(p.object);
 	return code;
