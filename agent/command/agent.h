@@ -6,8 +6,11 @@
 #include "hooks.h"
 #include "job.h"
 #include "process.h"
+#include "progress.h"
+#include "s3.h"
 #include "settings.h"
 #include "stage.h"
+#include "store.h"
 #include <stdbool.h>
 #include <uv.h>
 
@@ -24,6 +27,8 @@ struct agent {
 	uv_loop_t loop;
 	struct budget *budget;     /* NULL until something is staged, as is transfer: */
 	struct transfer *transfer; /* curl takes milliseconds to start */
+	struct s3 *s3;             /* NULL until something needs it, as is store */
+	struct store *store;
 	struct signals *signals;
 	uv_timer_t deadline;
 	bool opened;            /* the loop is there */
@@ -94,6 +99,19 @@ bool signal_asks_to_end(int signal);
 
 /* Starts the budget and the transfer engine if they are not there. */
 int agent_need_transfer(struct agent *a, struct error *err);
+
+/* Where datastores are: the setting, else a directory of this user's; heap, NULL when there is none. */
+char *agent_store_url(const struct settings *s);
+/* Make them if they are not there. agent_rest() gives them back. */
+void agent_need_s3(struct agent *a);
+int agent_need_store(struct agent *a, struct error *err);
+void agent_drop_store(struct agent *a); /* nobody uses them any more */
+
+/* One function that sleeps, on a thread of its own; it ends soon after cancel is requested. What ctx points to
+ * must outlive the process if it does not: look at a->abandoned. progress: shown meanwhile; may be NULL. */
+typedef int (*agent_work_fn)(void *ctx, struct cancel *cancel, struct error *err);
+int agent_work(struct agent *a, agent_work_fn run, void *ctx, const struct progress *progress,
+	struct error *err);
 
 /* Runs the loop until *done, or until there is no more time. */
 void agent_run_until(struct agent *a, const bool *done);

@@ -22,6 +22,9 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 
 	*env = (struct stage_env){.loop = &a->loop,
 		.transfer = a->transfer,
+		.s3 = a->s3,
+		.store = a->store,
+		.connections = s->network.connections_per_host,
 		.budget = a->budget,
 		.tree = {.limits = s->limits,
 			.same_owner = s->same_owner,

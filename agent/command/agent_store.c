@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* The store and S3, once something needs them. Loop thread; no I/O. */
+#include "agent.h"
+#include "defer.h"
+#include "log.h"
+
+char *agent_store_url(const struct settings *s)
+{
+	/* NOLINTBEGIN(concurrency-mt-unsafe): nothing sets variables while threads run */
+	const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	/* NOLINTEND(concurrency-mt-unsafe) */
+
+	if (s->store[0] != '\0')
+		return copy_text(s->store);
+	if (data != NULL && data[0] == '/')
+		return format_text("file://%s/stagerun/store", data);
+	if (home != NULL && home[0] == '/')
+		return format_text("file://%s/.local/share/stagerun/store", home);
+	return NULL;
+}
+
+void agent_need_s3(struct agent *a)
+{
+	const struct settings *s = a->settings;
+	const struct s3_options opts = {.endpoint = s->s3_endpoint,
+		.region = s->s3_region,
+		.profile = s->s3_profile,
+		.style = s->s3_style,
+		.sign = s->s3_sign,
+		.network = &s->network,
+		.environment = environ};
+
+	if (a->s3 == NULL)
+		a->s3 = s3_new(&opts);
+}
+
+int agent_need_store(struct agent *a, struct error *err)
+{
+	_free_ char *url = agent_store_url(a->settings);
+	struct store_env env = {.url = url};
+
+	if (a->store != NULL)
+		return 0;
+	if (url == NULL)
+		return error_set(err, -ERR_CONFIG,
+			"no store: neither $XDG_DATA_HOME nor $HOME says where the default one is; "
+			"name it with --store or $STAGERUN_STORE");
+	agent_need_s3(a);
+	env.s3 = a->s3;
+	return store_new(&env, &a->store, err);
+}
+
+void agent_drop_store(struct agent *a)
+{
+	store_free(take_ptr(&a->store));
+	s3_free(take_ptr(&a->s3));
+}
