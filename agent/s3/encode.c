@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* Percent-encoding as Signature Version 4 wants it: everything but RFC 3986's unreserved characters, so that
+ * what is sent is also what is signed. And what S3 writes in other ways: dates, ETags. Pure. */
+#include "defer.h"
+#include "s3_private.h"
+#include <ctype.h>
+#include <string.h>
+
+static bool is_unreserved(char c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+	       (c != '\0' && strchr("-._~", c) != NULL);
+}
+
+void s3_encode(struct text *t, const char *s, bool keep_slashes)
+{
+	text_add(t, "");
+	for (; *s != '\0'; s++) {
+		if (is_unreserved(*s) || (keep_slashes && *s == '/'))
+			text_add_bytes(t, s, 1);
+		else
+			text_addf(t, "%%%02X", (unsigned char)*s);
+	}
+}
+
+void s3_query_add(struct text *query, const char *name, const char *value)
+{
+	text_addf(query, "%s%s=", query->len > 0 ? "&" : "", name);
+	s3_encode(query, value, false);
+}
+
+static int digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)tolower((unsigned char)c);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+char *s3_decode(const char *s)
+{
+	struct text t = {0};
+
+	for (; *s != '\0'; s++) {
+		char c = *s == '+' ? ' ' : *s;
+
+		if (*s == '%' && digit(s[1]) >= 0 && digit(s[2]) >= 0) {
+			c = (char)(digit(s[1]) * 16 + digit(s[2]));
+			s += 2;
+		}
+		if (c == '\0') {
+			text_done(&t);
+			return NULL;
+		}
+		text_add_bytes(&t, &c, 1);
+	}
+	return text_take(&t);
+}
+
+time_t s3_time(const char *s)
+{
+	static const char *const formats[] = {"%Y-%m-%dT%H:%M:%S", "%a, %d %b %Y %H:%M:%S GMT"};
+
+	for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
+		struct tm tm = {0};
+
+		if (strptime(s, formats[i], &tm) != NULL)
+			return timegm(&tm);
+	}
+	return 0;
+}
+
+void s3_copy_etag(char to[static 128], const char *etag)
+{
+	const char *quote = etag[0] == '"' || etag[0] == '\0' ? "" : "\"";
+
+	if (strlen(etag) + 2 >= 128)
+		etag = quote = "";
+	snprintf(to, 128, "%s%s%s", quote, etag, quote);
+}
