@@ -30,7 +30,7 @@ static bool digits(const char **s, unsigned base, uint64_t max, uint64_t *ret)
 	for (; *p >= '0' && (unsigned)(*p - '0') < base; p++) {
 		uint64_t digit = (uint64_t)(*p - '0');
 
-		if (n > (max - digit) / base)
+		if (digit > max || n > (max - digit) / base)
 			return false;
 		n = n * base + digit;
 	}

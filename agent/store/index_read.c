@@ -267,6 +267,10 @@ static int decompress(const void *bytes, size_t len, char **ret, size_t *ret_len
 			ZSTD_isError(got) ? ZSTD_getErrorName(got) : "too short");
 	}
 	text[got] = '\0';
+	if (strlen(text) != got) {
+		free(text);
+		return error_set(err, -ERR_FORMAT, "the index has a NUL in it");
+	}
 	*ret = text;
 	*ret_len = got;
 	return 0;
@@ -279,11 +283,7 @@ int index_part_decode(const void *bytes, size_t len, struct index_part *ret, str
 	size_t text_len = 0;
 	int r = decompress(bytes, len, &part.text, &text_len, err);
 
-	if (r < 0)
-		return r;
-	if (memchr(part.text, '\0', text_len) != NULL)
-		r = error_set(err, -ERR_FORMAT, "the index has a NUL in it");
-	else
+	if (r >= 0)
 		r = parse_lines(&p, part.text, part.text + text_len, err);
 	if (r < 0)
 		index_part_done(&part);

@@ -299,6 +299,7 @@ TEST(index_refuses_frames_and_content_out_of_range)
 	refused(HEAD "p\ta\nk\t0\t9223372036854775807\t10\t10\n", "cannot be");
 	refused(FRAMES "f\t644\t0.000000000\t1\t-\t2\t0\t-\ta\n", "frame");
 	refused(FRAMES "f\t644\t0.000000000\t1\t-\t0\t100\t-\ta\n", "beyond");
+	refused(HEAD "p\ta\nk\t0\t0\t10\t5\nf\t644\t0.000000000\t1\t-\t0\t9\t-\ta\n", "beyond");
 	refused(FRAMES "f\t644\t0.000000000\t151\t-\t0\t0\t-\ta\n", "beyond");
 	refused(FRAMES "f\t644\t0.000000000\t51\t-\t1\t0\t-\ta\n", "beyond");
 	refused(FRAMES "f\t644\t0.000000000\t9223372036854775807\t-\t0\t1\t-\ta\n", "beyond");
