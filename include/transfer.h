@@ -45,6 +45,33 @@ int transfer_new(uv_loop_t *loop, const struct transfer_options *opts, uint64_t 
  * connections, closes the handles; run the loop once more afterwards, then closed() is called. */
 void transfer_close(struct transfer *t, void (*closed)(void *ctx), void *ctx);
 
+/* What signs the requests for an object (S3), and reads refusals. */
+
+struct http_keys { /* heap strings; session_token NULL: none */
+	char *access_key, *secret_key, *session_token;
+};
+
+struct http_refusal {
+	long status;
+	const char *body; /* its first 4 KiB, NUL-terminated */
+	size_t body_len;
+	const char *request_id, *region,
+		*date;          /* x-amz-request-id, x-amz-bucket-region, Date; "" without */
+	const char *access_key; /* what the request was signed with; "" when it was not */
+};
+
+struct http_signer {
+	const char *scope;   /* "aws:amz:us-east-1:s3", for libcurl; copied */
+	const char *ca_file; /* NULL: as everybody; copied */
+	/* Loop thread, never sleep. keys(): those for the next request; false: it is not signed. refused():
+	 * sets the error, and says whether to try again (later, as for other transient trouble). */
+	bool (*keys)(void *ctx, struct http_keys *ret);
+	bool (*refused)(void *ctx, const struct http_refusal *r, struct error *err);
+	void (*release)(
+		void *ctx); /* the last call. Any thread; also when the object was not opened */
+	void *ctx;
+};
+
 struct http_request {
 	const char *url;
 	const char *name;            /* display name for messages; copied */
@@ -52,6 +79,7 @@ struct http_request {
 	bool probe;                  /* asks for one byte, to learn size and identity */
 	struct progress *progress;   /* may be NULL */
 	struct cancel *cancel;
+	const struct http_signer *signer; /* NULL: none; copied */
 };
 
 /* Worker threads. The first ranged GET is also the discovery: there is no HEAD. Returns when its

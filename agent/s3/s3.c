@@ -74,7 +74,8 @@ struct s3 *s3_new(const struct s3_options *opts)
 	s->style = opts->style;
 	s->sign = opts->sign;
 	s->network = *opts->network;
-	s->network.ca_file = configured(opts, opts->network->ca_file, ca_variables);
+	s->ca_file = configured(opts, opts->network->ca_file, ca_variables);
+	s->network.ca_file = s->ca_file;
 	who.region = s->region;
 	s->credentials = credentials_new(&who);
 	pthread_mutex_init(&s->lock, NULL);

@@ -26,6 +26,7 @@ struct s3 {
 	char *region;   /* as configured; NULL: none */
 	enum s3_style style;
 	enum s3_sign sign;
+	const char *ca_file; /* AWS_CA_BUNDLE, when nothing else is configured; NULL: none */
 	struct transfer_options network;
 	struct credentials *credentials;
 

@@ -90,6 +90,17 @@ static uint64_t read_retry_after(const char *value)
 	return seconds < RETRY_AFTER_MAX_MS / 1000 ? seconds * 1000 : RETRY_AFTER_MAX_MS;
 }
 
+/* What S3 adds. */
+static void read_service_field(struct answer *a, const char *name, const char *value, size_t len)
+{
+	if (strcasecmp(name, "x-amz-request-id") == 0)
+		copy_value(a->request_id, sizeof(a->request_id), value, len);
+	else if (strcasecmp(name, "x-amz-bucket-region") == 0)
+		copy_value(a->region, sizeof(a->region), value, len);
+	else if (strcasecmp(name, "Date") == 0)
+		copy_value(a->date, sizeof(a->date), value, len);
+}
+
 static void read_field(struct answer *a, const char *name, const char *value, size_t len)
 {
 	const char *number = value;
@@ -106,6 +117,8 @@ static void read_field(struct answer *a, const char *name, const char *value, si
 		snprintf(a->content_encoding, sizeof(a->content_encoding), "%.31s", value);
 	else if (strcasecmp(name, "Retry-After") == 0)
 		a->retry_after_ms = read_retry_after(value);
+	else
+		read_service_field(a, name, value, len);
 }
 
 void answer_header(struct answer *a, const char *line, size_t len)

@@ -25,7 +25,9 @@ struct answer {
 	uint64_t content_length;   /* SIZE_UNKNOWN without one */
 	uint64_t retry_after_ms;   /* 0 without one */
 	char content_encoding[32]; /* "" without one */
-	char text[1024];           /* the beginning of an error's body */
+	char request_id[96], region[32],
+		date[64]; /* x-amz-request-id, x-amz-bucket-region, Date; or "" */
+	char text[4096];  /* the beginning of an error's body */
 	size_t text_len;
 };
 

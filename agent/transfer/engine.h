@@ -23,6 +23,7 @@
  *   outcome   what follows from the end of a request
  *   request   what one request says: URL, headers, credentials, range
  *   network   what all requests have in common, those of call.h too
+ *   sign      with whose keys, and what S3 says to them
  *   answer    what a response said; judge: what that means (no I/O)
  *   pace      how many connections and how long ranges are worth it (no I/O)
  *   retry     curl's results, transient or not; backoff
@@ -112,7 +113,8 @@ struct range {
 	enum verdict verdict; /* on the request under way; VERDICT_NONE until its headers are in */
 	struct error why;     /* to the verdict */
 	char curl_said[CURL_ERROR_SIZE];
-	uint64_t limit;   /* the bytes of this answer end there */
+	char signed_with[136]; /* the access key of the request under way; "": none */
+	uint64_t limit;        /* the bytes of this answer end there */
 	uint64_t last_ns; /* when a byte last arrived, or the request was sent; 0: connecting */
 	bool paused;      /* a stream without a block to fill */
 	struct block_pool *pool; /* whose blocks are reserved */
@@ -152,7 +154,8 @@ struct http_object {
 	char *asked_url;
 	bool probe;
 	bool conditional;
-	struct identity have; /* when conditional */
+	struct identity have;      /* when conditional */
+	struct http_signer signer; /* ctx NULL: none */
 	struct cancel *cancel;
 	struct cancel_watch watch;
 	struct post open_post, stream_post, skip_post, close_post;
@@ -241,6 +244,10 @@ bool url_has_prefix(const char *url, const char *prefix, size_t prefix_len);
 
 /* network */
 void network_set(CURL *easy, const struct transfer_options *opts, const char *ca_file);
+
+/* sign */
+void sign_prepare(struct range *r);
+enum verdict sign_judge(struct range *r); /* of an answer that is no success */
 
 /* retry */
 /* What to do about a failure that the same request would meet again; NULL: it may pass. */

@@ -102,6 +102,11 @@ static struct http_object *object_new(struct transfer *t, const struct http_requ
 		o->conditional = true;
 		o->have = *req->have;
 	}
+	if (req->signer != NULL) {
+		o->signer = *req->signer;
+		o->signer.scope = copy_text(req->signer->scope);
+		o->signer.ca_file = copy_text(req->signer->ca_file);
+	}
 	o->cancel = req->cancel;
 	o->progress = req->progress;
 	o->size = SIZE_UNKNOWN;

@@ -205,7 +205,7 @@ static enum verdict conclude(struct range *r, CURLcode result)
 	switch (r->verdict) {
 	case VERDICT_NONE:
 		if (r->answer.status >= 300)
-			return answer_judge(&r->answer, &w, &r->why);
+			return sign_judge(r);
 		return judge_silence(r, result);
 	case VERDICT_RANGE:
 	case VERDICT_WHOLE:

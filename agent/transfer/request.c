@@ -147,7 +147,7 @@ static void set_network(struct range *r)
 	network_set(r->easy, t->opts, t->ca_file);
 	curl_easy_setopt(r->easy, CURLOPT_BUFFERSIZE, (long)BLOCK_BYTES);
 	curl_easy_setopt(r->easy, CURLOPT_SHARE, t->share);
-	if (t->opts->netrc_file != NULL) {
+	if (t->opts->netrc_file != NULL && r->object->signer.ctx == NULL) {
 		curl_easy_setopt(r->easy, CURLOPT_NETRC, (long)CURL_NETRC_OPTIONAL);
 		curl_easy_setopt(r->easy, CURLOPT_NETRC_FILE, t->opts->netrc_file);
 	}
@@ -162,6 +162,7 @@ CURLcode request_prepare(struct range *r)
 	add_header(r, "Accept-Encoding: identity");
 	add_conditions(r);
 	add_configured(r);
+	sign_prepare(r);
 	curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers);
 	curl_easy_setopt(r->easy, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
 	curl_easy_setopt(r->easy, CURLOPT_ERRORBUFFER, r->curl_said);

@@ -205,6 +205,10 @@ void object_destroy(struct http_object *o)
 		block_pool_free(o->own);
 		block_pool_unreserve(o->t->pool, OWN_BLOCKS);
 	}
+	if (o->signer.ctx != NULL)
+		o->signer.release(o->signer.ctx);
+	free((char *)o->signer.scope);
+	free((char *)o->signer.ca_file);
 	pthread_mutex_destroy(&o->lock);
 	pthread_cond_destroy(&o->changed);
 	free(o->name);
