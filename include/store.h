@@ -17,6 +17,7 @@
  * What is where (stagerun-store(5)):
  *   datastores/NAME/V/manifest.json    version V of NAME exists when this does; never removed
  *   datastores/NAME/V/deleted.json     its tombstone
+ *   datastores/NAME/V/collected.json   its content is gone, too
  *   packs/DD/DIGEST.tar.zst            DIGEST: SHA-256 of the uncompressed tar, DD its first two digits
  *   large/RANDOM.tar.zst               one large file
  *   index/DD/DIGEST.zst                one part of a version's index; SHA-256 of its stored bytes

@@ -2,14 +2,9 @@
 #ifndef STAGERUN_PUBLISH_RECORD_H
 #define STAGERUN_PUBLISH_RECORD_H
 
+#include "json_bytes.h"
 #include "publish.h"
 #include "text.h"
-#include <jansson.h>
-
-/* Names and header values may be any bytes, JSON takes only UTF-8: '%', control bytes and all above
- * ASCII are written as %XX. */
-json_t *bytes_to_json(const char *bytes);
-char *bytes_from_json(const json_t *value); /* NULL when it is not one; the caller's to free */
 
 /* The caller's reference; never NULL. */
 json_t *record_to_json(const struct record *r);

@@ -40,8 +40,8 @@ struct store_ops {
 	void (*upload_abort)(struct store_hand *h, struct store_upload *u);
 	void (*upload_free)(struct store_upload *u);
 
-	/* What no listing shows and only a dead process can have left: uploads and temporary files
-	 * begun before the time `before`, old versions of objects where they are kept and `all`. */
+	/* What no listing shows: uploads and temporary files begun before that time; when all, old
+	 * versions of objects too. */
 	int (*sweep)(struct store_hand *h, time_t before, bool all, struct error *err);
 	/* Why put_if_absent() does not hold here, and what to do: -ERR_UNSUPPORTED. */
 	int (*refuse)(struct store_hand *h, struct error *err);
@@ -69,6 +69,12 @@ int store_s3_new(const struct store_env *env, struct store **ret, struct error *
 
 /* -ENOENT, saying what is not where. */
 int store_missing(const struct store_hand *h, const char *key, struct error *err);
+
+/* Keys may come out of a manifest, which anybody may have written. */
+bool store_key_is_valid(const char *key);
+
+/* With what keys begin: "packs/" and so on; NULL-terminated. */
+extern const char *const store_roots[];
 
 /* 16 random hex digits. */
 void store_random(char ret[static 17]);

@@ -18,8 +18,12 @@ static const struct {
 	const char *scheme;
 	int (*make)(const struct store_env *env, struct store **ret, struct error *err);
 } kinds[] = {
+	{"s3://", store_s3_new},
 	{"file://", store_file_new},
 };
+
+const char *const store_roots[] = {
+	"datastores/", "packs/", "large/", "index/", "leases/", "uses/", NULL};
 
 static bool has_scheme(const char *url)
 {
@@ -104,8 +108,7 @@ static bool is_key_byte(char c)
 	return isalnum((unsigned char)c) || c == '.' || c == '_' || c == '-';
 }
 
-/* Keys may come out of a manifest, which anybody may have written. */
-static bool is_key(const char *key)
+bool store_key_is_valid(const char *key)
 {
 	const char *s = key;
 
@@ -125,7 +128,7 @@ static bool is_key(const char *key)
 
 static int check_key(const struct store_hand *h, const char *key, struct error *err)
 {
-	if (!is_key(key))
+	if (!store_key_is_valid(key))
 		return error_set(err, -ERR_FORMAT, "'%.300s' is not a key of a store", key);
 	if (cancel_requested(h->cancel))
 		return error_set(err, -ECANCELED, "%s: cancelled", h->store->name);
@@ -251,7 +254,7 @@ static int on_listed(void *ctx, const char *key, uint64_t size, time_t modified,
 {
 	const struct listing *l = ctx;
 
-	return is_key(key) ? l->each(l->ctx, key, size, modified, err) : 0;
+	return store_key_is_valid(key) ? l->each(l->ctx, key, size, modified, err) : 0;
 }
 
 int store_list(struct store_hand *h, const char *prefix,

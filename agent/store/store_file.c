@@ -120,6 +120,12 @@ int store_file_place(const struct store_hand *h, int fd, const char *temporary, 
 			break;
 		if (if_absent && errno == EEXIST)
 			return error_set(err, -EEXIST, "'%s' exists already", path);
+		if (if_absent && (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS))
+			return error_set(err, -ERR_UNSUPPORTED,
+				"the file system of '%s' has no hard links, which decide between "
+				"creators: "
+				"use a directory on another one",
+				path);
 		if (errno != ENOENT || tries == PLACE_TRIES)
 			return disk_error(err, errno, fd, "create", path);
 		code = make_parents(path, err);

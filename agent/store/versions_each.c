@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* The manifests of many versions: read some at a time, since each is a round trip, and shown in their
+ * order. Worker threads. */
+#include "backend.h"
+#include "defer.h"
+#include "text.h"
+#include "versions.h"
+#include <stdatomic.h>
+#include <string.h>
+
+enum { AT_ONCE = 16, THREADS = 8 };
+
+struct batch {
+	/* Set at creation. */
+	struct store_hand *h;
+	const struct version *versions[AT_ONCE];
+	size_t n;
+
+	atomic_size_t next;
+	/* Each by the thread that took its number. */
+	struct manifest *manifests[AT_ONCE];
+	struct error errors[AT_ONCE];
+	int codes[AT_ONCE];
+};
+
+static void read_some(struct batch *b, struct store_hand *h)
+{
+	for (;;) {
+		size_t i = atomic_fetch_add(&b->next, 1);
+
+		if (i >= b->n)
+			return;
+		b->codes[i] = version_manifest(h, b->versions[i]->name, b->versions[i]->number,
+			&b->manifests[i], &b->errors[i]);
+	}
+}
+
+static void *reader(void *ctx)
+{
+	struct batch *b = ctx;
+	struct store_hand *h = NULL;
+
+	/* Without a hand of its own the others do its work. */
+	if (store_hand_open(b->h->store, b->h->cancel, &h, NULL) == 0)
+		read_some(b, h);
+	store_hand_close(h);
+	return NULL;
+}
+
+static void read_batch(struct batch *b)
+{
+	pthread_t threads[THREADS];
+	unsigned n = 0;
+
+	while (n + 1 < b->n && n < THREADS && pthread_create(&threads[n], NULL, reader, b) == 0)
+		n++;
+	read_some(b, b->h);
+	while (n > 0)
+		pthread_join(threads[--n], NULL);
+}
+
+static int show_batch(struct batch *b,
+	int (*each)(void *ctx, const struct manifest *m, struct error *err), void *ctx,
+	struct error *err)
+{
+	int code = 0;
+
+	read_batch(b);
+	for (size_t i = 0; i < b->n; i++) {
+		/* One that was deleted and collected meanwhile is not there. */
+		if (code == 0 && b->codes[i] < 0 && b->codes[i] != -ENOENT) {
+			code = b->codes[i];
+			if (err != NULL)
+				*err = b->errors[i];
+		}
+		if (code == 0 && b->codes[i] == 0)
+			code = each(ctx, b->manifests[i], err);
+		manifest_free(b->manifests[i]);
+	}
+	return code;
+}
+
+int datastore_each(struct store_hand *h, const char *name,
+	int (*each)(void *ctx, const struct manifest *m, struct error *err), void *ctx,
+	struct error *err)
+{
+	struct versions all = {0};
+	int code = name != NULL ? datastore_name_check(name, err) : 0;
+
+	if (code == 0)
+		code = versions_list(h, name, &all, err);
+	for (size_t i = 0; i < all.n && code == 0;) {
+		struct batch *b = zalloc(sizeof(*b));
+
+		b->h = h;
+		for (; i < all.n && b->n < AT_ONCE; i++) {
+			if (all.v[i].exists)
+				b->versions[b->n++] = &all.v[i];
+		}
+		code = show_batch(b, each, ctx, err);
+		free(b);
+	}
+	versions_done(&all);
+	return code;
+}
+
+static int by_age(const void *a, const void *b)
+{
+	const struct version *x = *(const struct version *const *)a;
+	const struct version *y = *(const struct version *const *)b;
+
+	return x->created < y->created ? -1 : x->created > y->created;
+}
+
+/* The three oldest of n: what one would delete first. */
+static int too_many(const struct version **oldest, size_t n, unsigned max, struct error *err)
+{
+	struct text t = {0};
+	_free_ char *list = NULL;
+
+	qsort(oldest, n, sizeof(*oldest), by_age);
+	for (size_t i = 0; i < n && i < 3; i++) {
+		char date[32];
+		struct tm tm;
+
+		gmtime_r(&oldest[i]->created, &tm);
+		strftime(date, sizeof(date), "%Y-%m-%d", &tm);
+		text_addf(&t, "%s%s:%u (%s)", i > 0 ? ", " : "", oldest[i]->name, oldest[i]->number,
+			date);
+	}
+	list = text_take(&t);
+	return error_set(err, -ERR_LIMIT,
+		"there are %zu datastores, counting each version, and max_datastores is %u: delete "
+		"one; "
+		"the oldest are %s",
+		n, max, list);
+}
+
+int datastore_check_limit(struct store_hand *h, unsigned max, struct error *err)
+{
+	struct versions all = {0};
+	const struct version **existing;
+	size_t n = 0;
+	int code = versions_list(h, NULL, &all, err);
+
+	if (code < 0)
+		return code;
+	existing = zalloc((all.n + 1) * sizeof(*existing));
+	for (size_t i = 0; i < all.n; i++) {
+		if (all.v[i].exists)
+			existing[n++] = &all.v[i];
+	}
+	code = n >= max && n > 0 ? too_many(existing, n, max, err) : 0;
+	free(existing);
+	versions_done(&all);
+	return code;
+}
