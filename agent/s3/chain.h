@@ -52,7 +52,8 @@ extern const struct provider from_chosen_profile, from_environment, from_web_ide
 	from_shared_files, from_container, from_instance;
 
 /* What profiles make use of. */
-int process_find(struct search *s, const char *command, struct found *ret, struct error *err);
+int credential_process_find(
+	struct search *s, const char *command, struct found *ret, struct error *err);
 
 /* found */
 /* Copies, and hides the secrets from the log. secret must not be NULL. */
@@ -63,7 +64,7 @@ void found_done(struct found *f);
 int found_parse(
 	const char *json, size_t len, const char *token, struct found *ret, struct error *err);
 /* "2026-01-31T10:00:00Z", also with fractions and offsets. */
-int parse_time(const char *s, time_t *ret, struct error *err);
+int found_parse_time(const char *s, time_t *ret, struct error *err);
 
 /* Asks, and again when it is worth it, tries times in all. An answer of 2xx, or an error. */
 struct question {

@@ -96,10 +96,14 @@ static time_t when_to_renew(time_t now, time_t expires)
 	return expires - before > now ? expires - before : now + 1;
 }
 
+static bool has_expired(const struct found *f)
+{
+	return f->expires != 0 && time(NULL) >= f->expires;
+}
+
 static bool is_good_locked(const struct credentials *c)
 {
-	return c->found.value.access_key != NULL && !c->rejected &&
-	       (c->found.expires == 0 || time(NULL) < c->found.expires);
+	return c->found.value.access_key != NULL && !c->rejected && !has_expired(&c->found);
 }
 
 static void *renew_main(void *ctx);
@@ -137,6 +141,13 @@ static int search_locked(struct credentials *c, struct cancel *cancel)
 	c->searching = true;
 	pthread_mutex_unlock(&c->lock);
 	code = chain_find(&c->opts, cancel, &f, &source, &why);
+	if (code == 0 && has_expired(&f)) {
+		code = error_set(&why, -EACCES,
+			"credentials from %s have expired already; check this machine's clock",
+			source);
+		found_done(&f);
+		free(source);
+	}
 	pthread_mutex_lock(&c->lock);
 	c->searching = false;
 	if (code == 0)

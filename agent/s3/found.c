@@ -37,7 +37,7 @@ void found_done(struct found *f)
 	credentials_value_done(&f->value);
 }
 
-int parse_time(const char *s, time_t *ret, struct error *err)
+int found_parse_time(const char *s, time_t *ret, struct error *err)
 {
 	struct tm tm = {0};
 	const char *rest = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
@@ -74,7 +74,7 @@ static int take_fields(json_t *root, const char *token, struct found *ret, struc
 		return error_set(
 			err, -ERR_FORMAT, "the answer has no AccessKeyId and SecretAccessKey");
 	if (expiration != NULL)
-		code = parse_time(expiration, &expires, err);
+		code = found_parse_time(expiration, &expires, err);
 	if (code == 0)
 		found_set(ret, key, secret, field(root, token), expires);
 	return code;

@@ -209,7 +209,8 @@ static int judge(const struct process *p, struct found *ret, struct error *err)
 	return code < 0 ? error_prefix(err, "credential_process") : 0;
 }
 
-int process_find(struct search *s, const char *command, struct found *ret, struct error *err)
+int credential_process_find(
+	struct search *s, const char *command, struct found *ret, struct error *err)
 {
 	struct process p = {.out = -1,
 		.err = -1,

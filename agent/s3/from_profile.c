@@ -55,7 +55,7 @@ static int of_its_own(struct search *s, const char *profile, struct found *ret, 
 		value(s, profile, "aws_secret_access_key") != NULL)
 		return keys_of(s, profile, ret, err);
 	if (command != NULL)
-		return process_find(s, command, ret, err);
+		return credential_process_find(s, command, ret, err);
 	if (kind_of(s, profile) == NULL)
 		return error_set(err, -ERR_CONFIG,
 			"profile '%s' in %s has neither keys, credential_process nor a role",

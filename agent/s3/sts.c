@@ -111,7 +111,7 @@ static int take_answer(const char *url, const char *action, const struct reply *
 		code = error_set(
 			err, -ERR_FORMAT, "%s at %s: the answer has no credentials", action, url);
 	else if (a.expiration.len > 0)
-		code = parse_time(a.expiration.s, &expires, err);
+		code = found_parse_time(a.expiration.s, &expires, err);
 	if (code == 0)
 		found_set(ret, a.access_key.s, a.secret_key.s, a.session_token.s, expires);
 	sts_answer_done(&a);
