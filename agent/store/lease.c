@@ -100,6 +100,7 @@ static void sleep_locked(struct lease *l, uint64_t ms)
 static void keep_renewing(struct lease *l, struct store_hand *h)
 {
 	uint64_t wait_ms = l->life_ms / RENEWALS;
+	bool said = false;
 
 	for (;;) {
 		struct error err;
@@ -115,9 +116,10 @@ static void keep_renewing(struct lease *l, struct store_hand *h)
 			return;
 		code = renew(l, h, &err);
 		wait_ms = l->life_ms / (code < 0 ? RETRY_DIVISOR : RENEWALS);
-		if (code < 0 && code != -ECANCELED)
+		if (code < 0 && code != -ECANCELED && !said)
 			log_warn("the lease of this creation was not renewed, trying again: %s",
 				err.msg);
+		said = code < 0;
 	}
 }
 

@@ -40,8 +40,7 @@ static int is_own(struct store_hand *h, const struct manifest *m, struct error *
 	return own;
 }
 
-/* 1 when m has its number now, 0 when another has it. */
-static int try_number(struct store_hand *h, struct manifest *m, struct error *err)
+int publish_number(struct store_hand *h, struct manifest *m, struct error *err)
 {
 	_free_ char *key = version_key(m->name, m->version, "manifest.json");
 	_free_ char *json = manifest_print(m);
@@ -66,7 +65,7 @@ int datastore_publish(struct store_hand *h, struct manifest *m, struct error *er
 	while (code == 0) {
 		code = next_number(h, m, err);
 		if (code == 0)
-			code = try_number(h, m, err);
+			code = publish_number(h, m, err);
 	}
 	return code < 0 ? code : 0;
 }

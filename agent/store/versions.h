@@ -33,6 +33,9 @@ char *version_key(const char *name, unsigned number, const char *file);
 int version_manifest(struct store_hand *h, const char *name, unsigned number, struct manifest **ret,
 	struct error *err);
 
+/* 1 when m has its number now, 0 when another has it. */
+int publish_number(struct store_hand *h, struct manifest *m, struct error *err);
+
 /* Larger ones are neither written nor read: 250,000 packs, 8 TB. */
 #define MANIFEST_MAX_BYTES ((size_t)64 << 20)
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "store_fixture.h"
+#include "datastore.h"
 #include "defer.h"
 #include "test.h"
 #include "text.h"
@@ -63,4 +64,53 @@ void store_fixture_age(struct store_fixture *f, const char *key, unsigned second
 	times[0].tv_sec -= seconds;
 	times[1] = times[0];
 	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+struct manifest *store_fixture_manifest(const char *name, const char *nonce, const char *object)
+{
+	struct manifest *m = manifest_new();
+
+	m->name = copy_text(name);
+	m->creator = copy_text("stagerun test");
+	m->source = copy_text("/data/cats");
+	m->nonce = copy_text(nonce);
+	m->entries = 2;
+	m->files = 1;
+	m->bytes = 4;
+	m->stored_bytes = 4;
+	m->n_parts = m->n_objects = 1;
+	m->parts = zalloc(sizeof(*m->parts));
+	memset(m->parts[0].sha256, 'a', 64);
+	m->parts[0].first = copy_text(".");
+	m->parts[0].last = copy_text("z");
+	m->objects = zalloc(sizeof(*m->objects));
+	m->objects[0].key = copy_text(object);
+	m->objects[0].bytes = m->objects[0].live = 4;
+	return m;
+}
+
+unsigned store_fixture_publish(struct store_fixture *f, const char *name, const char *object)
+{
+	struct manifest *m = store_fixture_manifest(name, object, object);
+	unsigned version;
+
+	store_fixture_put(f, object, "data");
+	assert_int_equal(datastore_publish(f->hand, m, &f->err), 0);
+	version = m->version;
+	manifest_free(m);
+	return version;
+}
+
+char *store_fixture_temporary(struct store_fixture *f)
+{
+	_free_ char *path = format_text("%s/.tmp", f->dir);
+	_closedir_ DIR *dir = opendir(path);
+	const struct dirent *e;
+
+	assert_non_null(dir);
+	while ((e = readdir(dir)) != NULL) {
+		if (e->d_name[0] != '.')
+			return format_text(".tmp/%s", e->d_name);
+	}
+	return NULL;
 }

@@ -20,7 +20,14 @@ void store_fixture_put(struct store_fixture *f, const char *key, const char *con
 bool store_fixture_has(struct store_fixture *f, const char *key);
 /* All keys in the order they are listed, with a space behind each. Heap. */
 char *store_fixture_keys(struct store_fixture *f, const char *prefix);
+/* A manifest that names one object and one part of an index. The caller's. */
+struct manifest *store_fixture_manifest(const char *name, const char *nonce, const char *object);
+/* Puts both, and publishes: the version's number. */
+unsigned store_fixture_publish(struct store_fixture *f, const char *name, const char *object);
 /* Makes an object look as old as that. */
 void store_fixture_age(struct store_fixture *f, const char *key, unsigned seconds);
+
+/* Some temporary file, relative to the directory. Heap. */
+char *store_fixture_temporary(struct store_fixture *f);
 
 #endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* Deleting versions, and what goes with them. */
+#include "../../agent/store/backend.h"
+#include "../../agent/store/collect.h"
+#include "datastore.h"
+#include "defer.h"
+#include "store_fixture.h"
+#include "test.h"
+#include "text.h"
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define HOUR 3600
+#define ONE  "packs/aa/one.tar.zst"
+#define TWO  "packs/bb/two.tar.zst"
+
+static int delete_version(struct store_fixture *f, unsigned version, unsigned grace_s, bool force)
+{
+	const struct datastore_delete_options opts = {
+		.force = force, .grace_ms = (uint64_t)grace_s * 1000};
+
+	return datastore_delete(f->hand, "cats", version, &opts, &f->err);
+}
+
+static void collect(struct store_fixture *f, unsigned grace_s)
+{
+	assert_int_equal(
+		datastore_collect(f->hand, (uint64_t)grace_s * 1000, NULL, NULL, &f->err), 0);
+}
+
+TEST(deletion_hides_a_version_at_once_and_leaves_its_content_to_its_readers)
+{
+	struct store_fixture f;
+	struct manifest *m = NULL;
+
+	store_fixture_setup(&f);
+	store_fixture_publish(&f, "cats", ONE);
+	assert_int_equal(delete_version(&f, 1, HOUR, false), 0);
+	assert_int_equal(datastore_find(f.hand, "cats", 1, &m, &f.err), -ENOENT);
+	assert_true(store_fixture_has(&f, ONE));
+	store_fixture_age(&f, "datastores/cats/1/deleted.json", HOUR - 10);
+	collect(&f, HOUR);
+	assert_true(store_fixture_has(&f, ONE));
+	store_fixture_age(&f, "datastores/cats/1/deleted.json", HOUR);
+	collect(&f, HOUR);
+	assert_false(store_fixture_has(&f, ONE));
+	store_fixture_teardown(&f);
+}
+
+TEST(deletion_leaves_what_another_version_needs)
+{
+	struct store_fixture f;
+	_free_ char *packs = NULL;
+
+	store_fixture_setup(&f);
+	store_fixture_publish(&f, "cats", ONE);
+	store_fixture_publish(&f, "cats", TWO);
+	store_fixture_publish(&f, "dogs", ONE);
+	assert_int_equal(delete_version(&f, 0, 0, false), 0);
+	packs = store_fixture_keys(&f, "packs/");
+	assert_string_equal(packs, ONE " ");
+	store_fixture_teardown(&f);
+}
+
+TEST(deletion_leaves_the_manifest_without_its_lists_so_that_the_number_is_used)
+{
+	struct store_fixture f;
+	_free_ char *json = NULL;
+
+	store_fixture_setup(&f);
+	store_fixture_publish(&f, "cats", ONE);
+	assert_int_equal(delete_version(&f, 1, 0, false), 0);
+	assert_int_equal(
+		store_get_all(f.hand, "datastores/cats/1/manifest.json", 4096, &json, NULL, &f.err),
+		0);
+	assert_null(strstr(json, "\"key\""));
+	assert_null(strstr(json, "\"first\""));
+	assert_int_equal(store_fixture_publish(&f, "cats", ONE), 2);
+	store_fixture_teardown(&f);
+}
+
+TEST(deletion_of_what_is_not_there_is_an_error)
+{
+	struct store_fixture f;
+
+	store_fixture_setup(&f);
+	assert_int_equal(delete_version(&f, 0, HOUR, false), -ENOENT);
+	store_fixture_publish(&f, "cats", ONE);
+	assert_int_equal(delete_version(&f, 2, HOUR, false), -ENOENT);
+	assert_int_equal(delete_version(&f, 1, HOUR, false), 0);
+	assert_int_equal(delete_version(&f, 1, HOUR, false), -ENOENT);
+	assert_int_equal(delete_version(&f, 0, HOUR, false), -ENOENT);
+	store_fixture_teardown(&f);
+}
+
+TEST(deletion_is_refused_while_a_creation_of_that_name_is_under_way)
+{
+	struct store_fixture f;
+	struct lease *cats = NULL, *dogs = NULL;
+
+	store_fixture_setup(&f);
+	store_fixture_publish(&f, "cats", ONE);
+	assert_int_equal(lease_take(f.store, "cats", NULL, &cats, &f.err), 0);
+	assert_int_equal(delete_version(&f, 1, HOUR, false), -EBUSY);
+	assert_non_null(strstr(f.err.msg, "is creating a version"));
+	assert_non_null(strstr(f.err.msg, "--force"));
+	assert_int_equal(delete_version(&f, 1, HOUR, true), 0);
+	lease_release(cats);
+	store_fixture_publish(&f, "cats", ONE);
+	assert_int_equal(lease_take(f.store, "dogs", NULL, &dogs, &f.err), 0);
+	assert_int_equal(delete_version(&f, 2, HOUR, false), 0);
+	lease_release(dogs);
+	store_fixture_teardown(&f);
+}
+
+TEST(deletion_is_refused_while_a_run_is_registered)
+{
+	struct store_fixture f;
+	_free_ char *key = NULL;
+
+	store_fixture_setup(&f);
+	store_fixture_publish(&f, "cats", ONE);
+	store_fixture_publish(&f, "cats", ONE);
+	assert_int_equal(datastore_register(f.hand, "cats", 1, time(NULL) + HOUR, &key, &f.err), 0);
+	assert_int_equal(delete_version(&f, 0, HOUR, false), -EBUSY);
+	assert_int_equal(delete_version(&f, 1, HOUR, false), -EBUSY);
+	assert_non_null(strstr(f.err.msg, "1 run is registered for version 1"));
+	assert_int_equal(delete_version(&f, 2, HOUR, false), 0);
+	assert_int_equal(store_delete(f.hand, (const char *const *)&key, 1, &f.err), 0);
+	assert_int_equal(delete_version(&f, 1, HOUR, false), 0);
+	store_fixture_teardown(&f);
+}
+
+TEST(deletion_is_not_refused_for_a_run_whose_time_is_over)
+{
+	struct store_fixture f;
+	_free_ char *key = NULL;
+
+	store_fixture_setup(&f);
+	store_fixture_publish(&f, "cats", ONE);
+	assert_int_equal(datastore_register(f.hand, "cats", 1, time(NULL) - 10, &key, &f.err), 0);
+	assert_int_equal(delete_version(&f, 1, HOUR, false), 0);
+	assert_false(store_fixture_has(&f, key));
+	store_fixture_teardown(&f);
+}
+
+TEST(collection_keeps_what_a_killed_creation_sent_a_while_for_the_next_one)
+{
+	struct store_fixture f;
+
+	store_fixture_setup(&f);
+	store_fixture_put(&f, ONE, "data");
+	store_fixture_age(&f, ONE, 590);
+	collect(&f, 0);
+	assert_true(store_fixture_has(&f, ONE));
+	store_fixture_age(&f, ONE, 602);
+	collect(&f, HOUR);
+	assert_true(store_fixture_has(&f, ONE));
+	collect(&f, 0);
+	assert_false(store_fixture_has(&f, ONE));
+	store_fixture_teardown(&f);
+}
+
+TEST(collection_removes_nothing_when_a_manifest_cannot_be_read)
+{
+	struct store_fixture f;
+	uint64_t objects = 0;
+
+	store_fixture_setup(&f);
+	store_fixture_put(&f, ONE, "data");
+	store_fixture_age(&f, ONE, 24 * HOUR);
+	store_fixture_put(&f, "datastores/cats/1/manifest.json", "{\"format\": 2}");
+	assert_int_equal(datastore_collect(f.hand, 0, &objects, NULL, &f.err), -ERR_UNSUPPORTED);
+	assert_true(store_fixture_has(&f, ONE));
+	store_fixture_teardown(&f);
+}
+
+TEST(collection_counts_what_it_removed)
+{
+	struct store_fixture f;
+	uint64_t objects = 0, bytes = 0;
+
+	store_fixture_setup(&f);
+	store_fixture_put(&f, ONE, "data");
+	store_fixture_put(&f, TWO, "more data");
+	store_fixture_age(&f, ONE, 24 * HOUR);
+	store_fixture_age(&f, TWO, 24 * HOUR);
+	assert_int_equal(datastore_collect(f.hand, HOUR, &objects, &bytes, &f.err), 0);
+	assert_int_equal(objects, 2);
+	assert_int_equal(bytes, 13);
+	store_fixture_teardown(&f);
+}
+
+TEST(collection_removes_parts_of_uploads_that_nobody_will_end)
+{
+	struct store_fixture f;
+	struct store_upload *old = NULL, *fresh = NULL;
+	_free_ char *temporary = NULL;
+
+	store_fixture_setup(&f);
+	assert_int_equal(store_upload_begin(f.hand, "large/old", &old, &f.err), 0);
+	assert_int_equal(store_upload_begin(f.hand, "large/fresh", &fresh, &f.err), 0);
+	temporary = store_fixture_temporary(&f);
+	store_fixture_age(&f, temporary, 24 * HOUR);
+	collect(&f, HOUR);
+	{
+		_free_ char *path = format_text("%s/%s", f.dir, temporary);
+		struct stat st;
+
+		assert_int_equal(stat(path, &st), -1);
+	}
+	store_upload_abort(f.hand, old);
+	store_upload_abort(f.hand, fresh);
+	store_upload_free(old);
+	store_upload_free(fresh);
+	store_fixture_teardown(&f);
+}
+
+TEST(purge_leaves_an_empty_directory_but_for_what_was_never_a_stores)
+{
+	struct store_fixture f;
+	struct store_upload *u = NULL;
+	uint64_t objects = 0;
+	_free_ char *left = NULL, *temporary = NULL, *key = NULL;
+	struct stat st;
+
+	store_fixture_setup(&f);
+	for (unsigned i = 0; i < 1100; i++) {
+		_free_ char *pack = format_text("packs/aa/%u.tar.zst", i);
+
+		store_fixture_put(&f, pack, "");
+	}
+	store_fixture_publish(&f, "cats", ONE);
+	assert_int_equal(datastore_register(f.hand, "cats", 1, time(NULL), &key, &f.err), 0);
+	store_fixture_put(&f, "thesis.tex", "42");
+	assert_int_equal(store_upload_begin(f.hand, "large/old", &u, &f.err), 0);
+	assert_int_equal(store_purge(f.hand, &objects, &f.err), 0);
+	assert_int_equal(objects, 1103);
+	left = store_fixture_keys(&f, "");
+	assert_string_equal(left, "thesis.tex ");
+	temporary = format_text("%s/.tmp", f.dir);
+	assert_int_equal(stat(temporary, &st), -1);
+	store_upload_abort(f.hand, u);
+	store_upload_free(u);
+	store_fixture_teardown(&f);
+}
+
+TEST(a_probe_leaves_nothing_and_is_content_with_links)
+{
+	struct store_fixture f;
+	_free_ char *left = NULL;
+
+	store_fixture_setup(&f);
+	assert_int_equal(store_probe(f.hand, &f.err), 0);
+	left = store_fixture_keys(&f, "");
+	assert_string_equal(left, "");
+	store_fixture_teardown(&f);
+}
+
+/* A backend that does not look at the condition, as an old S3 server. */
+static int (*real_put)(struct store_hand *h, const char *key, const void *bytes, size_t len,
+	bool if_absent, struct error *err);
+
+static int careless_put(struct store_hand *h, const char *key, const void *bytes, size_t len,
+	bool if_absent, struct error *err)
+{
+	(void)if_absent;
+	return real_put(h, key, bytes, len, false, err);
+}
+
+TEST(a_probe_refuses_a_store_that_lets_two_writers_win)
+{
+	struct store_fixture f;
+	struct store_ops careless;
+	_free_ char *left = NULL;
+
+	store_fixture_setup(&f);
+	careless = *f.store->ops;
+	real_put = careless.put;
+	careless.put = careless_put;
+	f.store->ops = &careless;
+	assert_int_equal(store_probe(f.hand, &f.err), -ERR_UNSUPPORTED);
+	assert_int_equal(store_probe(f.hand, &f.err), -ERR_UNSUPPORTED);
+	left = store_fixture_keys(&f, "");
+	assert_string_equal(left, "");
+	store_fixture_teardown(&f);
+}
