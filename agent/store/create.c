@@ -133,13 +133,26 @@ static void collect(struct making *k)
 		log_warn("what is not needed any more stays in the store for now: %s", err.msg);
 }
 
+static int find_place(struct making *k, struct error *err)
+{
+	const struct create_options *o = k->opts;
+
+	if (o->no_copy && k->source.kind != CREATE_PREFIX)
+		return error_set(err, -ERR_USAGE,
+			"--no-copy is for s3://bucket/prefix/ (with a '/' at its end); %s has to "
+			"be copied",
+			k->source.display);
+	return k->source.kind == CREATE_PREFIX ? s3_place_parse(o->source, &k->creation.place, err)
+					       : 0;
+}
+
 static int make(struct making *k, struct error *err)
 {
 	int r;
 
 	if ((r = datastore_name_check(k->opts->name, err)) < 0 ||
 		(r = create_source_open(k->opts, &k->source, err)) < 0 ||
-		(r = look_at_store(k, err)) < 0)
+		(r = find_place(k, err)) < 0 || (r = look_at_store(k, err)) < 0)
 		return r;
 	describe(k);
 	if ((r = store_content(k, err)) < 0)
@@ -168,5 +181,6 @@ int datastore_create(const struct create_options *opts, struct manifest **ret,
 	objects_done(&k.objects);
 	store_hand_close(k.store);
 	create_source_close(&k.source);
+	s3_place_done(&k.creation.place);
 	return r;
 }

@@ -113,14 +113,15 @@ struct contents {
 	int (*check)(struct content *c, struct error *err);
 	void (*close)(struct content *c);
 };
-extern const struct contents contents_of_files;
+extern const struct contents contents_of_files, contents_of_s3;
 
 struct creation {
 	/* Set before hands are there. */
 	const struct create_options *opts;
 	const struct contents *contents;
-	int root_fd;       /* of contents_of_files */
-	const char *where; /* the source, for messages */
+	int root_fd;           /* of contents_of_files */
+	struct s3_place place; /* of contents_of_s3: what items are below */
+	const char *where;     /* the source, for messages */
 	bool local; /* it is a directory or file: nothing comes through the transfer engine */
 
 	/* Any thread. */

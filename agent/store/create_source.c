@@ -141,6 +141,9 @@ int create_feed(struct director *d, const struct create_source *s, struct error 
 		return feed_directory(d, s, err);
 	case CREATE_FILE:
 		return feed_file(d, s, err);
+	case CREATE_PREFIX:
+		d->creation->contents = &contents_of_s3;
+		return create_feed_prefix(d, err);
 	default:
 		return error_set(err, -ERR_UNSUPPORTED, "%s: not yet", s->display);
 	}
