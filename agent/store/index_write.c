@@ -2,11 +2,11 @@
 /* Entries to parts of an index. A part is text that grows in memory until it is full, and then one zstd frame.
  * An object or a frame is named where an entry first needs it. One thread at a time. */
 #include "defer.h"
+#include "digest.h"
 #include "index.h"
 #include "index_frames.h"
 #include "index_line.h"
 #include <inttypes.h>
-#include <nettle/sha2.h>
 #include <string.h>
 #include <zstd.h>
 
@@ -152,18 +152,6 @@ static int compress(struct index_writer *w, void **ret, size_t *ret_len, struct 
 	return 0;
 }
 
-static void digest(const void *bytes, size_t len, char ret_hex[static 65])
-{
-	uint8_t sha256[SHA256_DIGEST_SIZE];
-	struct sha256_ctx ctx;
-
-	sha256_init(&ctx);
-	sha256_update(&ctx, len, bytes);
-	sha256_digest(&ctx, sizeof(sha256), sha256);
-	for (size_t i = 0; i < sizeof(sha256); i++)
-		snprintf(ret_hex + 2 * i, 3, "%02x", sha256[i]);
-}
-
 static int hand_out(struct index_writer *w, struct error *err)
 {
 	_free_ void *bytes = NULL;
@@ -173,7 +161,7 @@ static int hand_out(struct index_writer *w, struct error *err)
 	if (r < 0)
 		return r;
 	part.bytes = bytes;
-	digest(bytes, part.len, part.sha256);
+	digest_hex(bytes, part.len, part.sha256);
 	r = w->on_part(w->ctx, &part, err);
 	w->text.len = 0;
 	w->entries = 0;
