@@ -43,7 +43,7 @@ struct credentials *credentials_new(const struct credentials_options *opts);
 void credentials_free(struct credentials *c); /* accepts NULL; nobody uses it any more */
 
 /* Worker threads. The present ones; finds or renews them first when there are none or they have expired.
- * One thread asks, the others wait. -ERR_CONFIG when no provider has any: the sentence lists what was
+ * One thread asks, the others wait. -ENOKEY when no provider has any: the sentence lists what was
  * looked at. */
 int credentials_get(struct credentials *c, struct cancel *cancel, struct credentials_value *ret,
 	struct error *err);

@@ -48,6 +48,7 @@ struct s3_place {
 /* "s3://bucket/key" -> place. -ERR_USAGE. */
 int s3_place_parse(const char *url, struct s3_place *ret, struct error *err);
 void s3_place_done(struct s3_place *p);
+bool s3_place_is_prefix(const struct s3_place *p); /* the whole bucket, or a key that ends in '/' */
 
 /* One thread's connection to S3. */
 struct s3_client;
@@ -84,6 +85,13 @@ int s3_delete(struct s3_client *c, const char *bucket, const char *const *keys, 
 int s3_list(struct s3_client *c, const char *bucket, const char *prefix, const char *start_after,
 	char delimiter, int (*each)(void *ctx, const struct s3_object *o, struct error *err),
 	void *ctx, struct error *err);
+
+/* What a listing amounts to, as if all of it were one object: a digest over keys, ETags and sizes for an ETag,
+ * the sum of the sizes. Never NULL. */
+struct s3_tally;
+struct s3_tally *s3_tally_new(void);
+void s3_tally_add(struct s3_tally *t, const struct s3_object *o); /* in the order of the listing */
+void s3_tally_free(struct s3_tally *t, struct identity *ret);
 
 /* Multipart uploads: parts of 5 MiB and more but for the last, numbered from 1, by any clients. */
 int s3_upload_begin(

@@ -6,13 +6,15 @@
 #include "object.h"
 #include "progress.h"
 
-/* Anything bytes come from, by URL scheme: http://, https://, file:// and plain paths. A new scheme
+/* Anything bytes come from, by URL scheme: http://, https://, s3://, file:// and plain paths. A new scheme
  * is one file in agent/source and one line in the table in source.c. */
 
 struct transfer;
+struct s3;
 
 struct source_env {
 	struct transfer *transfer; /* for the schemes that need the network */
+	struct s3 *s3;             /* for s3:// */
 	struct cancel *cancel;
 };
 

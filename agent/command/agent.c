@@ -136,6 +136,7 @@ void agent_rest(struct agent *a)
 	if (a->abandoned)
 		return;
 	a->transfer = NULL;
+	agent_drop_store(a);
 	budget_free(take_ptr(&a->budget));
 }
 
@@ -177,6 +178,7 @@ int agent_need_transfer(struct agent *a, struct error *err)
 {
 	if (a->budget == NULL)
 		a->budget = budget_new(a->settings->memory_budget);
+	agent_need_s3(a);
 	if (a->transfer != NULL)
 		return 0;
 	return transfer_new(

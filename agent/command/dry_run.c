@@ -194,7 +194,8 @@ static int print_head(struct agent *a, const struct plan *p, struct cancel *canc
 	if (p->n_head > 0)
 		print("\nStaged first, all at once\n");
 	for (size_t i = 0; i < p->n_head; i++) {
-		probes[i].env = (struct source_env){.transfer = a->transfer, .cancel = cancel};
+		probes[i].env =
+			(struct source_env){.transfer = a->transfer, .s3 = a->s3, .cancel = cancel};
 		probes[i].url = p->head[i].sources[0].url;
 		uv_queue_work(&a->loop, &probes[i].work, probe_source, on_probed);
 	}

@@ -38,7 +38,7 @@ static int nobody_has_any(const struct search *s, struct error *err)
 		if (providers[i]->looked_at != NULL)
 			text_addf(&looked, "%s%s", looked.len > 0 ? ", " : "",
 				providers[i]->looked_at);
-	code = error_set(err, -ERR_CONFIG,
+	code = error_set(err, -ENOKEY,
 		"no AWS credentials were found; looked at %s (files: %s, profile '%s'); give "
 		"some, or set sign = no in [s3] of agent.ini for what is public",
 		looked.s, files, profile_name(s->opts->environment, s->opts->profile));

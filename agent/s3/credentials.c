@@ -163,7 +163,7 @@ static int search_locked(struct credentials *c, struct cancel *cancel)
 
 static bool nobody_lately_locked(const struct credentials *c)
 {
-	return c->failed == -ERR_CONFIG && c->found.value.access_key == NULL && c->asks > 0 &&
+	return c->failed == -ENOKEY && c->found.value.access_key == NULL && c->asks > 0 &&
 	       time(NULL) - c->failed_at < NOBODY_FOR_S;
 }
 

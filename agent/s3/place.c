@@ -41,6 +41,13 @@ int s3_place_parse(const char *url, struct s3_place *ret, struct error *err)
 	return 0;
 }
 
+bool s3_place_is_prefix(const struct s3_place *p)
+{
+	size_t len = strlen(p->key);
+
+	return len == 0 || p->key[len - 1] == '/';
+}
+
 void s3_place_done(struct s3_place *p)
 {
 	free(p->bucket);

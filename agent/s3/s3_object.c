@@ -54,6 +54,7 @@ static int nothing_there(struct s3_client *c, const struct s3_request *what, con
 	return ret != NULL ? s3_head(c, what->bucket, what->key, ret, err) : 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): its parameters, which have nothing in common */
 int s3_get(struct s3_client *c, const char *bucket, const char *key, uint64_t offset, void *buf,
 	size_t len, const char *if_match, size_t *ret_len, struct s3_object *ret, struct error *err)
 {
@@ -111,6 +112,7 @@ int s3_head(struct s3_client *c, const char *bucket, const char *key, struct s3_
 	return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): its parameters, which have nothing in common */
 int s3_put(struct s3_client *c, const char *bucket, const char *key, const void *bytes, size_t len,
 	bool if_absent, struct error *err)
 {

@@ -10,7 +10,8 @@
 
 /* What S3's files share:
  *
- *   s3        one configuration; endpoint, style, regions
+ *   s3        one configuration; whose keys
+ *   s3_where  endpoint, style, regions
  *   place     s3://bucket/key
  *   encode    percent-encoding of keys and queries
  *   s3_client one thread's connection: signs, sends, retries
@@ -22,8 +23,8 @@
 
 struct s3 {
 	/* Set at creation. */
-	char *endpoint; /* without a '/' at its end; NULL: AWS's, by region */
-	char *region;   /* as configured; NULL: none */
+	const char *profile;
+	char *const *environment;
 	enum s3_style style;
 	enum s3_sign sign;
 	const char *ca_file; /* AWS_CA_BUNDLE, when nothing else is configured; NULL: none */
@@ -32,6 +33,9 @@ struct s3 {
 
 	/* Under lock. */
 	pthread_mutex_t lock;
+	bool settled;   /* then constant: */
+	char *endpoint; /* without a '/' at its end; NULL: AWS's, by region */
+	char *region;   /* as configured; NULL: none */
 	struct found_region *found;
 	char *no_credentials; /* auto: why requests are not signed; NULL: they are, or nobody has asked yet */
 };
@@ -43,6 +47,10 @@ struct s3_client {
 };
 
 /* Any thread. */
+char *s3_clean_endpoint(const char *url);            /* heap; NULL for NULL */
+bool s3_ignores_endpoints(char *const *environment); /* those of environment and profile */
+void s3_forget_regions(struct s3 *s);
+/* Before the others: it also looks at the profile. */
 char *s3_region_of(struct s3 *s, const char *bucket);                       /* heap */
 bool s3_found_region(struct s3 *s, const char *bucket, const char *region); /* false: no news */
 char *s3_url(const struct s3 *s, const char *region, const char *bucket, const char *key,

@@ -100,9 +100,11 @@ struct wanted {
 	struct http_request request;
 };
 
-static int open_in(struct wanted *w, const char *region, struct object **ret, struct error *err)
+static int open_in(
+	const struct wanted *w, const char *region, struct object **ret, struct error *err)
 {
 	struct credentials_value now = {0};
+	struct http_request request = w->request;
 	int is_signed = s3_keys(w->s3, w->request.cancel, &now, err);
 	_free_ char *scope = format_text("aws:amz:%s:s3", region);
 	_free_ char *url = NULL;
@@ -117,11 +119,12 @@ static int open_in(struct wanted *w, const char *region, struct object **ret, st
 	credentials_value_done(&now); /* the loop thread asks for them anew, without waiting */
 	url = s3_url(w->s3, region, w->bucket, w->key, NULL);
 	signer.ctx = passage_new(w->s3, w->bucket, w->key, region, is_signed > 0);
-	w->request.url = url;
-	w->request.signer = &signer;
-	return http_object_open(w->transfer, &w->request, ret, err);
+	request.url = url;
+	request.signer = &signer;
+	return http_object_open(w->transfer, &request, ret, err);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): its parameters, which have nothing in common */
 int s3_object_open(struct s3 *s, struct transfer *t, const char *bucket, const char *key,
 	const struct identity *have, bool probe, struct progress *progress, struct cancel *cancel,
 	struct object **ret, struct error *err)

@@ -43,6 +43,7 @@ int s3_upload_begin(
 	return code;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): its parameters, which have nothing in common */
 int s3_upload_part(struct s3_client *c, const char *bucket, const char *key, const char *id,
 	unsigned number, const void *bytes, size_t len, char ret_etag[static 128],
 	struct error *err)
@@ -107,6 +108,7 @@ static bool was_completed(
 	return code == -ENOENT && attempts > 1 && s3_head(c, bucket, key, &object, NULL) == 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): its parameters, which have nothing in common */
 int s3_upload_complete(struct s3_client *c, const char *bucket, const char *key, const char *id,
 	const char (*etags)[128], unsigned n, struct error *err)
 {

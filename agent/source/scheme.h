@@ -10,6 +10,10 @@ int http_check(const char *url, struct error *err);
 int http_open(const struct source_env *env, const struct source_request *req, struct object **ret,
 	struct error *err);
 
+int s3_check(const char *url, struct error *err);
+int s3_source_open(const struct source_env *env, const struct source_request *req,
+	struct object **ret, struct error *err);
+
 int file_check(const char *url, struct error *err);
 int file_source_open(const struct source_env *env, const struct source_request *req,
 	struct object **ret, struct error *err);

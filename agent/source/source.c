@@ -10,12 +10,13 @@
 static const struct source_scheme schemes[] = {
 	{.prefix = "https://", .check = http_check, .open = http_open},
 	{.prefix = "http://", .check = http_check, .open = http_open},
+	{.prefix = "s3://", .check = s3_check, .open = s3_source_open},
 	{.prefix = "file://", .check = file_check, .open = file_source_open},
 };
 
 static const struct source_scheme path = {.prefix = "", .open = file_source_open};
 
-static const char known[] = "https://, http://, file:// and plain paths are";
+static const char known[] = "https://, http://, s3://, file:// and plain paths are";
 
 static const struct source_scheme *find(const char *url)
 {
@@ -35,8 +36,7 @@ static int unknown(const char *url, struct error *err)
 {
 	_free_ char *shown = source_display(url);
 
-	if (begins_with(url, "s3://") || begins_with(url, "datastore:") ||
-		begins_with(url, "grid:"))
+	if (begins_with(url, "datastore:") || begins_with(url, "grid:"))
 		return error_set(err, -ERR_USAGE,
 			"source '%s': %.*s sources are not supported by this version; %s", shown,
 			(int)strcspn(url, ":"), url, known);

@@ -50,11 +50,30 @@ struct parts {
 	size_t authority, host, path, query, end; /* query: of the '?', or end; end: of the '#' */
 };
 
+/* A key may hold any character; nobody's name or password is before the bucket. */
+static struct parts split_s3(const char *url)
+{
+	size_t end = strlen(url);
+
+	return (struct parts){.authority = 5,
+		.host = 5,
+		.path = 5 + strcspn(url + 5, "/"),
+		.query = end,
+		.end = end};
+}
+
+static bool is_s3(const struct parts *p, const char *url)
+{
+	return p->authority == 5 && strncasecmp(url, "s3://", 5) == 0;
+}
+
 static struct parts split(const char *url)
 {
 	struct parts p = {.authority = url_scheme_len(url)};
 	const char *at;
 
+	if (strncasecmp(url, "s3://", 5) == 0)
+		return split_s3(url);
 	p.path = p.authority + strcspn(url + p.authority, "/?#");
 	p.end = strcspn(url, "#");
 	p.query = strcspn(url, "?#");
@@ -165,8 +184,9 @@ char *source_file_name(const char *url)
 		begin--;
 	if (p.authority > 0 && begin < p.path)
 		begin = end = p.path;
-	name = p.authority > 0 ? percent_decode(url + begin, end - begin)
-			       : format_text("%.*s", (int)(end - begin), url + begin);
+	name = p.authority > 0 && !is_s3(&p, url)
+		       ? percent_decode(url + begin, end - begin)
+		       : format_text("%.*s", (int)(end - begin), url + begin);
 	if (name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 &&
 		strcmp(name, "..") != 0)
 		return name;

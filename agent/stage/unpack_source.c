@@ -4,6 +4,7 @@
 #include "decode.h"
 #include "defer.h"
 #include "log.h"
+#include "prefix.h"
 #include "source.h"
 #include "stage_private.h"
 #include "unpack.h"
@@ -109,13 +110,13 @@ static char *format_name(const struct passage *p)
 }
 
 static void remember(
-	const struct stage *s, size_t i, const struct object *o, struct record_source *ret)
+	const struct stage *s, size_t i, const struct identity *id, struct record_source *ret)
 {
 	const char *sha256 = s->sources[i].sha256;
 
 	*ret = (struct record_source){.key = source_key(s->sources[i].url),
 		.name = copy_text(s->progress[i].name),
-		.identity = o->identity};
+		.identity = *id};
 	if (sha256 != NULL)
 		memcpy(ret->sha256, sha256, sizeof(ret->sha256));
 }
@@ -159,7 +160,8 @@ static void warn_of_misnomer(const struct passage *p)
 
 static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret, struct error *err)
 {
-	const struct source_env env = {.transfer = s->env->transfer, .cancel = &s->attempt};
+	const struct source_env env = {
+		.transfer = s->env->transfer, .s3 = s->env->s3, .cancel = &s->attempt};
 	const struct source_request request = {
 		.url = s->sources[i].url, .progress = &s->progress[i]};
 	struct passage p = {.stage = s, .i = i};
@@ -173,7 +175,7 @@ static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret,
 		code = check_selection(s, i, err);
 	if (code == 0) {
 		warn_of_misnomer(&p);
-		remember(s, i, p.object, ret);
+		remember(s, i, &p.object->identity, ret);
 		free(s->arrivals[i].format); /* of an earlier attempt */
 		s->arrivals[i].format = format_name(&p);
 		s->arrivals[i].elapsed_ns = now_ns() - started;
@@ -182,13 +184,32 @@ static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret,
 	return code;
 }
 
+/* A directory of objects: archives among them stay what they are. */
+static int fetch_prefix(struct stage *s, size_t i, struct record_source *ret, struct error *err)
+{
+	uint64_t started = now_ns();
+	struct identity id;
+	int code = stage_prefix(s, i, &id, err);
+
+	if (code == 0)
+		code = check_selection(s, i, err);
+	if (code < 0)
+		return code;
+	remember(s, i, &id, ret);
+	free(s->arrivals[i].format); /* of an earlier attempt */
+	s->arrivals[i] =
+		(struct arrival){.format = copy_text("objects"), .elapsed_ns = now_ns() - started};
+	return 0;
+}
+
 int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, struct error *err)
 {
 	int code = slots_take(s->slots, &s->attempt, err);
 
 	if (code < 0)
 		return code;
-	code = open_and_unpack(s, i, ret, err);
+	code = stage_is_prefix(s->sources[i].url) ? fetch_prefix(s, i, ret, err)
+						  : open_and_unpack(s, i, ret, err);
 	slots_give(s->slots);
 	if (code < 0)
 		error_item(err, "%s", s->progress[i].name);

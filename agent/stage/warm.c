@@ -9,7 +9,8 @@
 static int source_is_unchanged(
 	struct stage *s, size_t i, const struct record_source *had, struct error *err)
 {
-	const struct source_env env = {.transfer = s->env->transfer, .cancel = &s->attempt};
+	const struct source_env env = {
+		.transfer = s->env->transfer, .s3 = s->env->s3, .cancel = &s->attempt};
 	const struct source_request request = {
 		.url = s->sources[i].url, .have = &had->identity, .probe = true};
 	struct object *o;

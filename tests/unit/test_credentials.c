@@ -206,7 +206,7 @@ TEST(credentials_of_nobody_are_an_error_that_lists_where_was_looked)
 	struct aws a;
 
 	aws_begin(&a);
-	assert_int_equal(-ERR_CONFIG, aws_get(&a));
+	assert_int_equal(-ENOKEY, aws_get(&a));
 	assert_says(&a, "AWS_ACCESS_KEY_ID");
 	assert_says(&a, "AWS_WEB_IDENTITY_TOKEN_FILE");
 	assert_says(&a, "/.aws/credentials");
@@ -221,10 +221,10 @@ TEST(credentials_of_nobody_are_not_looked_for_again_at_once)
 	struct aws a;
 
 	aws_begin(&a);
-	assert_int_equal(-ERR_CONFIG, aws_get(&a));
+	assert_int_equal(-ENOKEY, aws_get(&a));
 	assert_int_equal(1, fake_http_requests(a.server)); /* EC2's token: 404 */
 	for (unsigned i = 0; i < 10; i++)
-		assert_int_equal(-ERR_CONFIG, aws_get(&a));
+		assert_int_equal(-ENOKEY, aws_get(&a));
 	assert_int_equal(1, fake_http_requests(a.server));
 	assert_says(&a, "AWS_ACCESS_KEY_ID");
 	aws_end(&a);

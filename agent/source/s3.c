@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* s3://bucket/key: one object, through the transfer engine. s3://bucket/prefix/ is a directory of objects:
+ * here it can only be looked at (a stage fetches it), and its identity is what its listing says. Worker
+ * threads. */
+#include "s3.h"
+#include "defer.h"
+#include "scheme.h"
+#include "text.h"
+#include <errno.h>
+#include <string.h>
+
+int s3_check(const char *url, struct error *err)
+{
+	struct s3_place place;
+	int code = s3_place_parse(url, &place, err);
+
+	if (code == 0)
+		s3_place_done(&place);
+	return code;
+}
+
+struct prefix_object {
+	struct object base;
+	char *name;
+};
+
+static struct reader *prefix_stream(struct object *o)
+{
+	(void)o;
+	return NULL;
+}
+
+static int prefix_read_at(
+	struct object *o, uint64_t offset, void *buf, size_t len, struct error *err)
+{
+	(void)offset, (void)buf, (void)len;
+	return error_set(err, -EISDIR, "%s is a directory of objects, not one object", o->name);
+}
+
+static void prefix_close(struct object *o)
+{
+	struct prefix_object *p = container_of(o, struct prefix_object, base);
+
+	free(p->name);
+	free(p);
+}
+
+static struct object *prefix_object(const struct source_request *req, const struct identity *id)
+{
+	static const struct object_ops ops = {
+		.stream = prefix_stream, .read_at = prefix_read_at, .close = prefix_close};
+	struct prefix_object *p = zalloc(sizeof(*p));
+
+	p->name = source_display(req->url);
+	p->base = (struct object){.ops = &ops, .name = p->name, .identity = *id};
+	p->base.not_modified = req->have != NULL && identity_same(req->have, id);
+	return &p->base;
+}
+
+static int add_to_tally(void *tally, const struct s3_object *o, struct error *err)
+{
+	(void)err;
+	s3_tally_add(tally, o);
+	return 0;
+}
+
+static int look_at_prefix(const struct source_env *env, const struct s3_place *place,
+	struct identity *ret, struct error *err)
+{
+	struct s3_client *client;
+	struct s3_tally *tally;
+	int code = s3_client_new(env->s3, env->cancel, &client, err);
+
+	if (code < 0)
+		return code;
+	tally = s3_tally_new();
+	code = s3_list(client, place->bucket, place->key, NULL, '\0', add_to_tally, tally, err);
+	s3_tally_free(tally, ret);
+	s3_client_free(client);
+	return code;
+}
+
+static int open_prefix(const struct source_env *env, const struct source_request *req,
+	const struct s3_place *place, struct object **ret, struct error *err)
+{
+	struct identity id;
+	int code;
+
+	if (!req->probe)
+		return error_set(err, -ERR_USAGE,
+			"%s ends in '/', and so is a directory of objects; one object is wanted "
+			"here",
+			req->url);
+	code = look_at_prefix(env, place, &id, err);
+	if (code == 0)
+		*ret = prefix_object(req, &id);
+	return code;
+}
+
+int s3_source_open(const struct source_env *env, const struct source_request *req,
+	struct object **ret, struct error *err)
+{
+	struct s3_place place;
+	int code = s3_place_parse(req->url, &place, err);
+
+	if (code < 0)
+		return code;
+	if (env->s3 == NULL)
+		code = error_set(err, -ERR_UNSUPPORTED, "%s: S3 is not to be had here", req->url);
+	else if (s3_place_is_prefix(&place))
+		code = open_prefix(env, req, &place, ret, err);
+	else
+		code = s3_object_open(env->s3, env->transfer, place.bucket, place.key, req->have,
+			req->probe, req->progress, env->cancel, ret, err);
+	s3_place_done(&place);
+	return code;
+}
