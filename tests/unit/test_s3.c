@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: MIT */
+/* Requests to S3, against a server that answers as S3 does on its bad days. */
+#include "defer.h"
+#include "fake_http.h"
+#include "progress.h"
+#include "s3.h"
+#include "test.h"
+#include "text.h"
+#include <errno.h>
+#include <string.h>
+
+#define XML "Content-Type: application/xml\r\n"
+
+struct fixture {
+	struct transfer_options network;
+	struct s3_options opts;
+	struct strings environment;
+	struct fake_http *server;
+	struct cancel cancel;
+	struct s3 *s3;
+	struct s3_client *client;
+	char *endpoint;
+	struct error err;
+};
+
+static void begin(struct fixture *f, const struct fake_options *fake)
+{
+	static const char *const environment[] = {"AWS_ACCESS_KEY_ID=AKID",
+		"AWS_SECRET_ACCESS_KEY=the-secret-of-s3", "AWS_SESSION_TOKEN=the-token-of-s3",
+		"AWS_EC2_METADATA_DISABLED=true", "AWS_CONFIG_FILE=/nonexistent",
+		"AWS_SHARED_CREDENTIALS_FILE=/nonexistent"};
+
+	*f = (struct fixture){.network = {.connect_timeout_ms = 5000,
+				      .stall_timeout_ms = 5000,
+				      .retries = 3,
+				      .retry_base_ms = 4,
+				      .retry_max_ms = 20}};
+	cancel_init(&f->cancel);
+	for (size_t i = 0; i < ARRAY_LEN(environment); i++)
+		strings_add(&f->environment, environment[i]);
+	f->server = fake_http_start(fake);
+	f->endpoint = fake_http_url(f->server, "");
+	f->opts = (struct s3_options){
+		.endpoint = f->endpoint, .network = &f->network, .environment = f->environment.v};
+	f->s3 = s3_new(&f->opts);
+	assert_int_equal(0, s3_client_new(f->s3, &f->cancel, &f->client, &f->err));
+}
+
+static void end(struct fixture *f)
+{
+	s3_client_free(f->client);
+	s3_free(f->s3);
+	fake_http_stop(f->server);
+	cancel_done(&f->cancel);
+	strings_done(&f->environment);
+	free(f->endpoint);
+}
+
+static void assert_says(const struct fixture *f, const char *word)
+{
+	if (strstr(f->err.msg, word) == NULL)
+		fail_msg("'%s' does not say '%s'", f->err.msg, word);
+}
+
+static void set_text(struct fake_reply *r, int status, const char *text, const char *headers)
+{
+	r->status = status;
+	r->text = text;
+	r->content_length = strlen(text);
+	r->len = 0;
+	snprintf(r->headers, sizeof(r->headers), XML "%s", headers != NULL ? headers : "");
+}
+
+/* The first n answers are this error. */
+struct bad_days {
+	unsigned n;
+	int status;
+	const char *code, *headers, *more;
+	char text[1024];
+};
+
+static void answer_badly(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	struct bad_days *bad = ctx;
+
+	if (q->number >= bad->n)
+		return;
+	if (q->number == 0)
+		snprintf(bad->text, sizeof(bad->text),
+			"<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>so it "
+			"is</Message>%s<RequestId>R7</RequestId></Error>",
+			bad->code, bad->more != NULL ? bad->more : "");
+	set_text(r, bad->status, bad->text, bad->headers);
+}
+
+static int get(struct fixture *f, const char *key)
+{
+	char buf[100];
+	size_t len = 0;
+
+	return s3_get(f->client, "data", key, 0, buf, sizeof(buf), NULL, &len, NULL, &f->err);
+}
+
+static int get_on(struct fixture *f, struct bad_days *bad)
+{
+	begin(f, &(struct fake_options){.size = 1000, .script = answer_badly, .ctx = bad});
+	return get(f, "key");
+}
+
+TEST(s3_get_asks_for_the_range_signed_with_its_token)
+{
+	struct fixture f;
+	struct fake_request q;
+	struct s3_object o;
+	char buf[100];
+	size_t len;
+
+	begin(&f, &(struct fake_options){.size = 1000});
+	assert_int_equal(
+		0, s3_get(f.client, "data", "a b/c", 50, buf, 100, "\"v1\"", &len, &o, NULL));
+	assert_int_equal(100, len);
+	for (size_t i = 0; i < len; i++)
+		assert_int_equal(fake_byte(1, 50 + i), (uint8_t)buf[i]);
+	assert_int_equal(1000, o.size);
+	assert_string_equal("\"v1\"", o.etag);
+	q = fake_http_request(f.server, 0);
+	assert_string_equal("/data/a%20b/c", q.path);
+	assert_true(fake_header_is(&q, "Range", "bytes=50-149"));
+	assert_true(fake_header_is(&q, "If-Match", "\"v1\""));
+	assert_true(fake_header_is(&q, "x-amz-security-token", "the-token-of-s3"));
+	assert_non_null(strstr(q.headers, "/us-east-1/s3/aws4_request"));
+	assert_non_null(strstr(q.headers, "Credential=AKID/"));
+	end(&f);
+}
+
+TEST(s3_get_beyond_the_end_is_fewer_bytes)
+{
+	struct fixture f;
+	char buf[100];
+	size_t len;
+
+	begin(&f, &(struct fake_options){.size = 70});
+	assert_int_equal(0, s3_get(f.client, "data", "k", 50, buf, 100, NULL, &len, NULL, NULL));
+	assert_int_equal(20, len);
+	end(&f);
+}
+
+TEST(s3_get_of_an_empty_object_is_no_bytes)
+{
+	struct fixture f;
+	char buf[100];
+	size_t len = 99;
+
+	begin(&f, &(struct fake_options){.size = 0});
+	assert_int_equal(0, s3_get(f.client, "data", "k", 0, buf, 100, NULL, &len, NULL, &f.err));
+	assert_int_equal(0, len);
+	end(&f);
+}
+
+static void ignore_range(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	(void)ctx, (void)q;
+	r->status = 206;
+	r->first = r->range_first = 0;
+}
+
+TEST(s3_get_does_not_take_other_bytes_for_those_it_asked_for)
+{
+	struct fixture f;
+	char buf[100];
+	size_t len;
+
+	begin(&f, &(struct fake_options){.size = 1000, .script = ignore_range});
+	assert_int_equal(
+		-ERR_HTTP, s3_get(f.client, "data", "k", 50, buf, 100, NULL, &len, NULL, &f.err));
+	assert_says(&f, "does not honour ranges");
+	end(&f);
+}
+
+TEST(s3_transient_errors_are_retried)
+{
+	struct bad_days bad = {.n = 3, .status = 500, .code = "InternalError"};
+	struct fixture f;
+
+	assert_int_equal(0, get_on(&f, &bad));
+	assert_int_equal(4, fake_http_requests(f.server));
+	end(&f);
+}
+
+TEST(s3_transient_errors_are_given_up_on_in_the_end)
+{
+	struct bad_days bad = {.n = 100, .status = 400, .code = "RequestTimeout"};
+	struct fixture f;
+
+	assert_int_equal(-ERR_HTTP, get_on(&f, &bad));
+	assert_int_equal(4, fake_http_requests(f.server));
+	assert_says(&f, "400 RequestTimeout 'so it is' (request R7");
+	assert_says(&f, "gave up after 4 attempts");
+	end(&f);
+}
+
+TEST(s3_final_errors_are_not_retried)
+{
+	struct bad_days bad = {.n = 100, .status = 403, .code = "RequestTimeTooSkewed"};
+	struct fixture f;
+
+	assert_int_equal(-EACCES, get_on(&f, &bad));
+	assert_int_equal(1, fake_http_requests(f.server));
+	assert_says(&f, "clock");
+	assert_null(strstr(f.err.msg, "the-secret"));
+	assert_null(strstr(f.err.msg, "the-token"));
+	end(&f);
+}
+
+TEST(s3_slow_down_waits_longer)
+{
+	struct bad_days bad = {.n = 3, .status = 503, .code = "SlowDown"};
+	struct fixture f;
+	uint64_t start;
+
+	begin(&f, &(struct fake_options){.size = 1000, .script = answer_badly, .ctx = &bad});
+	start = now_ns();
+	assert_int_equal(0, get(&f, "key"));
+	/* At least a quarter of 16, 32 and 40 ms. */
+	assert_true(now_ns() - start >= 22 * 1000000);
+	end(&f);
+}
+
+TEST(s3_broken_connections_are_retried)
+{
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.size = 10});
+	s3_client_free(f.client);
+	s3_free(f.s3);
+	f.opts.endpoint = "http://127.0.0.1:1";
+	f.s3 = s3_new(&f.opts);
+	assert_int_equal(0, s3_client_new(f.s3, &f.cancel, &f.client, &f.err));
+	assert_true(get(&f, "k") < 0);
+	assert_says(&f, "s3://data/k: cannot read it");
+	assert_says(&f, "gave up after 4 attempts");
+	end(&f);
+}
+
+TEST(s3_expired_credentials_are_asked_for_once_more)
+{
+	struct bad_days bad = {.n = 1, .status = 400, .code = "ExpiredToken"};
+	struct fixture f;
+
+	assert_int_equal(0, get_on(&f, &bad));
+	assert_int_equal(2, fake_http_requests(f.server));
+	end(&f);
+}
+
+TEST(s3_credentials_that_stay_expired_are_an_error)
+{
+	struct bad_days bad = {.n = 100, .status = 403, .code = "ExpiredToken"};
+	struct fixture f;
+
+	assert_int_equal(-EACCES, get_on(&f, &bad));
+	assert_int_equal(2, fake_http_requests(f.server));
+	assert_says(&f, "get new ones");
+	end(&f);
+}
+
+TEST(s3_region_that_an_error_names_is_remembered_for_the_bucket)
+{
+	struct bad_days bad = {.n = 1,
+		.status = 400,
+		.code = "AuthorizationHeaderMalformed",
+		.more = "<Region>eu-west-1</Region>"};
+	struct fixture f;
+	struct fake_request q;
+
+	assert_int_equal(0, get_on(&f, &bad));
+	assert_int_equal(0, get(&f, "other"));
+	assert_int_equal(3, fake_http_requests(f.server));
+	q = fake_http_request(f.server, 2);
+	assert_non_null(strstr(q.headers, "/eu-west-1/s3/"));
+	end(&f);
+}
+
+TEST(s3_region_comes_from_a_header_where_there_is_no_body)
+{
+	struct bad_days bad = {.n = 1,
+		.status = 301,
+		.code = "PermanentRedirect",
+		.headers = "x-amz-bucket-region: ap-south-1\r\n"};
+	struct fixture f;
+	struct fake_request q;
+
+	assert_int_equal(0, get_on(&f, &bad));
+	q = fake_http_request(f.server, 1);
+	assert_non_null(strstr(q.headers, "/ap-south-1/s3/"));
+	end(&f);
+}
+
+TEST(s3_region_that_could_be_another_host_is_not_believed)
+{
+	struct bad_days bad = {.n = 100,
+		.status = 301,
+		.code = "PermanentRedirect",
+		.more = "<Region>evil.example/</Region>"};
+	struct fixture f;
+	struct fake_request q;
+
+	assert_int_equal(-ERR_HTTP, get_on(&f, &bad));
+	q = fake_http_request(f.server, fake_http_requests(f.server) - 1);
+	assert_null(strstr(q.headers, "evil"));
+	end(&f);
+}
+
+TEST(s3_put_if_absent_says_that_it_was_there)
+{
+	struct bad_days bad = {.n = 100, .status = 412, .code = "PreconditionFailed"};
+	struct fixture f;
+	struct fake_request q;
+
+	begin(&f, &(struct fake_options){.script = answer_badly, .ctx = &bad});
+	assert_int_equal(-EEXIST, s3_put(f.client, "data", "k", "abc", 3, true, &f.err));
+	q = fake_http_request(f.server, 0);
+	assert_string_equal("PUT", q.method);
+	assert_string_equal("abc", q.body);
+	assert_true(fake_header_is(&q, "If-None-Match", "*"));
+	end(&f);
+}
+
+TEST(s3_put_if_absent_that_met_another_is_tried_again)
+{
+	struct bad_days bad = {.n = 2, .status = 409, .code = "ConditionalRequestConflict"};
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.script = answer_badly, .ctx = &bad});
+	assert_int_equal(0, s3_put(f.client, "data", "k", "abc", 3, true, &f.err));
+	assert_int_equal(3, fake_http_requests(f.server));
+	end(&f);
+}
+
+static void fill(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	const char *const *pages = ctx;
+
+	set_text(r, 200, pages[q->number], NULL);
+}
+
+static int join(void *ctx, const struct s3_object *o, struct error *err)
+{
+	(void)err;
+	text_addf(ctx, "%s:%lld ", o->key, o->size == SIZE_UNKNOWN ? -1 : (long long)o->size);
+	return 0;
+}
+
+TEST(s3_list_goes_through_all_pages_in_order)
+{
+	const char *pages[] = {
+		"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
+		"<NextContinuationToken>t/1</NextContinuationToken>"
+		"<Contents><Key>a%2B+b</Key><Size>1</Size><ETag>&quot;x&quot;</ETag></Contents>"
+		"<Contents><Key>z</Key><Size>2</Size></Contents>"
+		"<CommonPrefixes><Prefix>m/</Prefix></CommonPrefixes></ListBucketResult>",
+		"<ListBucketResult><IsTruncated>false</IsTruncated>"
+		"<Contents><Key>z%2B</Key><Size>3</Size></Contents></ListBucketResult>"};
+	struct fixture f;
+	struct text t = {0};
+	struct fake_request q;
+
+	begin(&f, &(struct fake_options){.script = fill, .ctx = pages});
+	assert_int_equal(0, s3_list(f.client, "data", "p/", "s", '/', join, &t, &f.err));
+	assert_string_equal("a+ b:1 m/:-1 z:2 z%2B:3 ", t.s);
+	q = fake_http_request(f.server, 0);
+	assert_string_equal(
+		"/data?delimiter=%2F&encoding-type=url&list-type=2&prefix=p%2F&start-after=s",
+		q.path);
+	q = fake_http_request(f.server, 1);
+	assert_string_equal(
+		"/data?continuation-token=t%2F1&delimiter=%2F&encoding-type=url&list-type=2&"
+		"prefix=p%2F",
+		q.path);
+	text_done(&t);
+	end(&f);
+}
+
+TEST(s3_list_of_something_else_says_to_check_the_endpoint)
+{
+	const char *pages[] = {"<html>hello</html>"};
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.script = fill, .ctx = pages});
+	assert_int_equal(
+		-ERR_FORMAT, s3_list(f.client, "data", "", NULL, '\0', join, NULL, &f.err));
+	assert_says(&f, "check the endpoint");
+	end(&f);
+}
+
+TEST(s3_list_that_would_not_end_is_an_error)
+{
+	const char *pages[] = {
+		"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"};
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.script = fill, .ctx = pages});
+	assert_int_equal(-ERR_HTTP, s3_list(f.client, "data", "", NULL, '\0', join, NULL, &f.err));
+	assert_says(&f, "but not where");
+	end(&f);
+}
+
+TEST(s3_delete_sends_one_list_with_its_digest)
+{
+	const char *pages[] = {"<DeleteResult></DeleteResult>"};
+	const char *const keys[] = {"a", "b&c"};
+	struct fixture f;
+	struct fake_request q;
+
+	begin(&f, &(struct fake_options){.script = fill, .ctx = pages});
+	assert_int_equal(0, s3_delete(f.client, "data", keys, 2, &f.err));
+	q = fake_http_request(f.server, 0);
+	assert_string_equal("/data?delete=", q.path);
+	assert_string_equal("<Delete><Quiet>true</Quiet><Object><Key>a</Key></Object><Object><Key>"
+			    "b&#38;c</Key></Object></Delete>",
+		q.body);
+	assert_true(fake_has_header(&q, "Content-MD5"));
+	end(&f);
+}
+
+TEST(s3_delete_tells_of_the_key_that_stayed)
+{
+	const char *pages[] = {"<DeleteResult><Error><Key>gone</Key><Code>NoSuchKey</Code></Error>"
+			       "<Error><Key>b</Key><Code>AccessDenied</Code><Message>no</Message></"
+			       "Error></DeleteResult>"};
+	const char *const keys[] = {"gone", "b"};
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.script = fill, .ctx = pages});
+	assert_int_equal(-EACCES, s3_delete(f.client, "data", keys, 2, &f.err));
+	assert_says(&f, "s3://data/b: cannot delete it");
+	assert_says(&f, "s3:DeleteObject");
+	end(&f);
+}
+
+TEST(s3_upload_that_fails_after_its_200_is_completed_again)
+{
+	const char *pages[] = {"<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code></Error>",
+		"<CompleteMultipartUploadResult/>"};
+	const char etags[2][128] = {"\"1\"", "\"2\""};
+	struct fixture f;
+	struct fake_request q;
+
+	begin(&f, &(struct fake_options){.script = fill, .ctx = pages});
+	assert_int_equal(0, s3_upload_complete(f.client, "data", "k", "i/d", etags, 2, &f.err));
+	q = fake_http_request(f.server, 1);
+	assert_string_equal("/data/k?uploadId=i%2Fd", q.path);
+	assert_string_equal(
+		"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&#34;1&#34;</"
+		"ETag></Part><Part><PartNumber>2</PartNumber><ETag>&#34;2&#34;</ETag></Part>"
+		"</CompleteMultipartUpload>",
+		q.body);
+	end(&f);
+}
+
+static void lose_the_answer(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	static const char gone[] = "<Error><Code>NoSuchUpload</Code></Error>";
+
+	(void)ctx;
+	if (q->number < 2)
+		set_text(r, q->number == 0 ? 500 : 404, q->number == 0 ? "" : gone, NULL);
+}
+
+TEST(s3_upload_that_was_completed_by_an_attempt_without_answer_is_complete)
+{
+	const char etags[1][128] = {"\"1\""};
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.size = 10, .script = lose_the_answer});
+	assert_int_equal(0, s3_upload_complete(f.client, "data", "k", "id", etags, 1, &f.err));
+	assert_int_equal(3, fake_http_requests(f.server));
+	end(&f);
+}
+
+TEST(s3_without_credentials_asks_unsigned)
+{
+	struct bad_days bad = {.n = 100, .status = 403, .code = "AccessDenied"};
+	struct fixture f;
+	struct fake_request q;
+
+	begin(&f, &(struct fake_options){.script = answer_badly, .ctx = &bad});
+	for (int i = 0; i < 3; i++)
+		strcpy(strchr(f.environment.v[i], '='), "=");
+	assert_int_equal(-EACCES, get(&f, "k"));
+	q = fake_http_request(f.server, 0);
+	assert_false(fake_has_header(&q, "Authorization"));
+	assert_says(&f, "not signed: no AWS credentials were found");
+	assert_says(&f, "anonymous readers may not");
+	end(&f);
+}
+
+TEST(s3_with_half_of_the_credentials_does_not_ask_at_all)
+{
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.size = 10});
+	strcpy(strchr(f.environment.v[0], '='), "=");
+	assert_int_equal(-ERR_CONFIG, get(&f, "k"));
+	assert_int_equal(0, fake_http_requests(f.server));
+	end(&f);
+}
+
+TEST(s3_that_must_not_sign_does_not)
+{
+	struct fixture f;
+	struct fake_request q;
+
+	begin(&f, &(struct fake_options){.size = 10});
+	s3_client_free(f.client);
+	s3_free(f.s3);
+	f.opts.sign = S3_SIGN_NO;
+	f.s3 = s3_new(&f.opts);
+	assert_int_equal(0, s3_client_new(f.s3, &f.cancel, &f.client, &f.err));
+	assert_int_equal(0, get(&f, "k"));
+	q = fake_http_request(f.server, 0);
+	assert_false(fake_has_header(&q, "Authorization"));
+	end(&f);
+}
+
+TEST(s3_stops_waiting_for_the_next_attempt_when_cancelled)
+{
+	struct bad_days bad = {.n = 100, .status = 503, .code = "SlowDown"};
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.script = answer_badly, .ctx = &bad});
+	cancel_request(&f.cancel);
+	assert_int_equal(-ECANCELED, get(&f, "k"));
+	end(&f);
+}
