@@ -152,52 +152,54 @@ int store_get(struct store_hand *h, const char *key, uint64_t offset, void *buf,
 	return 0;
 }
 
-/* The rest of an object whose size is known by now. */
-static int read_rest(
-	struct store_hand *h, const char *key, struct store_read *r, char **buf, struct error *err)
+/* From the first byte on, at most len; NUL-terminated. r is filled. */
+static int read_head(
+	struct store_hand *h, const char *key, size_t len, struct store_read *r, struct error *err)
 {
-	struct store_read rest = {.offset = r->got, .len = (size_t)r->size - r->got};
-	char *bigger = realloc(*buf, (size_t)r->size + 1);
 	int code;
 
-	if (bigger == NULL)
-		return error_set(err, -ENOMEM, "no memory for '%s' of %llu bytes", key,
-			(unsigned long long)r->size);
-	*buf = bigger;
-	rest.buf = bigger + r->got;
-	code = h->store->ops->read(h, key, &rest, err);
-	if (code < 0)
-		return code;
-	if (rest.size != r->size || rest.got != rest.len)
+	*r = (struct store_read){.buf = malloc(len + 1), .len = len};
+	if (r->buf == NULL)
+		return error_set(err, -ENOMEM, "no memory for '%s' of %zu bytes", key, len);
+	code = h->store->ops->read(h, key, r, err);
+	((char *)r->buf)[code < 0 ? 0 : r->got] = '\0';
+	return code;
+}
+
+static int read_all(
+	struct store_hand *h, const char *key, size_t max, struct store_read *r, struct error *err)
+{
+	int code = read_head(h, key, FIRST_READ_BYTES, r, err);
+
+	if (code == 0 && r->size > max)
+		return error_set(err, -ERR_LIMIT,
+			"'%s' in the store %s has %llu bytes; at most %zu were expected", key,
+			h->store->name, (unsigned long long)r->size, max);
+	if (code == 0 && r->got < r->size) {
+		size_t size = (size_t)r->size;
+
+		free(r->buf);
+		code = read_head(h, key, size, r, err);
+	}
+	if (code == 0 && r->got != r->size)
 		return error_set(err, -ERR_CHANGED,
 			"'%s' in the store %s changed while it was read", key, h->store->name);
-	r->got += rest.got;
-	return 0;
+	return code;
 }
 
 int store_get_all(struct store_hand *h, const char *key, size_t max, char **ret, size_t *ret_len,
 	struct error *err)
 {
-	_free_ char *buf = malloc(FIRST_READ_BYTES + 1);
-	struct store_read r = {.buf = buf, .len = FIRST_READ_BYTES};
+	struct store_read r = {0};
 	int code = check_key(h, key, err);
 
-	if (buf == NULL)
-		return error_set(err, -ENOMEM, "no memory for '%s'", key);
 	if (code == 0)
-		code = h->store->ops->read(h, key, &r, err);
-	if (code < 0)
+		code = read_all(h, key, max, &r, err);
+	if (code < 0) {
+		free(r.buf);
 		return code;
-	if (r.size > max)
-		return error_set(err, -ERR_LIMIT,
-			"'%s' in the store %s has %llu bytes; at most %zu were expected", key,
-			h->store->name, (unsigned long long)r.size, max);
-	if (r.got < r.size)
-		code = read_rest(h, key, &r, &buf, err);
-	if (code < 0)
-		return code;
-	buf[r.got] = '\0';
-	*ret = take_ptr(&buf);
+	}
+	*ret = r.buf;
 	if (ret_len != NULL)
 		*ret_len = r.got;
 	return 0;

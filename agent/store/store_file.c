@@ -106,28 +106,31 @@ int store_file_write(
 	return 0;
 }
 
+static int cannot_place(int errnum, int fd, const char *path, bool if_absent, struct error *err)
+{
+	if (if_absent && errnum == EEXIST)
+		return error_set(err, -EEXIST, "'%s' exists already", path);
+	if (if_absent && (errnum == EPERM || errnum == EOPNOTSUPP || errnum == ENOSYS))
+		return error_set(err, -ERR_UNSUPPORTED,
+			"the file system of '%s' has no hard links, which decide between creators: "
+			"use a directory on another one",
+			path);
+	return disk_error(err, errnum, fd, "create", path);
+}
+
 int store_file_place(const struct store_hand *h, int fd, const char *temporary, const char *key,
 	bool if_absent, struct error *err)
 {
 	_free_ char *path = store_file_path(h, key);
+	int tries = 0;
 
 	if (fsync(fd) < 0)
 		return disk_error(err, errno, fd, "write", path);
-	for (int tries = 0;; tries++) {
-		int code = if_absent ? link(temporary, path) : rename(temporary, path);
+	while ((if_absent ? link(temporary, path) : rename(temporary, path)) < 0) {
+		int code;
 
-		if (code == 0)
-			break;
-		if (if_absent && errno == EEXIST)
-			return error_set(err, -EEXIST, "'%s' exists already", path);
-		if (if_absent && (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS))
-			return error_set(err, -ERR_UNSUPPORTED,
-				"the file system of '%s' has no hard links, which decide between "
-				"creators: "
-				"use a directory on another one",
-				path);
-		if (errno != ENOENT || tries == PLACE_TRIES)
-			return disk_error(err, errno, fd, "create", path);
+		if (errno != ENOENT || tries++ == PLACE_TRIES)
+			return cannot_place(errno, fd, path, if_absent, err);
 		code = make_parents(path, err);
 		if (code < 0)
 			return code;
@@ -143,11 +146,12 @@ static int file_put(struct store_hand *h, const char *key, const void *bytes, si
 	_close_ int fd = -1;
 	int code = store_file_temporary(h, &temporary, &fd, err);
 
-	if (code < 0)
+	if (temporary == NULL)
 		return code;
 	code = store_file_write(fd, temporary, bytes, len, 0, err);
 	if (code == 0)
 		code = store_file_place(h, fd, temporary, key, if_absent, err);
+	/* A rename took it. */
 	if (code < 0 || if_absent)
 		(void)unlink(temporary);
 	return code;

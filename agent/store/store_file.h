@@ -30,11 +30,11 @@ int store_file_list(struct store_hand *h, const char *prefix,
 
 int store_file_upload_begin(
 	struct store_hand *h, const char *key, struct store_upload **ret, struct error *err);
-int store_file_upload_part(struct store_hand *h, struct store_upload *u, unsigned number,
+int store_file_upload_part(struct store_hand *h, struct store_upload *base, unsigned number,
 	const void *bytes, size_t len, struct error *err);
-int store_file_upload_complete(struct store_hand *h, struct store_upload *u, struct error *err);
-void store_file_upload_abort(struct store_hand *h, struct store_upload *u);
-void store_file_upload_free(struct store_upload *u);
+int store_file_upload_complete(struct store_hand *h, struct store_upload *base, struct error *err);
+void store_file_upload_abort(struct store_hand *h, struct store_upload *base);
+void store_file_upload_free(struct store_upload *base);
 
 /* Where temporary files are, below the root; no key begins so. */
 #define STORE_FILE_TEMPORARY ".tmp"

@@ -64,13 +64,12 @@ static bool parse_key(const char *key, char name[static NAME_BYTES + 1], unsigne
 
 static struct version *add_version(struct versions *all, const char *name, unsigned number)
 {
-	struct version *last = all->n > 0 ? &all->v[all->n - 1] : NULL;
-
 	/* A listing is in order: what is known of one version comes together. */
-	if (last != NULL && last->number == number && strcmp(last->name, name) == 0)
-		return last;
+	if (all->n > 0 && all->v[all->n - 1].number == number &&
+		strcmp(all->v[all->n - 1].name, name) == 0)
+		return &all->v[all->n - 1];
 	if (all->n == all->cap) {
-		all->cap = all->cap > 0 ? 2 * all->cap : 64;
+		all->cap += all->cap / 2 + 64;
 		all->v = realloc(all->v, all->cap * sizeof(*all->v));
 		if (all->v == NULL)
 			abort();

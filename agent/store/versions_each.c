@@ -104,29 +104,31 @@ int datastore_each(struct store_hand *h, const char *name,
 	return code;
 }
 
+/* Those that exist come first, the oldest of them at the front. */
 static int by_age(const void *a, const void *b)
 {
-	const struct version *x = *(const struct version *const *)a;
-	const struct version *y = *(const struct version *const *)b;
+	const struct version *x = a, *y = b;
 
+	if (x->exists != y->exists)
+		return x->exists ? -1 : 1;
 	return x->created < y->created ? -1 : x->created > y->created;
 }
 
 /* The three oldest of n: what one would delete first. */
-static int too_many(const struct version **oldest, size_t n, unsigned max, struct error *err)
+static int too_many(struct versions *all, size_t n, unsigned max, struct error *err)
 {
 	struct text t = {0};
 	_free_ char *list = NULL;
 
-	qsort(oldest, n, sizeof(*oldest), by_age);
+	qsort(all->v, all->n, sizeof(*all->v), by_age);
 	for (size_t i = 0; i < n && i < 3; i++) {
+		const struct version *v = &all->v[i];
 		char date[32];
 		struct tm tm;
 
-		gmtime_r(&oldest[i]->created, &tm);
+		gmtime_r(&v->created, &tm);
 		strftime(date, sizeof(date), "%Y-%m-%d", &tm);
-		text_addf(&t, "%s%s:%u (%s)", i > 0 ? ", " : "", oldest[i]->name, oldest[i]->number,
-			date);
+		text_addf(&t, "%s%s:%u (%s)", i > 0 ? ", " : "", v->name, v->number, date);
 	}
 	list = text_take(&t);
 	return error_set(err, -ERR_LIMIT,
@@ -139,19 +141,13 @@ static int too_many(const struct version **oldest, size_t n, unsigned max, struc
 int datastore_check_limit(struct store_hand *h, unsigned max, struct error *err)
 {
 	struct versions all = {0};
-	const struct version **existing;
 	size_t n = 0;
 	int code = versions_list(h, NULL, &all, err);
 
-	if (code < 0)
-		return code;
-	existing = zalloc((all.n + 1) * sizeof(*existing));
-	for (size_t i = 0; i < all.n; i++) {
-		if (all.v[i].exists)
-			existing[n++] = &all.v[i];
-	}
-	code = n >= max && n > 0 ? too_many(existing, n, max, err) : 0;
-	free(existing);
+	for (size_t i = 0; i < all.n; i++)
+		n += all.v[i].exists;
+	if (code == 0 && n > 0 && n >= max)
+		code = too_many(&all, n, max, err);
 	versions_done(&all);
 	return code;
 }
