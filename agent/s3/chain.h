@@ -76,12 +76,23 @@ int search_ask(struct search *s, const struct question *q, struct reply *ret, st
 /* The file's only line. Heap. -errno. */
 int search_read_token(const char *path, char **ret, struct error *err);
 
-/* sts; parameters are name, value, name, value ..., NULL; those without a value are left out. */
-int sts_assume(struct search *s, const char *action, const char *const *parameters,
-	const struct credentials_value *signer, const char *region, struct found *ret,
-	struct error *err);
-int web_identity_find(struct search *s, const char *token_file, const char *role,
-	const char *session, const char *region, struct found *ret, struct error *err);
+/* sts */
+struct sts_question {
+	const char *action;
+	const char *const
+		*parameters; /* name, value, ..., NULL; those without a value are left out */
+	const struct credentials_value *signer; /* NULL: not signed */
+	const char *region; /* where nothing that is in force for all says one; may be NULL */
+};
+int sts_ask(
+	struct search *s, const struct sts_question *asked, struct found *ret, struct error *err);
+
+struct web_identity {
+	const char *token_file, *role;
+	const char *session, *region; /* may be NULL */
+};
+int web_identity_find(
+	struct search *s, const struct web_identity *w, struct found *ret, struct error *err);
 
 /* sts_answer */
 struct sts_answer {

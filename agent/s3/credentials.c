@@ -130,24 +130,36 @@ static void keep_locked(struct credentials *c, const struct found *f, char *sour
 	c->renew_at = when_to_renew(time(NULL), f->expires);
 }
 
+/* What has expired is as good as nothing, whoever gave it. */
+static int find_good(struct credentials *c, struct cancel *cancel, struct found *ret,
+	char **ret_source, struct error *err)
+{
+	_free_ char *source = NULL;
+	int code = chain_find(&c->opts, cancel, ret, &source, err);
+
+	if (code < 0)
+		return code;
+	if (has_expired(ret)) {
+		found_done(ret);
+		return error_set(err, -EACCES,
+			"credentials from %s have expired already; check this machine's clock",
+			source);
+	}
+	*ret_source = take_ptr(&source);
+	return 0;
+}
+
 /* The lock is given back while it asks. */
 static int search_locked(struct credentials *c, struct cancel *cancel)
 {
 	struct found f;
 	struct error why = {0};
-	char *source;
+	char *source = NULL;
 	int code;
 
 	c->searching = true;
 	pthread_mutex_unlock(&c->lock);
-	code = chain_find(&c->opts, cancel, &f, &source, &why);
-	if (code == 0 && has_expired(&f)) {
-		code = error_set(&why, -EACCES,
-			"credentials from %s have expired already; check this machine's clock",
-			source);
-		found_done(&f);
-		free(source);
-	}
+	code = find_good(c, cancel, &f, &source, &why);
 	pthread_mutex_lock(&c->lock);
 	c->searching = false;
 	if (code == 0)

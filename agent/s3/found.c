@@ -42,15 +42,15 @@ int found_parse_time(const char *s, time_t *ret, struct error *err)
 	struct tm tm = {0};
 	const char *rest = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
 	int hours = 0, minutes = 0;
-	time_t t;
+	time_t offset;
 
 	if (rest != NULL && *rest == '.')
 		rest += 1 + strspn(rest + 1, "0123456789");
 	if (rest == NULL ||
 		(strcmp(rest, "Z") != 0 && sscanf(rest, "%3d:%2d", &hours, &minutes) != 2))
 		return error_set(err, -ERR_FORMAT, "'%s' is not a time", s);
-	t = timegm(&tm) - hours * 3600;
-	*ret = t - (*rest == '-' ? -minutes : minutes) * 60;
+	offset = (time_t)hours * 3600 + (time_t)(*rest == '-' ? -minutes : minutes) * 60;
+	*ret = timegm(&tm) - offset;
 	return 0;
 }
 

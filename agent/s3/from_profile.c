@@ -98,14 +98,16 @@ static int base_of(
 	struct search *s, const struct roles *roles, struct found *ret, struct error *err)
 {
 	const char *profile = roles->base;
+	struct web_identity w = {.token_file = value(s, profile, "web_identity_token_file"),
+		.role = value(s, profile, "role_arn"),
+		.session = value(s, profile, "role_session_name"),
+		.region = value(s, profile, "region")};
 
 	switch (roles->kind) {
 	case BASE_SOURCE:
 		return by_source(s, profile, ret, err);
 	case BASE_WEB_IDENTITY:
-		return web_identity_find(s, value(s, profile, "web_identity_token_file"),
-			value(s, profile, "role_arn"), value(s, profile, "role_session_name"),
-			value(s, profile, "region"), ret, err);
+		return web_identity_find(s, &w, ret, err);
 	case BASE_OWN:
 		break;
 	}

@@ -3,17 +3,18 @@
 #include "chain.h"
 #include "defer.h"
 
-int web_identity_find(struct search *s, const char *token_file, const char *role,
-	const char *session, const char *region, struct found *ret, struct error *err)
+int web_identity_find(
+	struct search *s, const struct web_identity *w, struct found *ret, struct error *err)
 {
 	_free_ char *token = NULL;
-	int code = search_read_token(token_file, &token, err);
-	const char *parameters[] = {"RoleArn", role, "RoleSessionName",
-		session != NULL ? session : "stagerun", "WebIdentityToken", token, NULL};
+	int code = search_read_token(w->token_file, &token, err);
+	const char *parameters[] = {"RoleArn", w->role, "RoleSessionName",
+		w->session != NULL ? w->session : "stagerun", "WebIdentityToken", token, NULL};
+	struct sts_question q = {.action = "AssumeRoleWithWebIdentity",
+		.parameters = parameters,
+		.region = w->region};
 
-	if (code < 0)
-		return code;
-	return sts_assume(s, "AssumeRoleWithWebIdentity", parameters, NULL, region, ret, err);
+	return code < 0 ? code : sts_ask(s, &q, ret, err);
 }
 
 static char *source(const struct search *s)
@@ -30,13 +31,15 @@ static char *source(const struct search *s)
 static int find(struct search *s, struct found *ret, struct error *err)
 {
 	char *const *environment = s->opts->environment;
-	const char *role = aws_variable(environment, "AWS_ROLE_ARN");
+	struct web_identity w = {
+		.token_file = aws_variable(environment, "AWS_WEB_IDENTITY_TOKEN_FILE"),
+		.role = aws_variable(environment, "AWS_ROLE_ARN"),
+		.session = aws_variable(environment, "AWS_ROLE_SESSION_NAME")};
 
-	if (role == NULL)
+	if (w.role == NULL)
 		return error_set(
 			err, -ERR_CONFIG, "set AWS_ROLE_ARN to the role that the token is for");
-	return web_identity_find(s, aws_variable(environment, "AWS_WEB_IDENTITY_TOKEN_FILE"), role,
-		aws_variable(environment, "AWS_ROLE_SESSION_NAME"), NULL, ret, err);
+	return web_identity_find(s, &w, ret, err);
 }
 
 const struct provider from_web_identity = {

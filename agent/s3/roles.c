@@ -67,9 +67,12 @@ static int assume(struct search *s, const char *profile, struct found *f, struct
 		session != NULL ? session : "stagerun", "ExternalId",
 		value(s, profile, "external_id"), "DurationSeconds",
 		value(s, profile, "duration_seconds"), NULL};
+	struct sts_question q = {.action = "AssumeRole",
+		.parameters = parameters,
+		.signer = &f->value,
+		.region = value(s, profile, "region")};
 	struct found next;
-	int code = sts_assume(
-		s, "AssumeRole", parameters, &f->value, value(s, profile, "region"), &next, err);
+	int code = sts_ask(s, &q, &next, err);
 
 	if (code < 0)
 		return error_prefix(err, "role %s", value(s, profile, "role_arn"));

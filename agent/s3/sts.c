@@ -5,7 +5,7 @@
 #include "defer.h"
 #include <string.h>
 
-enum { TRIES = 3 };
+enum { TRIES = 3, TIMEOUT_MS = 30000 };
 
 /* profile: the region of the profile that asks; NULL: of the one that is in force. */
 static char *region_of(const struct search *s, const char *profile)
@@ -118,20 +118,20 @@ static int take_answer(const char *url, const char *action, const struct reply *
 	return code;
 }
 
-int sts_assume(struct search *s, const char *action, const char *const *parameters,
-	const struct credentials_value *signer, const char *profile_region, struct found *ret,
-	struct error *err)
+int sts_ask(
+	struct search *s, const struct sts_question *asked, struct found *ret, struct error *err)
 {
-	_free_ char *region = region_of(s, profile_region);
+	_free_ char *region = region_of(s, asked->region);
 	_free_ char *url = endpoint_of(s, region);
-	_free_ char *body = body_of(action, parameters);
+	_free_ char *body = body_of(asked->action, asked->parameters);
+	const struct credentials_value *signer = asked->signer;
 	struct call_signature signature = {
 		.region = region != NULL ? region : "us-east-1", .service = "sts"};
 	struct question q = {.call = {.method = "POST",
 				     .url = url,
 				     .body = body,
 				     .body_len = strlen(body),
-				     .timeout_ms = 30000},
+				     .timeout_ms = TIMEOUT_MS},
 		.tries = TRIES,
 		.takes_any_status = true};
 	struct reply reply;
@@ -144,9 +144,10 @@ int sts_assume(struct search *s, const char *action, const char *const *paramete
 		q.call.signature = &signature;
 	}
 	code = search_ask(s, &q, &reply, err);
+	explicit_bzero(body, strlen(body)); /* a web identity's token */
 	if (code < 0)
 		return code;
-	code = take_answer(url, action, &reply, ret, err);
+	code = take_answer(url, asked->action, &reply, ret, err);
 	reply_done(&reply);
 	return code;
 }

@@ -96,6 +96,7 @@ void aws_end(struct aws *a)
 	pthread_mutex_destroy(&a->lock);
 	strings_done(&a->bodies);
 	strings_done(&a->env);
+	free(a->dir);
 }
 
 void aws_set(struct aws *a, const char *name, const char *value)

@@ -410,7 +410,7 @@ TEST(credentials_of_an_instance_whose_service_is_silent_are_given_up_soon)
 	aws_route(&a, &(struct route){.method = "PUT",
 			      .path = "/latest/api/token",
 			      .body = "late",
-			      .stall_ms = 2500});
+			      .stall_ms = 1300});
 	assert_int_equal(-ERR_CONFIG, aws_get(&a));
 	assert_true(now_ns() - start < 4000000000u);
 	aws_end(&a);
@@ -435,7 +435,7 @@ TEST(credentials_that_expire_are_renewed_before_without_anybody_asking)
 	struct credentials_value last = {0};
 	struct aws a;
 
-	brief.lives_s = 4;
+	brief.lives_s = 2;
 	aws_begin(&a);
 	aws_route(&a, &brief);
 	aws_set_url(&a, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "/creds?id=1");
@@ -506,7 +506,7 @@ TEST(credentials_survive_a_renewal_that_fails_while_they_are_good)
 	struct route brief = container;
 	struct aws a;
 
-	brief.lives_s = 6;
+	brief.lives_s = 4;
 	aws_begin(&a);
 	aws_route(&a, &brief);
 	aws_set_url(&a, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "/creds?id=1");
