@@ -52,6 +52,9 @@ int lease_take(struct store *s, const char *name, struct cancel *cancel, struct 
 /* 0 while it certainly holds; else -ERR_RESTART. Asked right before a manifest is published. */
 int lease_check(struct lease *l, struct error *err);
 void lease_release(struct lease *l); /* accepts NULL */
+/* datastore_publish() for who holds l. When l was lost meanwhile, looks whether all that m names is still
+ * there; if not, the version is deleted again: -ERR_RESTART. */
+int lease_publish(struct store_hand *h, struct lease *l, struct manifest *m, struct error *err);
 
 /* --- delete.c, collect.c --- */
 

@@ -117,9 +117,7 @@ static void list_objects(struct making *k)
 
 static int publish(struct making *k, struct error *err)
 {
-	int r = lease_check(k->lease, err);
-
-	return r < 0 ? r : datastore_publish(k->store, k->manifest, err);
+	return lease_publish(k->store, k->lease, k->manifest, err);
 }
 
 /* What dead creations and deleted versions left is removed by whoever comes by; that it fails is no reason for

@@ -99,9 +99,9 @@ static int check_unused(struct store_hand *h, const char *name, const struct ver
 }
 
 /* The first one counts: its age is the grace time of the readers. */
-static int bury(struct store_hand *h, const struct version *v, struct error *err)
+int version_bury(struct store_hand *h, const char *name, unsigned number, struct error *err)
 {
-	_free_ char *key = version_key(v->name, v->number, "deleted.json");
+	_free_ char *key = version_key(name, number, "deleted.json");
 	char json[64];
 	struct tm tm;
 	time_t now = time(NULL);
@@ -124,7 +124,7 @@ static int bury_chosen(struct store_hand *h, const char *name, const struct vers
 		if (!is_chosen(&all->v[i], version))
 			continue;
 		found = true;
-		code = bury(h, &all->v[i], err);
+		code = version_bury(h, name, all->v[i].number, err);
 		if (code < 0)
 			return code;
 	}

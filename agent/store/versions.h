@@ -36,6 +36,9 @@ int version_manifest(struct store_hand *h, const char *name, unsigned number, st
 /* 1 when m has its number now, 0 when another has it. */
 int publish_number(struct store_hand *h, struct manifest *m, struct error *err);
 
+/* Its tombstone. */
+int version_bury(struct store_hand *h, const char *name, unsigned number, struct error *err);
+
 /* Larger ones are neither written nor read: 250,000 packs, 8 TB. */
 #define MANIFEST_MAX_BYTES ((size_t)64 << 20)
 

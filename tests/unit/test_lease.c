@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Creators and the collector keep out of each other's way, also when one of them is killed. */
+#include "../../agent/store/backend.h"
 #include "../../agent/store/collect.h"
 #include "../../agent/store/lease.h"
+#include "../../agent/store/versions.h"
 #include "defer.h"
 #include "store_fixture.h"
 #include "test.h"
@@ -209,6 +211,75 @@ TEST(a_second_collector_leaves_the_work_to_the_first)
 	store_fixture_teardown(&f);
 }
 
+/* A store whose manifests take longer than the lease lives, which cannot be renewed: meanwhile an object goes. */
+static struct {
+	int (*put)(struct store_hand *h, const char *key, const void *bytes, size_t len,
+		bool if_absent, struct error *err);
+	_Atomic(const char *) lost; /* NULL: all is well */
+} slow;
+
+static int slow_put(struct store_hand *h, const char *key, const void *bytes, size_t len,
+	bool if_absent, struct error *err)
+{
+	const char *lost = atomic_load(&slow.lost);
+
+	if (strncmp(key, "leases/", 7) == 0 && lost != NULL)
+		return error_set(err, -EIO, "the network is away");
+	if (strstr(key, "manifest.json") != NULL) {
+		sleep_ms(400);
+		assert_int_equal(store_delete(h, &lost, 1, NULL), 0);
+	}
+	return slow.put(h, key, bytes, len, if_absent, err);
+}
+
+static int publish_slowly(struct store_fixture *f, const char *lost)
+{
+	struct store_ops ops = *f->store->ops;
+	const struct store_ops *usual = f->store->ops;
+	struct manifest *m = store_fixture_manifest("cats", "n", PACK);
+	_free_ char *part = format_text("index/aa/%s.zst", m->parts[0].sha256);
+	struct lease *l;
+	int code;
+
+	store_fixture_put(f, PACK, "data");
+	store_fixture_put(f, part, "data");
+	slow.put = ops.put;
+	ops.put = slow_put;
+	f->store->ops = &ops;
+	l = take(f, 400);
+	atomic_store(&slow.lost, lost);
+	code = lease_publish(f->hand, l, m, &f->err);
+	lease_release(l);
+	atomic_store(&slow.lost, NULL);
+	f->store->ops = usual;
+	manifest_free(m);
+	return code;
+}
+
+TEST(a_version_whose_pack_went_while_its_manifest_was_under_way_is_deleted_again)
+{
+	struct store_fixture f;
+	struct manifest *m = NULL;
+
+	store_fixture_setup(&f);
+	assert_int_equal(publish_slowly(&f, PACK), -ERR_RESTART);
+	assert_non_null(strstr(f.err.msg, PACK));
+	assert_int_equal(datastore_find(f.hand, "cats", 1, &m, NULL), -ENOENT);
+	store_fixture_teardown(&f);
+}
+
+TEST(a_version_that_is_whole_stays_however_long_its_manifest_was_under_way)
+{
+	struct store_fixture f;
+	struct manifest *m = NULL;
+
+	store_fixture_setup(&f);
+	assert_int_equal(publish_slowly(&f, "packs/other"), 0);
+	assert_int_equal(datastore_find(f.hand, "cats", 1, &m, NULL), 0);
+	manifest_free(m);
+	store_fixture_teardown(&f);
+}
+
 /* One thread collects without pause. Creators find a pack, or send it, and publish a version that names
  * it; whenever they look, all packs of all versions must be there. */
 struct race {
@@ -247,15 +318,12 @@ static void create_with_a_pack(struct race *r, struct store_hand *h, unsigned i)
 	if (code == 0 && store_has(h, pack, NULL, NULL) == 0)
 		code = store_put(h, pack, "data", 4, NULL);
 	if (code == 0)
-		code = lease_check(l, NULL);
-	if (code == 0)
-		code = datastore_publish(h, m, NULL);
+		code = lease_publish(h, l, m, NULL);
 	atomic_fetch_add(&r->failed, code < 0);
 	lease_release(l);
 	atomic_fetch_add(&r->broken, store_has(h, pack, NULL, NULL) != 1);
-	code = store_put_if_absent(
-		h, format_text("datastores/cats/%u/deleted.json", m->version), "{}", 2, NULL);
-	atomic_fetch_add(&r->failed, code < 0);
+	/* From now on the collector may take it, unless another version names it. */
+	atomic_fetch_add(&r->failed, version_bury(h, "cats", m->version, NULL) < 0);
 	manifest_free(m);
 }
 
