@@ -164,6 +164,8 @@ static int await_something(struct director *d, struct error *err)
 			r = give(d, &d->batch, err);
 		return r < 0 ? r : hands_await(d->hands, d->next->batch, err);
 	}
+	if (!is_placed(d, i) || i->work == NULL)
+		return 0; /* the batch was done just now */
 	if (i->work == d->pack)
 		r = give(d, &d->pack, err);
 	return r < 0 ? r : hands_await(d->hands, i->work, err);

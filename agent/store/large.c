@@ -263,6 +263,8 @@ int large_make_frame(
 	struct large *l = w->large;
 	struct part taken = {0};
 	struct slice content;
+	/* Once this hand has ended its share, others may complete the file, and then it is gone. */
+	bool is_last = frame == l->n_frames - 1;
 	uint32_t len;
 	int r;
 
@@ -282,7 +284,7 @@ int large_make_frame(
 	} else {
 		free(taken.bytes);
 	}
-	if (r == 0 && frame == l->n_frames - 1)
+	if (r == 0 && is_last)
 		r = end_one(h, w, ret_last, err);
 	return r;
 }
