@@ -150,7 +150,7 @@ int hands_start(struct creation *c, struct hands **ret, struct error *err);
 /* Director. Sleeps while the queue is long. The queue's from here on: done is set, or all hands fail. */
 int hands_give(struct hands *h, struct work *w, struct error *err);
 /* Director. Until the work is done; the first failure of any hand. */
-int hands_await(struct hands *h, struct work *w, struct error *err);
+int hands_await_work(struct hands *h, struct work *w, struct error *err);
 /* Stops and frees all. */
 void hands_stop(struct hands *h);
 bool hands_failed(struct hands *h);

@@ -162,13 +162,13 @@ static int await_something(struct director *d, struct error *err)
 	if (d->next != NULL && d->next->batch != NULL && !work_is_done(d->next->batch)) {
 		if (d->next->batch == d->batch)
 			r = give(d, &d->batch, err);
-		return r < 0 ? r : hands_await(d->hands, d->next->batch, err);
+		return r < 0 ? r : hands_await_work(d->hands, d->next->batch, err);
 	}
 	if (!is_placed(d, i) || i->work == NULL)
 		return 0; /* the batch was done just now */
 	if (i->work == d->pack)
 		r = give(d, &d->pack, err);
-	return r < 0 ? r : hands_await(d->hands, i->work, err);
+	return r < 0 ? r : hands_await_work(d->hands, i->work, err);
 }
 
 static int await_until(struct director *d, size_t waiting, struct error *err)

@@ -156,7 +156,7 @@ int hands_give(struct hands *s, struct work *w, struct error *err)
 	return r;
 }
 
-int hands_await(struct hands *s, struct work *w, struct error *err)
+int hands_await_work(struct hands *s, struct work *w, struct error *err)
 {
 	int r;
 
