@@ -17,6 +17,7 @@ static const struct command {
 	{"run", command_run, "stage, run the actions, then the command"},
 	{"prewarm", command_prewarm, "stage only"},
 	{"fetch", command_fetch, "stage one source, no config at all"},
+	{"datastore", command_datastore, "create, list, get and delete datastores"},
 	{"hook", command_hook, "run one lifecycle point of config.yml by hand"},
 };
 

@@ -6,7 +6,6 @@
 #include "defer.h"
 #include "log.h"
 #include "redact.h"
-#include "stage_item.h"
 #include "task.h"
 #include <stddef.h>
 #include <string.h>
@@ -172,9 +171,14 @@ static int start_script(struct action_run *run, const struct action *a, struct e
 	return task_start(&opts, &run->task, err);
 }
 
+static const char *look_up(void *ctx, const char *name)
+{
+	return environment_get(ctx, name);
+}
+
 static int start_stage(struct action_run *run, const struct action *a, struct error *err)
 {
-	int r = stage_item_expand(&a->stage, run->env.environment, &run->spec, err);
+	int r = runfile_stage(a, look_up, run->env.environment, &run->spec, err);
 
 	if (r < 0)
 		return r;
@@ -182,20 +186,9 @@ static int start_stage(struct action_run *run, const struct action *a, struct er
 	return run->env.stage(run->env.stage_ctx, &run->spec, on_item_done, run, err);
 }
 
-static int start_datastore(struct action_run *run, const struct action *a, struct error *err)
-{
-	(void)run;
-	return error_set(err, -ERR_CONFIG,
-		"datastore '%s': no store is configured, and datastores by name arrive with a "
-		"later "
-		"version; name the data by its address: stage: {source: URL, to: DIR}",
-		a->datastore);
-}
-
 static int (*const starters[])(struct action_run *, const struct action *, struct error *) = {
 	[ACTION_RUN] = start_script,
 	[ACTION_STAGE] = start_stage,
-	[ACTION_DATASTORE] = start_datastore,
 };
 
 static void name_item(struct action_run *run)

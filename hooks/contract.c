@@ -70,7 +70,7 @@ static char *get_failure_message(const struct told *t)
 
 static const struct row {
 	const char *name;
-	char *(*get)(const struct told *t); /* heap, NULL: not set; of a twin: no function */
+	char *(*get)(const struct told *t); /* heap, NULL: not set; no function: set elsewhere */
 	const char *where, *meaning;
 	const char *twin_of;
 } rows[] = {
@@ -91,6 +91,11 @@ static const struct row {
 		"where it failed: config, stage, start, exec or command"},
 	{"STAGERUN_FAILURE_MESSAGE", get_failure_message, "At the end of what failed",
 		"the sentence that says why"},
+	{"STAGERUN_DATASTORE_NAME", NULL, "Hooks, actions and the command",
+		"for a datastore called name: its directory"},
+	{"STAGERUN_DATASTORES", NULL, "Hooks, actions and the command",
+		"which versions were staged, one a line: JSON of name, version, manifest_sha256, "
+		"directory"},
 	{"STAGERUN_EXPERIMENT_ID", NULL, "Hooks, actions and the command", "as $GRID_EXPERIMENT_ID",
 		"GRID_EXPERIMENT_ID"},
 	{"STAGERUN_EXPERIMENT_NAME", NULL, "Hooks, actions and the command",

@@ -33,17 +33,19 @@ enum lifecycle_point {
 const char *lifecycle_point_name(enum lifecycle_point p);
 int lifecycle_point_parse(const char *name, enum lifecycle_point *ret, struct error *err);
 
-enum action_kind { ACTION_RUN, ACTION_STAGE, ACTION_DATASTORE };
+enum action_kind { ACTION_RUN, ACTION_STAGE };
 
 struct action {
 	enum action_kind kind;
-	unsigned number;         /* 1, 2, ... within its point */
-	unsigned line;           /* in config.yml */
-	char *script;            /* ACTION_RUN */
-	uint64_t timeout_ms;     /* ACTION_RUN; 0: the setting's */
-	unsigned retries;        /* ACTION_RUN: further tries after the first */
-	struct stage_spec stage; /* ACTION_STAGE: one source; ACTION_DATASTORE: options only */
-	char *datastore;         /* ACTION_DATASTORE: NAME[:VERSION] */
+	unsigned number;     /* 1, 2, ... within its point */
+	unsigned line;       /* in config.yml */
+	char *script;        /* ACTION_RUN */
+	uint64_t timeout_ms; /* ACTION_RUN; 0: the setting's */
+	unsigned retries;    /* ACTION_RUN: further tries after the first */
+	struct stage_spec
+		stage; /* ACTION_STAGE: one source, "datastore:NAME[:VERSION]" for a datastore */
+	char *shard_rank,
+		*shard_world; /* ACTION_STAGE: numbers or "${VAR}"; both NULL: all of it */
 };
 
 struct actions {
@@ -62,6 +64,12 @@ struct datastore_ref {
  * a ${VAR}) is a version. -ERR_USAGE. */
 int datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err);
 void datastore_ref_done(struct datastore_ref *d);
+
+/* Without the user of "user:name". */
+const char *datastore_ref_plain_name(const char *name);
+/* Makes "datastore:NAME[:VERSION]" of *url if it is "datastore:[USER:]NAME[:VERSION]" or the same with
+ * "grid:"; other sources stay. Replaces *url. -ERR_USAGE. */
+int datastore_source(char **url, struct error *err);
 
 struct scratch {
 	uint64_t size_bytes; /* size_gb, in units of 1024^3; 0: no limit */
@@ -92,6 +100,11 @@ int runfile_read(const char *path, struct runfile **ret, struct error *err);
 int runfile_parse(
 	const char *name, const char *bytes, size_t len, struct runfile **ret, struct error *err);
 void runfile_free(struct runfile *r); /* accepts NULL */
+
+/* What an ACTION_STAGE stages: a copy with the "${VAR}" of its source, directory and shard expanded, when the
+ * item's turn has come and not when config.yml is read. */
+int runfile_stage(const struct action *a, const char *(*lookup)(void *ctx, const char *name),
+	void *ctx, struct stage_spec *ret, struct error *err);
 
 /* Below a scratch directory, its size_gb is the stage's limit. s->to is expanded. */
 void runfile_limit_stage(const struct runfile *r, struct stage_spec *s);

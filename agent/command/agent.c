@@ -178,7 +178,6 @@ int agent_need_transfer(struct agent *a, struct error *err)
 {
 	if (a->budget == NULL)
 		a->budget = budget_new(a->settings->memory_budget);
-	agent_need_s3(a);
 	if (a->transfer != NULL)
 		return 0;
 	return transfer_new(

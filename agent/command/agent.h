@@ -31,9 +31,10 @@ struct agent {
 	struct store *store;
 	struct signals *signals;
 	uv_timer_t deadline;
-	bool opened;            /* the loop is there */
-	bool outlives;          /* it will be the command's parent: see agent_outlive() */
-	struct run_facts facts; /* what actions are told; the command's to fill in */
+	bool opened;                 /* the loop is there */
+	bool outlives;               /* it will be the command's parent: see agent_outlive() */
+	struct run_facts facts;      /* what actions are told; the command's to fill in */
+	struct strings *environment; /* told which datastores were staged; NULL: there is no run */
 
 	int signal;         /* the first that asked us to end; 0: none */
 	uint64_t signal_ms; /* when it came, by the loop */
@@ -105,6 +106,9 @@ char *agent_store_url(const struct settings *s);
 /* Make them if they are not there. agent_rest() gives them back. */
 void agent_need_s3(struct agent *a);
 int agent_need_store(struct agent *a, struct error *err);
+/* All that these need to be staged: the engine, and S3 and the store where they name them. */
+int agent_need_sources(
+	struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
 void agent_drop_store(struct agent *a); /* nobody uses them any more */
 
 /* One function that sleeps, on a thread of its own; it ends soon after cancel is requested. What ctx points to
@@ -131,6 +135,8 @@ void agent_step_done(void *ctx, int code, const struct error *err);
 /* Runs the loop until the step that a->cancel describes is done. When the time is up before that, it is killed,
  * and has a last moment to be cleaned up after; if it is not done then, it is abandoned. */
 int agent_await(struct agent *a, struct outcome *o);
+
+unsigned agent_threads(const struct settings *s); /* that decode or compress */
 
 /* on_done and its ctx are the caller's to fill in. */
 void agent_fill_stage_env(struct agent *a, struct stage_env *env);

@@ -29,7 +29,7 @@ static int stage_item(void *ctx, struct stage_spec *spec,
 {
 	struct stage_item *item = ctx;
 	struct stage_env env;
-	int code = agent_need_transfer(item->agent, err);
+	int code = agent_need_sources(item->agent, spec, 1, err);
 
 	if (code < 0)
 		return code;

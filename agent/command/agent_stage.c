@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Stages at once, as one step of the agent. Loop thread. */
 #include "agent.h"
+#include "attach.h"
 #include "defer.h"
 #include "log.h"
 #include <sched.h>
 
-static unsigned threads(const struct settings *s)
+unsigned agent_threads(const struct settings *s)
 {
 	cpu_set_t cpus;
 
@@ -14,6 +15,22 @@ static unsigned threads(const struct settings *s)
 	if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
 		return (unsigned)CPU_COUNT(&cpus);
 	return 1;
+}
+
+/* Where its data came from belongs to the run's record. */
+static void on_datastore(void *ctx, const struct stage_datastore *d)
+{
+	struct agent *a = ctx;
+	const struct log_field fields[] = {{.key = "datastore", .string = d->name},
+		{.key = "version", .type = LOG_NUMBER, .number = d->version},
+		{.key = "manifest_sha256", .string = d->manifest_sha256},
+		{.key = "directory", .string = d->to}};
+
+	log_fields(LOG_INFO, fields, ARRAY_LEN(fields),
+		"datastore %s is version %u (manifest sha256 %s) in %s", d->name, d->version,
+		d->manifest_sha256, d->to);
+	if (a->environment != NULL)
+		attach_add_provenance(d, a->environment);
 }
 
 void agent_fill_stage_env(struct agent *a, struct stage_env *env)
@@ -30,9 +47,11 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 			.same_owner = s->same_owner,
 			.uid = s->owner_uid,
 			.gid = s->owner_gid},
-		.threads = threads(s),
+		.threads = agent_threads(s),
 		.parallel = s->parallel_stages,
-		.show_progress = s->progress && s->log_format == LOG_TEXT};
+		.show_progress = s->progress && s->log_format == LOG_TEXT,
+		.on_datastore = on_datastore,
+		.on_datastore_ctx = a};
 }
 
 static void cancel_stages(void *set, bool hard)
@@ -46,7 +65,7 @@ int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struc
 	struct outcome *outcome = outcome_new(err);
 	struct stage_env env;
 	struct stage_set *set = NULL;
-	int code = agent_need_transfer(a, err);
+	int code = agent_need_sources(a, specs, n, err);
 
 	agent_fill_stage_env(a, &env);
 	env.log_failures = true;

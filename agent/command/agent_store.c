@@ -2,7 +2,7 @@
 /* The store and S3, once something needs them. Loop thread; no I/O. */
 #include "agent.h"
 #include "defer.h"
-#include "log.h"
+#include <string.h>
 
 char *agent_store_url(const struct settings *s)
 {
@@ -48,6 +48,28 @@ int agent_need_store(struct agent *a, struct error *err)
 	agent_need_s3(a);
 	env.s3 = a->s3;
 	return store_new(&env, &a->store, err);
+}
+
+static bool any_begins_with(const struct stage_spec *specs, size_t n, const char *scheme)
+{
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; k < specs[i].n_sources; k++) {
+			if (strncasecmp(specs[i].sources[k].url, scheme, strlen(scheme)) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+int agent_need_sources(struct agent *a, const struct stage_spec *specs, size_t n, struct error *err)
+{
+	int code = agent_need_transfer(a, err);
+
+	if (any_begins_with(specs, n, "s3://"))
+		agent_need_s3(a);
+	if (code == 0 && any_begins_with(specs, n, "datastore:"))
+		code = agent_need_store(a, err);
+	return code;
 }
 
 void agent_drop_store(struct agent *a)

@@ -14,4 +14,11 @@
 int dry_run(const struct plan *p, const struct hooks *hooks, const struct settings *s,
 	const struct inherited *in);
 
+/* On stdout, with secrets hidden. */
+void dry_run_print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Probes all sources of the head at once and prints them in order. Negative when one cannot be read. */
+struct agent;
+int dry_run_head(struct agent *a, const struct plan *p, struct cancel *cancel);
+
 #endif

@@ -5,28 +5,39 @@
 #include "defer.h"
 #include "log.h"
 #include "request.h"
+#include "runfile.h"
 #include "source.h"
 #include <ctype.h>
 #include <stdio.h>
 
-static const struct option_row *const tables[] = {fetch_rows, common_rows, NULL};
+static const struct option_row *const tables[] = {
+	select_rows, fetch_rows, store_rows, common_rows, NULL};
 
 static void print_help(void)
 {
 	puts("Usage: stagerun fetch [OPTIONS] SOURCE DIR\n\n"
-	     "Stages SOURCE (an http, https or file URL, or a path) into DIR.\n\nOptions:");
+	     "Stages SOURCE (an http, https, s3 or file URL, a path, or datastore:NAME[:V])\n"
+	     "into DIR.\n\nOptions:");
 	options_print(tables);
 }
 
-static void fill_spec(struct request *r, const char *source, const char *dir)
+static int fill_spec(struct request *r, const char *word, const char *dir, struct error *err)
 {
+	_free_ char *source = copy_text(word);
 	char lower[65] = "";
+	int code = source_check(source, err);
+
+	if (code == 0)
+		code = datastore_source(&source, err);
+	if (code < 0)
+		return code;
 
 	for (size_t i = 0; r->sha256 != NULL && i < 64; i++)
 		lower[i] = (char)tolower((unsigned char)r->sha256[i]);
 	stage_spec_add_source(&r->fetch, source, r->sha256 != NULL ? lower : NULL);
 	r->fetch.to = copy_text(dir);
 	r->fetch.origin = copy_text("fetch");
+	return 0;
 }
 
 static int fetch(struct request *r, const struct inherited *in)
@@ -71,10 +82,9 @@ int command_fetch(int argc, char **argv, const struct inherited *in)
 			words[2]);
 	} else if (argc - 1 - rest != 2) {
 		log_error("fetch: usage: stagerun fetch [OPTIONS] SOURCE DIR");
-	} else if (source_check(words[0], &err) < 0) {
+	} else if (fill_spec(&r, words[0], words[1], &err) < 0) {
 		log_error("fetch: %s", err.msg);
 	} else {
-		fill_spec(&r, words[0], words[1]);
 		exit_code = fetch(&r, in);
 	}
 	request_done(&r);

@@ -78,7 +78,7 @@ static int start_stages(struct agent *a, const struct stage_spec *specs, size_t 
 
 	if (n == 0)
 		return 0;
-	code = agent_need_transfer(a, err);
+	code = agent_need_sources(a, specs, n, err);
 	agent_fill_stage_env(a, &env);
 	env.log_failures = true;
 	env.on_done = on_staged;

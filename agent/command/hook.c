@@ -105,6 +105,7 @@ static int work(struct by_hand *h, const struct inherited *in)
 	int code = agent_open(&h->agent, h->settings, in, &err);
 
 	h->agent.facts.config_path = h->plan.runfile->path;
+	h->agent.environment = &h->plan.environment;
 	if (code == 0)
 		code = run_both(h, &logged, &err);
 	agent_close(&h->agent);

@@ -75,25 +75,48 @@ static int take_option(int argc, char **argv, const struct option_row *const *ta
 	return row->take(into, equals != NULL ? equals + 1 : argv[++*i], err);
 }
 
+/* From argv[*i] on, to the first word that is no option; *ret_ended: to "--", which is passed. */
+static int take_options(int argc, char **argv, const struct option_row *const *tables, void *into,
+	int *i, bool *ret_ended, struct error *err)
+{
+	int code = 0;
+
+	*ret_ended = false;
+	for (; *i < argc && code == 0; (*i)++) {
+		if (strcmp(argv[*i], "--") == 0) {
+			*ret_ended = true;
+			(*i)++;
+			return 0;
+		}
+		if (argv[*i][0] != '-' || argv[*i][1] == '\0')
+			return 0;
+		code = take_option(argc, argv, tables, into, i, err);
+	}
+	return code;
+}
+
 int options_parse(int argc, char **argv, const struct option_row *const *tables, void *into,
 	int *ret_rest, struct error *err)
 {
-	int i = 0;
+	bool ended;
 
-	for (; i < argc; i++) {
-		int code;
+	*ret_rest = 0;
+	return take_options(argc, argv, tables, into, ret_rest, &ended, err);
+}
 
-		if (strcmp(argv[i], "--") == 0) {
-			i++;
-			break;
-		}
-		if (argv[i][0] != '-' || argv[i][1] == '\0')
-			break;
-		code = take_option(argc, argv, tables, into, &i, err);
+int options_parse_all(int argc, char **argv, const struct option_row *const *tables, void *into,
+	struct strings *ret_words, struct error *err)
+{
+	bool ended = false;
+
+	for (int i = 0; i < argc;) {
+		int code = ended ? 0 : take_options(argc, argv, tables, into, &i, &ended, err);
+
 		if (code < 0)
 			return code;
+		if (i < argc)
+			strings_add(ret_words, argv[i++]);
 	}
-	*ret_rest = i;
 	return 0;
 }
 

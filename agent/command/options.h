@@ -3,6 +3,7 @@
 #define STAGERUN_OPTIONS_H
 
 #include "error.h"
+#include "text.h"
 #include <stdbool.h>
 
 /* Command-line options, by tables: the same rows parse and print the help, so the two cannot
@@ -21,6 +22,11 @@ struct option_row {
 /* tables: NULL-terminated. *ret_rest: the index of the first word that was not taken. */
 int options_parse(int argc, char **argv, const struct option_row *const *tables, void *into,
 	int *ret_rest, struct error *err);
+
+/* The same for a command without a command of its own behind it: options may come after words, which all go to
+ * *ret_words. */
+int options_parse_all(int argc, char **argv, const struct option_row *const *tables, void *into,
+	struct strings *ret_words, struct error *err);
 
 /* One line for each row, to stdout. */
 void options_print(const struct option_row *const *tables);

@@ -2,6 +2,7 @@
 /* From config.yml, options and environment to a plan. No I/O but reading config.yml. */
 #include "plan.h"
 #include "contract.h"
+#include "datastore.h"
 #include "defer.h"
 #include "log.h"
 #include "process.h"
@@ -30,15 +31,9 @@ static const char *lookup(void *environment, const char *name)
 	return environment_get(environment, name);
 }
 
-static int expand(struct plan *p, char **text, const char *origin, struct error *err)
+int plan_expand(struct plan *p, const char *text, char **ret, struct error *err)
 {
-	char *expanded;
-
-	if (runfile_expand(*text, lookup, &p->environment, &expanded, err) < 0)
-		return error_prefix(err, "%s", origin);
-	free(*text);
-	*text = expanded;
-	return 0;
+	return runfile_expand(text, lookup, &p->environment, ret, err);
 }
 
 static void copy_strings(struct strings *to, const struct strings *from)
@@ -47,38 +42,56 @@ static void copy_strings(struct strings *to, const struct strings *from)
 		strings_add(to, from->v[i]);
 }
 
+/* From --stage. */
 static void copy_spec(struct stage_spec *to, const struct stage_spec *from)
 {
-	*to = (struct stage_spec){.to = copy_text(from->to),
-		.strip_components = from->strip_components,
-		.no_extract = from->no_extract,
-		.replace = from->replace,
-		.origin = copy_text(from->origin)};
+	*to = (struct stage_spec){.to = copy_text(from->to), .origin = copy_text(from->origin)};
 	for (size_t i = 0; i < from->n_sources; i++)
 		stage_spec_add_source(to, from->sources[i].url, from->sources[i].sha256);
-	copy_strings(&to->include, &from->include);
-	copy_strings(&to->exclude, &from->exclude);
 }
 
-static int add_head(
-	struct plan *p, const struct stage_spec *from, bool expand_variables, struct error *err)
+static int check_source(char **url, struct error *err)
 {
-	struct stage_spec *spec = &p->head[p->n_head++];
+	_free_ char *name = NULL;
+	int code = datastore_source(url, err);
+
+	if (code == 0 && strncmp(*url, "datastore:", 10) == 0) {
+		name = format_text("%.*s", (int)strcspn(*url + 10, ":"), *url + 10);
+		code = datastore_name_check(name, err);
+	}
+	return code < 0 ? code : source_check(*url, err);
+}
+
+/* The last of the head. */
+static int finish_spec(struct plan *p, struct error *err)
+{
+	struct stage_spec *spec = &p->head[p->n_head - 1];
 	int code = 0;
 
-	copy_spec(spec, from);
-	for (size_t i = 0; expand_variables && i < spec->n_sources && code == 0; i++)
-		code = expand(p, &spec->sources[i].url, spec->origin, err);
-	if (expand_variables && code == 0)
-		code = expand(p, &spec->to, spec->origin, err);
-	for (size_t i = 0; i < spec->n_sources && code == 0; i++) {
-		code = source_check(spec->sources[i].url, err);
-		if (code < 0)
-			error_prefix(err, "%s", spec->origin);
-	}
+	for (size_t i = 0; i < spec->n_sources && code == 0; i++)
+		code = check_source(&spec->sources[i].url, err);
+	if (code < 0)
+		return error_prefix(err, "%s", spec->origin);
 	if (p->runfile != NULL)
 		runfile_limit_stage(p->runfile, spec);
-	return code;
+	return 0;
+}
+
+static int add_item(struct plan *p, const struct action *a, struct error *err)
+{
+	struct stage_spec *spec = &p->head[p->n_head];
+	int code = runfile_stage(a, lookup, &p->environment, spec, err);
+
+	if (code < 0)
+		return error_prefix(err, "%s", a->stage.origin);
+	p->n_head++;
+	return finish_spec(p, err);
+}
+
+static int add_option(struct plan *p, const struct stage_spec *from, struct error *err)
+{
+	copy_spec(&p->head[p->n_head++], from);
+	return finish_spec(p, err);
 }
 
 static void add_destination(struct strings *destinations, const char *to)
@@ -90,22 +103,26 @@ static void add_destination(struct strings *destinations, const char *to)
 	strings_add(destinations, to);
 }
 
-/* Options and the stage items before the first shell action: they run together. */
+/* Attached datastores, options and the stage items before the first shell action: they run together. */
 static int make_head(
 	struct plan *p, const struct request *r, enum lifecycle_point point, struct error *err)
 {
 	const struct actions *start = plan_actions(p, point);
 	int code = 0;
 
-	p->head = zalloc((r->n_stages + start->n) * sizeof(*p->head));
+	p->head = zalloc((p->attached.n + r->n_stages + start->n) * sizeof(*p->head));
+	for (size_t i = 0; i < p->attached.n && code == 0; i++) {
+		attach_spec(&p->attached.v[i], &p->head[p->n_head++]);
+		code = finish_spec(p, err);
+	}
 	for (size_t i = 0; i < r->n_stages && code == 0; i++)
-		code = add_head(p, &r->stages[i], false, err);
+		code = add_option(p, &r->stages[i], err);
 	for (; p->first_action < start->n && code == 0; p->first_action++) {
 		const struct action *a = &start->v[p->first_action];
 
 		if (a->kind != ACTION_STAGE)
 			break;
-		code = add_head(p, &a->stage, true, err);
+		code = add_item(p, a, err);
 	}
 	for (size_t i = 0; i < p->n_head; i++)
 		add_destination(&p->destinations, p->head[i].to);
@@ -117,50 +134,6 @@ const struct actions *plan_actions(const struct plan *p, enum lifecycle_point po
 	static const struct actions none;
 
 	return p->runfile != NULL ? &p->runfile->actions[point] : &none;
-}
-
-static int refuse_datastore(
-	const char *origin, unsigned line, const char *name, const char *store, struct error *err)
-{
-	char at[32] = "";
-
-	if (line > 0)
-		snprintf(at, sizeof(at), ":%u", line);
-	return error_set(err, -ERR_UNSUPPORTED,
-		"%s%s: datastore '%s': %sthis version cannot attach datastores yet; stage its "
-		"archive by URL instead (stage: {source: ..., to: ...})",
-		origin, at, name, store[0] == '\0' ? "no store is configured, and " : "");
-}
-
-/* The first item that names a datastore, or NULL. */
-static const struct action *find_datastore(const struct actions *actions)
-{
-	for (size_t i = 0; i < actions->n; i++) {
-		if (actions->v[i].kind == ACTION_DATASTORE)
-			return &actions->v[i];
-	}
-	return NULL;
-}
-
-/* What a later version will do is refused, never ignored. */
-static int refuse_unsupported(
-	const struct plan *p, const struct request *r, const char *store, struct error *err)
-{
-	const struct runfile *f = p->runfile;
-	const struct action *item = find_datastore(plan_actions(p, POINT_EXPERIMENT_START));
-
-	if (item == NULL)
-		item = find_datastore(plan_actions(p, POINT_EXPERIMENT_END));
-	if (r->datastores.n > 0)
-		return refuse_datastore("--datastore", 0, r->datastores.v[0], store, err);
-	if (f == NULL)
-		return 0;
-	if (f->n_datastores > 0)
-		return refuse_datastore(
-			f->path, f->datastores[0].line, f->datastores[0].name, store, err);
-	if (item != NULL)
-		return refuse_datastore(f->path, item->line, item->datastore, store, err);
-	return 0;
 }
 
 static void mention_build_points(const struct plan *p)
@@ -218,14 +191,14 @@ int plan_make(const struct request *r, const struct settings *s, char *const *wo
 {
 	int code = read_config(r, ret, err);
 
-	if (code == 0)
-		code = refuse_unsupported(ret, r, s->store, err);
 	if (code < 0)
 		return code;
 	make_environment(ret, s);
 	make_command(ret, words);
 	mention_build_points(ret);
-	code = find_dependencies(ret, r, err);
+	code = plan_attach(ret, r, s, err);
+	if (code == 0)
+		code = find_dependencies(ret, r, err);
 	if (code == 0)
 		code = make_head(ret, r, POINT_EXPERIMENT_START, err);
 	return code < 0 ? code : stage_specs_check(ret->head, ret->n_head, err);
@@ -234,7 +207,6 @@ int plan_make(const struct request *r, const struct settings *s, char *const *wo
 int plan_make_point(const struct request *r, const struct settings *s, enum lifecycle_point point,
 	struct plan *ret, struct error *err)
 {
-	const struct action *datastore;
 	int code = read_config(r, ret, err);
 
 	if (code < 0)
@@ -243,10 +215,6 @@ int plan_make_point(const struct request *r, const struct settings *s, enum life
 		return error_set(err, -ERR_USAGE,
 			"no config.yml, so there are no actions: name it with --config or "
 			"$STAGERUN_CONFIG");
-	datastore = find_datastore(plan_actions(ret, point));
-	if (datastore != NULL)
-		return refuse_datastore(
-			ret->runfile->path, datastore->line, datastore->datastore, s->store, err);
 	make_environment(ret, s);
 	code = make_head(ret, r, point, err);
 	return code < 0 ? code : stage_specs_check(ret->head, ret->n_head, err);
@@ -257,6 +225,7 @@ void plan_done(struct plan *p)
 	for (size_t i = 0; i < p->n_head; i++)
 		stage_spec_done(&p->head[i]);
 	free(p->head);
+	attachments_done(&p->attached);
 	dependencies_free(p->dependencies);
 	strings_done(&p->destinations);
 	strings_done(&p->command);

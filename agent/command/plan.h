@@ -2,6 +2,7 @@
 #ifndef STAGERUN_PLAN_H
 #define STAGERUN_PLAN_H
 
+#include "attach.h"
 #include "dependencies.h"
 #include "request.h"
 #include "runfile.h"
@@ -13,7 +14,8 @@ struct plan {
 	struct runfile *runfile;    /* NULL: no config.yml */
 	struct strings environment; /* of actions and the command */
 	struct strings command;     /* its words, hyper_params appended; none for prewarm */
-	struct stage_spec *head;    /* staged first and at once, expanded */
+	struct attachments attached;
+	struct stage_spec *head; /* staged first and at once: attached, options, items; expanded */
 	size_t n_head;
 	struct strings destinations;       /* the head's directories, each once */
 	struct dependencies *dependencies; /* installed meanwhile; NULL: none */
@@ -28,6 +30,13 @@ int plan_make(const struct request *r, const struct settings *s, char *const *wo
 int plan_make_point(const struct request *r, const struct settings *s, enum lifecycle_point point,
 	struct plan *ret, struct error *err);
 void plan_done(struct plan *p);
+
+/* Adds to p->attached, sets what the environment says of it, and puts directories into p->command. */
+int plan_attach(
+	struct plan *p, const struct request *r, const struct settings *s, struct error *err);
+
+/* "${VAR}" from the run's environment. */
+int plan_expand(struct plan *p, const char *text, char **ret, struct error *err);
 
 /* The actions of a point; none without a config.yml. */
 const struct actions *plan_actions(const struct plan *p, enum lifecycle_point point);

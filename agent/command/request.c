@@ -3,7 +3,6 @@
 #include "request.h"
 #include "defer.h"
 #include "source.h"
-#include <ctype.h>
 #include <string.h>
 
 static int override(struct request *r, const char *key, const char *value, const char *option)
@@ -97,6 +96,27 @@ static int take_datastore(void *into, const char *value, struct error *err)
 	return 0;
 }
 
+static int take_datastore_name(void *into, const char *value, struct error *err)
+{
+	(void)err;
+	((struct request *)into)->datastore_name = value;
+	return 0;
+}
+
+static int take_datastore_version(void *into, const char *value, struct error *err)
+{
+	(void)err;
+	((struct request *)into)->datastore_version = value;
+	return 0;
+}
+
+static int take_datastore_mount_dir(void *into, const char *value, struct error *err)
+{
+	(void)err;
+	((struct request *)into)->datastore_mount_dir = value;
+	return 0;
+}
+
 static int take_dependency_file(void *into, const char *value, struct error *err)
 {
 	(void)err;
@@ -122,78 +142,26 @@ const struct option_row config_rows[] = {
 	{NULL},
 };
 
+const struct option_row store_rows[] = {
+	{"store", 0, "URL", "where datastores are (else $STAGERUN_STORE)", take_store},
+	{NULL},
+};
+
 const struct option_row run_rows[] = {
 	{"stage", 0, "SOURCE=DIR", "stage any source into DIR; repeatable", take_stage},
-	{"datastore", 0, "NAME[:V][=DIR]", "attach a datastore; repeatable", take_datastore},
+	{"datastore", 0, "NAME[:V][=DIR]", "attach a datastore (to /datastores/NAME); repeatable",
+		take_datastore},
+	{"datastore_name", 0, "NAME", "attach one datastore, ...", take_datastore_name},
+	{"datastore_version", 0, "V", "... in this version (else the newest)",
+		take_datastore_version},
+	{"datastore_mount_dir", 0, "DIR", "... to this directory", take_datastore_mount_dir},
 	{"dependency_file", 0, "FILE",
 		"install FILE (.txt by pip, .yml by conda) while data is staged",
 		take_dependency_file},
-	{"store", 0, "URL", "where datastores are", take_store},
 	{"supervise", 0, "auto|always|never", "whether to stay as the command's parent",
 		take_supervise},
 	{"dry-run", 0, NULL, "print the plan and where each value comes from; touch nothing",
 		take_dry_run},
-	{NULL},
-};
-
-static int take_sha256(void *into, const char *value, struct error *err)
-{
-	if (strlen(value) != 64 || strspn(value, "0123456789abcdefABCDEF") != 64)
-		return error_set(
-			err, -ERR_USAGE, "--sha256 '%s' is not 64 hexadecimal digits", value);
-	((struct request *)into)->sha256 = value;
-	return 0;
-}
-
-static int take_include(void *into, const char *value, struct error *err)
-{
-	(void)err;
-	strings_add(&((struct request *)into)->fetch.include, value);
-	return 0;
-}
-
-static int take_exclude(void *into, const char *value, struct error *err)
-{
-	(void)err;
-	strings_add(&((struct request *)into)->fetch.exclude, value);
-	return 0;
-}
-
-static int take_strip_components(void *into, const char *value, struct error *err)
-{
-	uint64_t n;
-
-	if (parse_uint(value, 1000, &n, err) < 0) {
-		error_prefix(err, "--strip-components");
-		return err != NULL ? (err->code = -ERR_USAGE) : -ERR_USAGE;
-	}
-	((struct request *)into)->fetch.strip_components = (unsigned)n;
-	return 0;
-}
-
-static int take_no_extract(void *into, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct request *)into)->fetch.no_extract = true;
-	return 0;
-}
-
-static int take_replace(void *into, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct request *)into)->fetch.replace = true;
-	return 0;
-}
-
-const struct option_row fetch_rows[] = {
-	{"sha256", 0, "HEX", "the digest the source must have", take_sha256},
-	{"include", 0, "GLOB", "only entries that match; repeatable", take_include},
-	{"exclude", 0, "GLOB", "no entries that match; repeatable", take_exclude},
-	{"strip-components", 0, "N", "cut N leading components of names", take_strip_components},
-	{"no-extract", 0, NULL, "store the source as it is", take_no_extract},
-	{"replace", 0, NULL, "replace what is there", take_replace},
 	{NULL},
 };
 

@@ -28,12 +28,24 @@ struct request {
 	struct stage_spec fetch; /* options of `fetch` that shape its one stage */
 	const char *sha256;
 	struct strings datastores; /* NAME[:VERSION][=DIR] */
+	const char *datastore_name, *datastore_version,
+		*datastore_mount_dir; /* one, as Grid has it */
+
+	/* Of `datastore ...`. */
+	const char *name, *role;
+	bool extract, no_copy, dereference; /* and fetch.no_extract, .include, .exclude, .replace */
+	bool json, force, yes;
 };
 
 extern const struct option_row common_rows[]; /* log, progress, agent.ini, help */
 extern const struct option_row config_rows[]; /* config.yml */
 extern const struct option_row run_rows[];    /* stages, dry run */
 extern const struct option_row fetch_rows[];  /* the options of one stage */
+extern const struct option_row select_rows[]; /* include, exclude */
+extern const struct option_row store_rows[];  /* the store */
+/* Of `datastore ...`. */
+extern const struct option_row create_rows[], get_rows[], delete_rows[], purge_rows[],
+	policy_rows[], json_rows[];
 
 void request_done(struct request *r);
 

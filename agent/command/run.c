@@ -11,7 +11,8 @@
 #include "source.h"
 #include <stdio.h>
 
-static const struct option_row *const tables[] = {config_rows, run_rows, common_rows, NULL};
+static const struct option_row *const tables[] = {
+	config_rows, run_rows, store_rows, common_rows, NULL};
 
 static void print_help(const char *name, const char *words, const char *what)
 {
@@ -82,6 +83,7 @@ static int stage(struct run *r, bool *ret_logged, struct error *err)
 		code = make_scratch(r->plan.runfile, r->agent.inherited, err);
 	if (code < 0)
 		return code;
+	registration_make(&r->registration, &r->agent, &r->plan.attached);
 	code = stage_head(r, err);
 	*ret_logged = code < 0;
 	if (code < 0)
@@ -96,6 +98,7 @@ static int start(struct run *r, bool *ret_logged, struct error *err)
 	int code = 0;
 
 	r->agent.facts.config_path = r->plan.runfile != NULL ? r->plan.runfile->path : NULL;
+	r->agent.environment = &r->plan.environment;
 	if (r->why_outlives != NULL)
 		code = agent_outlive(&r->agent, err);
 	if (code == 0)
@@ -178,6 +181,7 @@ static int supervise(struct run *r)
 	if (started)
 		supervise_end_actions(&s, &r->plan);
 	run_hooks_end(&r->hooks, &r->agent, &r->plan.environment);
+	registration_remove(&r->registration, &r->agent);
 	agent_end_remains(&r->agent, supervision_patience_ms(&s));
 	supervision_close(&s);
 	return ending.exit_code;
@@ -246,6 +250,7 @@ static int fail_early(
 static void run_done(struct run *r)
 {
 	run_hooks_done(&r->hooks);
+	registration_done(&r->registration);
 	plan_done(&r->plan);
 	settings_free(r->settings);
 	request_done(&r->request);

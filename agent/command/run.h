@@ -4,6 +4,7 @@
 
 #include "agent.h"
 #include "plan.h"
+#include "registration.h"
 #include "report.h"
 #include "request.h"
 #include "run_hooks.h"
@@ -17,6 +18,7 @@ struct run {
 	struct plan plan;
 	struct agent agent;
 	struct run_hooks hooks;
+	struct registration registration;
 	const char *why_outlives; /* the command; NULL: it takes this process */
 	const char *phase; /* "config", "stage", "start", "exec": for the reason of a failure */
 	struct error why;  /* it ended so */

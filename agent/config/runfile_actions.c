@@ -9,7 +9,8 @@
 static void action_done(struct action *a)
 {
 	free(a->script);
-	free(a->datastore);
+	free(a->shard_rank);
+	free(a->shard_world);
 	stage_spec_done(&a->stage);
 }
 

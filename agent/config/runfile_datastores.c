@@ -77,6 +77,33 @@ int datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error
 	return 0;
 }
 
+const char *datastore_ref_plain_name(const char *name)
+{
+	const char *colon = strchr(name, ':');
+
+	return colon != NULL ? colon + 1 : name;
+}
+
+int datastore_source(char **url, struct error *err)
+{
+	struct datastore_ref ref = {0};
+	const char *rest = strchr(*url, ':');
+	int code;
+
+	if (strncmp(*url, "datastore:", 10) != 0 && strncmp(*url, "grid:", 5) != 0)
+		return 0;
+	code = datastore_ref_parse(rest + 1, &ref, err);
+	if (code == 0 && ref.mount_dir != NULL)
+		code = error_set(err, -ERR_USAGE, "'%s' is not datastore:NAME[:VERSION]", *url);
+	if (code == 0) {
+		free(*url);
+		*url = format_text("datastore:%s%s%s", datastore_ref_plain_name(ref.name),
+			ref.version != NULL ? ":" : "", ref.version != NULL ? ref.version : "");
+	}
+	datastore_ref_done(&ref);
+	return code;
+}
+
 static int check_name(struct runfile_reader *p, const struct yaml_node *node, const char *name)
 {
 	return is_name(name) ? 0 : refuse_kind(p, node, "name or user:name");

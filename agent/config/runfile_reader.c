@@ -172,16 +172,6 @@ int read_text(struct runfile_reader *p, const struct yaml_node *node, void *into
 	return 0;
 }
 
-int read_node(struct runfile_reader *p, const struct yaml_node *node, void *into)
-{
-	const struct yaml_node **field = into;
-
-	(void)p;
-	if (!yaml_is_null(node))
-		*field = node;
-	return 0;
-}
-
 /* A parser of text/units said no: its sentence, with place and name. */
 static int refuse_value(
 	const struct runfile_reader *p, const struct yaml_node *node, const struct error *why)

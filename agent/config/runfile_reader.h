@@ -51,9 +51,8 @@ int read_count(struct runfile_reader *p, const struct yaml_node *node, void *int
 int read_duration(struct runfile_reader *p, const struct yaml_node *node, void *into);
 /* struct strings *, from one text or a list */
 int read_texts(struct runfile_reader *p, const struct yaml_node *node, void *into);
-/* const char **, const struct yaml_node **: the tree's, gone after the reading */
+/* const char **: the tree's, gone after the reading */
 int read_borrow(struct runfile_reader *p, const struct yaml_node *node, void *into);
-int read_node(struct runfile_reader *p, const struct yaml_node *node, void *into);
 
 /* Readers of whole keys. They fill p->r or p->attached, but for those with an into. */
 int read_environment(struct runfile_reader *p, const struct yaml_node *node, void *into);

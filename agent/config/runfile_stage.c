@@ -6,9 +6,14 @@
 #include <string.h>
 
 /* Texts and nodes are the tree's. */
+struct shard_map {
+	const char *rank, *world;
+};
+
 struct stage_map {
 	const char *source, *datastore, *to;
-	const struct yaml_node *shard;
+	const struct yaml_node *shard_node;
+	struct shard_map shard;
 	char sha256[65]; /* "": none */
 	bool extract;
 	struct stage_spec spec; /* what goes there as it is read */
@@ -29,6 +34,39 @@ static int read_sha256(struct runfile_reader *p, const struct yaml_node *node, v
 	return 0;
 }
 
+static int read_number_or_variable(
+	struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	const char *text = NULL;
+	int code = read_borrow(p, node, &text);
+
+	if (code < 0 || text == NULL)
+		return code;
+	if (strstr(text, "${") == NULL &&
+		(*text == '\0' || text[strspn(text, "0123456789")] != '\0'))
+		return refuse_kind(p, node, "a whole number, or ${VARIABLE}");
+	*(const char **)into = text;
+	return 0;
+}
+
+static const struct runfile_field shard_fields[] = {
+	{"rank", read_number_or_variable, offsetof(struct shard_map, rank)},
+	{"world", read_number_or_variable, offsetof(struct shard_map, world)},
+};
+
+/* What launchers such as torchrun set. */
+static int read_shard(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	struct stage_map *m = into;
+
+	if (yaml_is_null(node))
+		return 0;
+	m->shard_node = node;
+	m->shard = (struct shard_map){"${RANK}", "${WORLD_SIZE}"};
+	return read_fields(
+		p, node, shard_fields, ARRAY_LEN(shard_fields), UNKNOWN_FAILS, &m->shard);
+}
+
 static const struct runfile_field fields[] = {
 	{"source", read_borrow, offsetof(struct stage_map, source)},
 	{"datastore", read_borrow, offsetof(struct stage_map, datastore)},
@@ -39,7 +77,7 @@ static const struct runfile_field fields[] = {
 	{"strip_components", read_count, offsetof(struct stage_map, spec.strip_components)},
 	{"extract", read_bool, offsetof(struct stage_map, extract)},
 	{"replace", read_bool, offsetof(struct stage_map, spec.replace)},
-	{"shard", read_node, offsetof(struct stage_map, shard)},
+	{"shard", read_shard, 0},
 };
 
 static bool is_said(const char *text)
@@ -55,12 +93,9 @@ static int check(
 		return refuse_node(p, node, "%s needs one of source and datastore", p->what);
 	if (!is_said(m->to))
 		return refuse_node(p, node, "%s needs to, the directory to stage into", p->what);
-	if (m->shard != NULL && is_said(m->source))
+	if (m->shard_node != NULL && is_said(m->source))
 		return refuse_node(
-			p, m->shard, "%s: shard needs a datastore, not a source", p->what);
-	if (m->shard != NULL)
-		return refuse_node(p, m->shard,
-			"%s: shard needs a datastore, and no store is built in", p->what);
+			p, m->shard_node, "%s: shard needs a datastore, not a source", p->what);
 	if (*m->sha256 != '\0' && is_said(m->datastore))
 		return refuse_node(p, node,
 			"%s: sha256 is for a source; a datastore's version says what it holds",
@@ -86,6 +121,15 @@ static int check_datastore(
 	return code;
 }
 
+static void add_source(struct stage_map *m)
+{
+	_free_ char *datastore =
+		is_said(m->datastore) ? format_text("datastore:%s", m->datastore) : NULL;
+
+	stage_spec_add_source(&m->spec, datastore != NULL ? datastore : m->source,
+		*m->sha256 != '\0' ? m->sha256 : NULL);
+}
+
 int read_stage(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	struct stage_map m = {.extract = true};
@@ -104,10 +148,12 @@ int read_stage(struct runfile_reader *p, const struct yaml_node *node, void *int
 		stage_spec_done(&m.spec);
 		return code;
 	}
-	a->kind = is_said(m.source) ? ACTION_STAGE : ACTION_DATASTORE;
-	a->datastore = is_said(m.source) ? NULL : copy_text(m.datastore);
-	if (is_said(m.source))
-		stage_spec_add_source(&m.spec, m.source, *m.sha256 != '\0' ? m.sha256 : NULL);
+	a->kind = ACTION_STAGE;
+	add_source(&m);
+	if (m.shard_node != NULL) {
+		a->shard_rank = copy_text(m.shard.rank);
+		a->shard_world = copy_text(m.shard.world);
+	}
 	m.spec.to = copy_text(m.to);
 	m.spec.no_extract = !m.extract;
 	m.spec.origin = format_text("%s:%u", p->r->path, node->line);

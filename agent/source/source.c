@@ -16,7 +16,7 @@ static const struct source_scheme schemes[] = {
 
 static const struct source_scheme path = {.prefix = "", .open = file_source_open};
 
-static const char known[] = "https://, http://, s3://, file:// and plain paths are";
+static const char known[] = "https://, http://, s3://, file://, datastore: and plain paths are";
 
 static const struct source_scheme *find(const char *url)
 {
@@ -32,14 +32,16 @@ static bool begins_with(const char *s, const char *prefix)
 	return strncasecmp(s, prefix, strlen(prefix)) == 0;
 }
 
+/* Staged from the store, not opened here; what stands behind the colon is looked at there. */
+static bool is_datastore(const char *url)
+{
+	return strncmp(url, "datastore:", 10) == 0 || strncmp(url, "grid:", 5) == 0;
+}
+
 static int unknown(const char *url, struct error *err)
 {
 	_free_ char *shown = source_display(url);
 
-	if (begins_with(url, "datastore:") || begins_with(url, "grid:"))
-		return error_set(err, -ERR_USAGE,
-			"source '%s': %.*s sources are not supported by this version; %s", shown,
-			(int)strcspn(url, ":"), url, known);
 	return error_set(err, -ERR_USAGE, "source '%s': the scheme '%.*s' is not known; %s", shown,
 		(int)url_scheme_len(url), url, known);
 }
@@ -50,7 +52,9 @@ int source_check(const char *url, struct error *err)
 
 	if (url[0] == '\0')
 		return error_set(err, -ERR_USAGE, "the source is empty; %s sources", known);
-	if (scheme == NULL || begins_with(url, "datastore:") || begins_with(url, "grid:"))
+	if (is_datastore(url))
+		return 0;
+	if (scheme == NULL)
 		return unknown(url, err);
 	return scheme->check != NULL ? scheme->check(url, err) : 0;
 }
@@ -60,5 +64,7 @@ int source_open(const struct source_env *env, const struct source_request *req, 
 {
 	int code = source_check(req->url, err);
 
+	if (code == 0 && is_datastore(req->url))
+		return error_set(err, -ERR_UNSUPPORTED, "%s is no stream of bytes", req->url);
 	return code < 0 ? code : find(req->url)->open(env, req, ret, err);
 }

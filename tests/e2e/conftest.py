@@ -76,6 +76,14 @@ def stagerun(tmp_path):
 
 
 @pytest.fixture
+def store(stagerun, tmp_path):
+    """A store in a directory, which stagerun is told of by its environment."""
+    directory = tmp_path / "store"
+    stagerun.env["STAGERUN_STORE"] = f"file://{directory}"
+    return directory
+
+
+@pytest.fixture
 def server():
     started = FaultServer()
     yield started

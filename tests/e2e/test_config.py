@@ -114,9 +114,8 @@ def test_build_actions_are_named_and_not_run(stagerun):
     "compute: {train: {datastore_name: cats}}\n",
     "compute: {train: {datastores: [{name: cats}]}}\n",
     actions("stage: {datastore: 'cats:1', to: /tmp/x}"),
-    actions("stage: {datastore: 'cats:1', to: /tmp/x}", point="on_experiment_end"),
-], ids=["datastore_name", "datastores", "a stage action", "an end action"])
-def test_a_datastore_needs_a_store(stagerun, text):
+], ids=["datastore_name", "datastores", "a stage action"])
+def test_a_datastore_must_be_in_the_store(stagerun, text):
     stagerun.run("run", "--config", stagerun.config(text), "--", "touch", "ran").failed(
         125, "cats", "store")
     assert not (stagerun.cwd / "ran").exists()
@@ -269,15 +268,3 @@ def test_options_end_at_the_first_word_that_is_none(stagerun):
 def test_options_take_their_value_after_an_equals_sign(stagerun):
     path = stagerun.config("compute: {train: {environment: {A: b}}}\n")
     assert stagerun.run("run", f"--config={path}", "--", "sh", "-c", "echo $A").ok().out == "b\n"
-
-
-@pytest.mark.parametrize("words", [["run", "--"], ["run", "--dry-run", "--"], ["prewarm"]])
-def test_a_stage_item_that_names_a_datastore_is_refused_before_anything(stagerun, dest, words):
-    """Also when a dry run would print it, and when a prewarm would leave it to the run."""
-    path = stagerun.config("compute:\n  train:\n    actions:\n      on_experiment_start:\n"
-                           "        - touch ran\n"
-                           f"        - stage: {{datastore: 'cats:1', to: '{dest}'}}\n")
-    command = ["true"] if words[0] == "run" else []
-    result = stagerun.run(words[0], "--config", path, *words[1:], *command)
-    result.failed(125 if command else 1, "no store is configured", r"config\.yml:6", "cats")
-    assert not (stagerun.cwd / "ran").exists()

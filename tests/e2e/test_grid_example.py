@@ -2,12 +2,11 @@
 """The example that Grid's users followed: curl, unzip and mv as start actions, as it is; and its twin
 with a stage item. Both end with the command seeing /tmp/scratch/cifar5."""
 
-import fcntl
-import os
 import subprocess
 
 import pytest
 from archives import noise
+from mounts import own_directories
 from trees import snapshot
 
 AS_IT_IS = """\
@@ -42,18 +41,8 @@ compute:
 
 @pytest.fixture
 def scratch(root, tmp_path_factory):  # pylint: disable=unused-argument
-    """Options to put before a command for which /tmp/scratch is an empty file system of its own. The
-    directory itself is made when it is not there, and removed again."""
-    lock = open(tmp_path_factory.getbasetemp().parent / "scratch.lock", "w", encoding="utf-8")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    made = not os.path.exists("/tmp/scratch")
-    if made:
-        os.mkdir("/tmp/scratch")
-    yield ["unshare", "-m", "sh", "-c",
-           'mount -t tmpfs -o size=50m tmpfs /tmp/scratch && exec "$@"', "sh"]
-    if made:
-        os.rmdir("/tmp/scratch")
-    lock.close()
+    with own_directories(tmp_path_factory, "/tmp/scratch") as wrap:
+        yield wrap
 
 
 @pytest.fixture

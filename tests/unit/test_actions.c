@@ -635,18 +635,6 @@ TEST(stage_item_that_fails_ends_the_point_with_its_code)
 	teardown(&p);
 }
 
-TEST(datastore_item_says_that_there_is_no_store)
-{
-	struct point p;
-
-	setup(&p);
-	add_item(&p, ACTION_DATASTORE)->datastore = "cats:1";
-	run_all(&p);
-	assert_int_equal(-ERR_CONFIG, p.code);
-	assert_non_null(strstr(p.err.msg, "datastore 'cats:1': no store is configured"));
-	teardown(&p);
-}
-
 /* Output. */
 
 /* Runs the point with both standard streams going to files. */

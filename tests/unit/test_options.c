@@ -88,3 +88,20 @@ TEST(option_without_its_value_and_switch_with_one_are_refused)
 	assert_non_null(strstr(err.msg, "DIR"));
 	assert_int_equal(-ERR_USAGE, parse((char *[]){"--verbose=1", NULL}, &taken, &rest, &err));
 }
+
+TEST(options_of_all_words_may_stand_anywhere_before_two_dashes)
+{
+	char *argv[] = {"SOURCE", "--mount_dir", "/a", "-", "-v", "--", "--verbose", "-v"};
+	struct taken taken = {0};
+	struct strings words = {0};
+
+	assert_int_equal(0, options_parse_all(8, argv, tables, &taken, &words, NULL));
+	assert_string_equal("/a", taken.file);
+	assert_int_equal(1, taken.verbose);
+	assert_int_equal(4, words.n);
+	assert_string_equal("SOURCE", words.v[0]);
+	assert_string_equal("-", words.v[1]);
+	assert_string_equal("--verbose", words.v[2]);
+	assert_string_equal("-v", words.v[3]);
+	strings_done(&words);
+}

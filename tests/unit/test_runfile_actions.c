@@ -186,9 +186,10 @@ TEST(stage_actions_may_name_a_datastore)
 		parse(START "        - stage: {datastore: \"cats:1\", to: /d, include: x}\n");
 	const struct action *a = &start_of(r)->v[0];
 
-	assert_int_equal(ACTION_DATASTORE, a->kind);
-	assert_string_equal("cats:1", a->datastore);
-	assert_int_equal(0, a->stage.n_sources);
+	assert_int_equal(ACTION_STAGE, a->kind);
+	assert_int_equal(1, a->stage.n_sources);
+	assert_string_equal("datastore:cats:1", a->stage.sources[0].url);
+	assert_null(a->shard_rank);
 	assert_string_equal("/d", a->stage.to);
 	assert_int_equal(1, a->stage.include.n);
 	runfile_free(r);
@@ -197,6 +198,78 @@ TEST(stage_actions_may_name_a_datastore)
 		"version from 1");
 	assert_refused(START "        - stage: {datastore: cats=/x, to: /d}\n",
 		"config.yml:5:18: " ITEM ".stage: 'cats=/x': the directory goes under to");
+}
+
+/* What the first start action stages, with RANK=2, WORLD_SIZE=4, USER_DATA=ann:cats:3. */
+static const char *variable(void *ctx, const char *name)
+{
+	(void)ctx;
+	if (strcmp(name, "RANK") == 0)
+		return "2";
+	if (strcmp(name, "USER_DATA") == 0)
+		return "ann:cats:3";
+	return strcmp(name, "WORLD_SIZE") == 0 ? "4" : NULL;
+}
+
+static int stage_first(const char *item, struct stage_spec *ret, struct error *err)
+{
+	_free_ char *yaml = format_text(START "        - stage: {%s}\n", item);
+	struct runfile *r = parse(yaml);
+	int code = runfile_stage(&start_of(r)->v[0], variable, NULL, ret, err);
+
+	runfile_free(r);
+	return code;
+}
+
+TEST(a_shard_is_that_of_the_launcher_unless_it_is_said)
+{
+	struct stage_spec spec;
+
+	assert_int_equal(0, stage_first("datastore: cats, to: d, shard: {}", &spec, NULL));
+	assert_int_equal(2, spec.shard_rank);
+	assert_int_equal(4, spec.shard_world);
+	stage_spec_done(&spec);
+	assert_int_equal(
+		0, stage_first("datastore: cats, to: d, shard: {rank: 0, world: 1}", &spec, NULL));
+	assert_int_equal(0, spec.shard_rank);
+	assert_int_equal(1, spec.shard_world);
+	stage_spec_done(&spec);
+	assert_int_equal(0, stage_first("datastore: cats, to: d", &spec, NULL));
+	assert_int_equal(0, spec.shard_world);
+	stage_spec_done(&spec);
+}
+
+static void assert_not_staged(const char *item, int code, const char *sentence)
+{
+	struct stage_spec spec;
+	struct error err = {0};
+
+	assert_int_equal(code, stage_first(item, &spec, &err));
+	assert_string_equal(sentence, err.msg);
+}
+
+TEST(a_shard_that_cannot_be_is_refused)
+{
+	assert_not_staged("datastore: cats, to: d, shard: {rank: '${NONE}'}", -ERR_CONFIG,
+		"shard: rank: ${NONE}: the environment has no NONE");
+	assert_not_staged("datastore: cats, to: d, shard: {rank: 4}", -ERR_CONFIG,
+		"shard: there is no rank 4 in a world of 4; ranks count from 0");
+	assert_refused(START "        - stage: {datastore: cats, to: d, shard: {rank: first}}\n",
+		"config.yml:5:57: " ITEM
+		".stage.shard.rank must be a whole number, or ${VARIABLE}");
+	assert_refused(START "        - stage: {datastore: cats, to: d, shard: {rnk: 1}}\n",
+		"config.yml:5:51: unknown key 'rnk' in " ITEM ".stage.shard; did you mean 'rank'?");
+}
+
+TEST(a_datastore_may_come_from_variables_and_its_user_is_left_out)
+{
+	struct stage_spec spec;
+
+	assert_int_equal(0, stage_first("datastore: '${USER_DATA}', to: d", &spec, NULL));
+	assert_string_equal("datastore:cats:3", spec.sources[0].url);
+	stage_spec_done(&spec);
+	assert_not_staged("source: 'datastore:${USER_DATA}:4', to: d", -ERR_USAGE,
+		"'ann:cats:3:4' is not NAME[:VERSION][=DIR], with a version from 1");
 }
 
 TEST(stage_actions_refuse_what_they_cannot_keep)
@@ -214,7 +287,9 @@ TEST(stage_actions_refuse_what_they_cannot_keep)
 	assert_refused(START "        - stage: {datastore: a, to: d, sha256: " DIGEST "}\n",
 		"config.yml:5:18: " ITEM ".stage: sha256 is for a source; a datastore's version "
 		"says what it holds");
-	assert_refused(START "        - stage: {source: a, to: d, shard: 1/2}\n",
+	assert_refused(START "        - stage: {datastore: a, to: d, shard: 1/2}\n",
+		"config.yml:5:47: " ITEM ".stage.shard must be a map of keys and values");
+	assert_refused(START "        - stage: {source: a, to: d, shard: {}}\n",
 		"config.yml:5:44: " ITEM ".stage: shard needs a datastore, not a source");
 	assert_refused(START "        - stage: {source: a, to: d, extract: perhaps}\n",
 		"config.yml:5:46: " ITEM ".stage.extract: 'perhaps' is neither yes nor no");

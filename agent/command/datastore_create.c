@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* `stagerun datastore create`. */
+#include "datastore_call.h"
+#include "defer.h"
+#include "source.h"
+#include <ctype.h>
+#include <jansson.h>
+#include <limits.h>
+#include <string.h>
+
+struct creation {
+	struct create_options opts;
+	struct selection selection;
+	struct request *request; /* its texts are the process's, or as long there as this */
+	char *name, *shown;      /* shown: the source, for the progress line */
+	struct progress progress;
+	struct manifest *manifest;
+	struct create_result result;
+	uint64_t elapsed_ns;
+};
+
+/* The last part of a path, an address or a bucket's prefix. */
+static char *last_part(const char *source)
+{
+	_free_ char *copy = copy_text(source);
+	char real[PATH_MAX];
+	size_t len = strlen(copy);
+	const char *slash;
+
+	if (strstr(source, "://") == NULL && realpath(source, real) != NULL) {
+		free(copy);
+		copy = copy_text(real); /* "." has a name, too */
+		len = strlen(copy);
+	} else if (strncasecmp(source, "http", 4) == 0) {
+		return source_file_name(source);
+	}
+	while (len > 1 && copy[len - 1] == '/')
+		copy[--len] = '\0';
+	slash = strrchr(copy, '/');
+	return copy_text(slash != NULL ? slash + 1 : copy);
+}
+
+char *datastore_default_name(const char *source)
+{
+	char *name = last_part(source);
+
+	name[strcspn(name, ".")] = '\0';
+	for (char *c = name; *c != '\0'; c++)
+		*c = (char)tolower((unsigned char)*c);
+	return name;
+}
+
+static int create(void *ctx, struct store_hand *h, struct cancel *cancel, struct error *err)
+{
+	struct creation *c = ctx;
+	uint64_t began = now_ns();
+	int code;
+
+	(void)h;
+	c->opts.cancel = cancel;
+	code = datastore_create(&c->opts, &c->manifest, &c->result, err);
+	c->elapsed_ns = now_ns() - began;
+	return code;
+}
+
+static double rate(const struct creation *c)
+{
+	return c->elapsed_ns > 0 ? (double)c->manifest->bytes * 1e9 / (double)c->elapsed_ns : 0;
+}
+
+static void print_json(const struct creation *c, const struct datastore_call *call)
+{
+	const struct manifest *m = c->manifest;
+	json_t *o = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}",
+		"name", m->name, "version", (json_int_t)m->version, "store",
+		store_name(call->agent.store), "manifest_sha256", m->sha256, "entries",
+		(json_int_t)m->entries, "files", (json_int_t)m->files, "bytes",
+		(json_int_t)m->bytes, "stored_bytes", (json_int_t)m->stored_bytes, "sent_bytes",
+		(json_int_t)c->result.sent_bytes, "reused_files",
+		(json_int_t)c->result.reused_files, "seconds", (double)c->elapsed_ns / 1e9,
+		"bytes_per_second", rate(c));
+
+	json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+	putchar('\n');
+	json_decref(o);
+}
+
+static void print_created(void *ctx, const struct datastore_call *call)
+{
+	const struct creation *c = ctx;
+	const struct manifest *m = c->manifest;
+	char bytes[32], per_second[32], sent[32], time[32];
+
+	if (call->request.json) {
+		print_json(c, call);
+		return;
+	}
+	printf("%s version %u: %llu files, %s, in %s (%s/s); sent %s", m->name, m->version,
+		(unsigned long long)m->files, print_size(m->bytes, bytes),
+		print_duration(c->elapsed_ns, time), print_size((uint64_t)rate(c), per_second),
+		print_size(c->result.sent_bytes, sent));
+	if (c->result.reused_files > 0)
+		printf(", %llu files were there", (unsigned long long)c->result.reused_files);
+	putchar('\n');
+}
+
+static void creation_free(void *ctx)
+{
+	struct creation *c = ctx;
+
+	manifest_free(c->manifest);
+	free(c->name);
+	free(c->shown);
+	free(c);
+}
+
+static int check_options(const struct request *r, const char *source, struct error *err)
+{
+	if (r->extract && r->fetch.no_extract)
+		return error_set(err, -ERR_USAGE, "--extract and --no-extract exclude each other");
+	if (r->no_copy && strncasecmp(source, "s3://", 5) != 0)
+		return error_set(err, -ERR_USAGE,
+			"--no-copy is for s3://bucket/prefix/: only that can be read from where it "
+			"is");
+	return 0;
+}
+
+static int name_it(const struct request *r, const char *source, char **ret, struct error *err)
+{
+	char *name = r->name != NULL ? copy_text(r->name) : datastore_default_name(source);
+
+	if (datastore_name_check(name, err) == 0) {
+		*ret = name;
+		return 0;
+	}
+	free(name);
+	if (r->name == NULL)
+		error_prefix(err, "the name that SOURCE would give it; say --name NAME");
+	return -ERR_USAGE;
+}
+
+static void fill_options(struct creation *w, struct datastore_call *c)
+{
+	const struct request *r = &c->request;
+	const struct settings *s = c->settings;
+
+	w->selection = (struct selection){.include = (const char *const *)r->fetch.include.v,
+		.exclude = (const char *const *)r->fetch.exclude.v};
+	w->opts = (struct create_options){.store = c->agent.store,
+		.budget = c->agent.budget,
+		.transfer = c->agent.transfer,
+		.s3 = c->agent.s3,
+		.progress = &w->progress,
+		.threads = agent_threads(s),
+		.name = w->name,
+		.source = c->words.v[0],
+		.extract = r->extract,
+		.no_extract = r->fetch.no_extract,
+		.no_copy = r->no_copy,
+		.dereference = r->dereference,
+		.selection = r->fetch.include.n + r->fetch.exclude.n > 0 ? &w->selection : NULL,
+		.max_datastores = s->max_datastores,
+		.grace_ms = s->store_grace_ms};
+}
+
+int datastore_command_create(struct datastore_call *c, struct error *err)
+{
+	struct datastore_work work = {
+		.work = create, .print = print_created, .done = creation_free};
+	const char *source = c->words.v[0];
+	struct creation *w;
+	char *name = NULL;
+	int code = check_options(&c->request, source, err);
+
+	if (code == 0)
+		code = name_it(&c->request, source, &name, err);
+	if (code == 0)
+		code = agent_need_transfer(&c->agent, err);
+	if (code == 0)
+		code = agent_need_store(&c->agent, err);
+	if (code < 0) {
+		free(name);
+		return code;
+	}
+	w = zalloc(sizeof(*w));
+	w->name = name;
+	w->shown = source_display(source);
+	w->progress.name = w->shown;
+	fill_options(w, c);
+	work.progress = &w->progress;
+	return datastore_call_work(c, &work, w, err);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* Output for people, aligned, and strings for machines. */
+#include "table.h"
+#include "defer.h"
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MOST_COLUMNS = 8 };
+
+void table_add(struct table *t, const char *cell)
+{
+	strings_add(&t->cells, cell);
+}
+
+void table_addf(struct table *t, const char *fmt, ...)
+{
+	_free_ char *cell = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&cell, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	table_add(t, cell);
+}
+
+struct column {
+	const char *heading;
+	size_t len, width;
+	bool right;
+};
+
+static size_t find_columns(const char *headings, struct column columns[static MOST_COLUMNS])
+{
+	size_t n = 0;
+
+	for (const char *s = headings; *s != '\0' && n < MOST_COLUMNS; n++) {
+		struct column *c = &columns[n];
+
+		c->right = *s == '>';
+		c->heading = s + c->right;
+		c->width = c->len = strcspn(c->heading, " ");
+		s = c->heading + c->len;
+		s += strspn(s, " ");
+	}
+	return n;
+}
+
+static void widen(struct column *columns, size_t n, const struct strings *cells)
+{
+	for (size_t i = 0; i < cells->n; i++) {
+		size_t width = strlen(cells->v[i]);
+
+		if (width > columns[i % n].width)
+			columns[i % n].width = width;
+	}
+}
+
+/* The last column is as long as it is. */
+static void print_cell(const struct column *c, const char *cell, size_t len, bool last, FILE *to)
+{
+	size_t pad = c->width > len ? c->width - len : 0;
+
+	fprintf(to, "%*s%.*s%*s%s", c->right ? (int)pad : 0, "", (int)len, cell,
+		c->right || last ? 0 : (int)pad, "", last ? "\n" : "  ");
+}
+
+void table_print(const struct table *t, FILE *to)
+{
+	struct column columns[MOST_COLUMNS];
+	size_t n = find_columns(t->headings, columns);
+	bool terminal = isatty(fileno(to)) != 0;
+
+	widen(columns, n, &t->cells);
+	for (size_t i = 0; i < n; i++)
+		print_cell(&columns[i], columns[i].heading, columns[i].len, i + 1 == n, to);
+	for (size_t i = 0; i < t->cells.n; i++) {
+		struct text shown = {0};
+
+		add_shown(&shown, t->cells.v[i], terminal);
+		text_add(&shown, "");
+		print_cell(&columns[i % n], shown.s, shown.len, (i + 1) % n == 0, to);
+		text_done(&shown);
+	}
+}
+
+void table_done(struct table *t)
+{
+	strings_done(&t->cells);
+}
+
+void add_shown(struct text *to, const char *s, bool terminal)
+{
+	while (terminal) {
+		const char *c = s;
+
+		while ((unsigned char)*c >= 0x20 && *c != 0x7f)
+			c++;
+		text_add_bytes(to, s, (size_t)(c - s));
+		if (*c == '\0')
+			return;
+		text_addf(to, "\\x%02x", (unsigned char)*c);
+		s = c + 1;
+	}
+	text_add(to, s);
+}
+
+/* How many bytes the character at s has; 0: it is not UTF-8. */
+static size_t utf8_len(const unsigned char *s)
+{
+	size_t len = *s < 0x80                 ? 1
+		     : *s >= 0xc2 && *s < 0xe0 ? 2
+		     : *s >= 0xe0 && *s < 0xf0 ? 3
+		     : *s >= 0xf0 && *s < 0xf5 ? 4
+					       : 0;
+
+	for (size_t i = 1; i < len; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	/* Too long for what it says, a surrogate, or beyond the last one. */
+	if ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] > 0x9f) ||
+		(*s == 0xf0 && s[1] < 0x90) || (*s == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+static size_t plain_len(const char *s)
+{
+	size_t len = 0;
+
+	while ((unsigned char)s[len] >= 0x20 && (unsigned char)s[len] < 0x7f && s[len] != '"' &&
+		s[len] != '\\')
+		len++;
+	return len;
+}
+
+void add_json_string(struct text *to, const char *s)
+{
+	text_add_bytes(to, "\"", 1);
+	while (true) {
+		size_t len = plain_len(s);
+
+		text_add_bytes(to, s, len);
+		s += len;
+		if (*s == '\0')
+			break;
+		len = utf8_len((const unsigned char *)s);
+		if (*s == '"' || *s == '\\')
+			text_addf(to, "\\%c", *s);
+		else if (len > 1)
+			text_add_bytes(to, s, len);
+		else
+			text_addf(to, "\\u%s%02x", len == 0 ? "dc" : "00", (unsigned char)*s);
+		s += len > 0 ? len : 1;
+	}
+	text_add_bytes(to, "\"", 1);
+}
