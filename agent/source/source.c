@@ -27,11 +27,6 @@ static const struct source_scheme *find(const char *url)
 	return url_scheme_len(url) == 0 ? &path : NULL;
 }
 
-static bool begins_with(const char *s, const char *prefix)
-{
-	return strncasecmp(s, prefix, strlen(prefix)) == 0;
-}
-
 /* Staged from the store, not opened here; what stands behind the colon is looked at there. */
 static bool is_datastore(const char *url)
 {
