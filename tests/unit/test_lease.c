@@ -99,11 +99,11 @@ TEST(nothing_is_collected_while_a_creation_is_under_way)
 
 	store_fixture_setup(&f);
 	store_fixture_put(&f, PACK, "data");
+	store_fixture_age(&f, PACK, 1);
 	l = take(&f, LEASE_LIFE_MS);
 	assert_int_equal(collect(&f), 0);
 	assert_true(store_fixture_has(&f, PACK));
 	lease_release(l);
-	store_fixture_age(&f, PACK, 1);
 	assert_int_equal(collect(&f), 1);
 	assert_false(store_fixture_has(&f, PACK));
 	store_fixture_teardown(&f);
