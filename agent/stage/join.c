@@ -3,6 +3,7 @@
  * state files know it. No I/O but resolving paths. */
 #include "defer.h"
 #include "source.h"
+#include "stage_datastore.h"
 #include "stage_private.h"
 #include <limits.h>
 #include <nettle/sha2.h>
@@ -108,7 +109,9 @@ static void make_key(struct stage *s)
 	struct sha256_ctx sha256;
 
 	for (size_t i = 0; i < s->n_sources; i++) {
-		_free_ char *key = source_key(s->sources[i].url);
+		_free_ char *key = stage_is_datastore(s->sources[i].url)
+					   ? stage_datastore_key(s, i)
+					   : source_key(s->sources[i].url);
 
 		text_addf(&t, "source %s\n", key);
 		if (s->sources[i].sha256 != NULL)
@@ -120,6 +123,9 @@ static void make_key(struct stage *s)
 		text_addf(&t, "exclude %s\n", spec->exclude.v[i]);
 	text_addf(&t, "strip %u extract %d owner %d %u %u\n", spec->strip_components,
 		!spec->no_extract, s->env->tree.same_owner, s->env->tree.uid, s->env->tree.gid);
+	if (spec->read_only || spec->shard_world > 0)
+		text_addf(&t, "read_only %d shard %u of %u\n", spec->read_only, spec->shard_rank,
+			spec->shard_world);
 	sha256_init(&sha256);
 	sha256_update(&sha256, t.len, (const uint8_t *)t.s);
 	sha256_digest(&sha256, sizeof(digest), digest);
@@ -150,6 +156,17 @@ static int check_destination(const struct stage_spec *spec, struct error *err)
 	return 0;
 }
 
+/* Only the index of a datastore says what a shard is before its bytes are there. */
+static int check_sources(const struct stage_spec *spec, struct error *err)
+{
+	for (size_t i = 0; i < spec->n_sources; i++) {
+		if (spec->shard_world > 0 && !stage_is_datastore(spec->sources[i].url))
+			return error_set(err, -ERR_USAGE, "%s: only datastores can be sharded",
+				spec->origin);
+	}
+	return 0;
+}
+
 int stages_join(const struct stage_env *env, const struct stage_spec *specs, size_t n,
 	struct stage **ret_stages, size_t *ret_n, struct error *err)
 {
@@ -162,6 +179,8 @@ int stages_join(const struct stage_env *env, const struct stage_spec *specs, siz
 		struct stage *s = NULL;
 
 		code = check_destination(&specs[i], err);
+		if (code == 0)
+			code = check_sources(&specs[i], err);
 		if (code < 0)
 			break;
 		to = canonical(specs[i].to);

@@ -6,6 +6,7 @@
 #include "log.h"
 #include "prefix.h"
 #include "source.h"
+#include "stage_datastore.h"
 #include "stage_private.h"
 #include "unpack.h"
 #include <string.h>
@@ -184,12 +185,14 @@ static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret,
 	return code;
 }
 
-/* A directory of objects: archives among them stay what they are. */
-static int fetch_prefix(struct stage *s, size_t i, struct record_source *ret, struct error *err)
+/* What is no stream of bytes but brings its entries itself. */
+static int fetch_entries(struct stage *s, size_t i,
+	int (*fetch)(struct stage *s, size_t i, struct identity *ret, struct error *err),
+	struct record_source *ret, struct error *err)
 {
 	uint64_t started = now_ns();
 	struct identity id;
-	int code = stage_prefix(s, i, &id, err);
+	int code = fetch(s, i, &id, err);
 
 	if (code == 0)
 		code = check_selection(s, i, err);
@@ -197,9 +200,21 @@ static int fetch_prefix(struct stage *s, size_t i, struct record_source *ret, st
 		return code;
 	remember(s, i, &id, ret);
 	free(s->arrivals[i].format); /* of an earlier attempt */
-	s->arrivals[i] =
-		(struct arrival){.format = copy_text("objects"), .elapsed_ns = now_ns() - started};
+	s->arrivals[i].format = copy_text(fetch == stage_prefix ? "objects" : "datastore");
+	s->arrivals[i].elapsed_ns = now_ns() - started;
 	return 0;
+}
+
+static int fetch_source(struct stage *s, size_t i, struct record_source *ret, struct error *err)
+{
+	const char *url = s->sources[i].url;
+
+	if (stage_is_datastore(url))
+		return fetch_entries(s, i, stage_datastore_fetch, ret, err);
+	/* Archives among the objects of a prefix stay what they are. */
+	if (stage_is_prefix(url))
+		return fetch_entries(s, i, stage_prefix, ret, err);
+	return open_and_unpack(s, i, ret, err);
 }
 
 int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, struct error *err)
@@ -208,8 +223,7 @@ int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, st
 
 	if (code < 0)
 		return code;
-	code = stage_is_prefix(s->sources[i].url) ? fetch_prefix(s, i, ret, err)
-						  : open_and_unpack(s, i, ret, err);
+	code = fetch_source(s, i, ret, err);
 	slots_give(s->slots);
 	if (code < 0)
 		error_item(err, "%s", s->progress[i].name);

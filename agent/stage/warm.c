@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Is there anything to do? A pinned digest answers without a request; otherwise each source costs
+/* Is there anything to do? A pinned digest, or version of a datastore, answers without a request; otherwise each source costs
  * one conditional request for one byte. */
 #include "defer.h"
 #include "source.h"
+#include "stage_datastore.h"
 #include "stage_private.h"
 #include <string.h>
 
@@ -16,6 +17,8 @@ static int source_is_unchanged(
 	struct object *o;
 	int code;
 
+	if (stage_is_datastore(s->sources[i].url))
+		return stage_datastore_is_unchanged(s, i, &had->identity, err);
 	if (s->sources[i].sha256 != NULL && strcmp(s->sources[i].sha256, had->sha256) == 0)
 		return 1;
 	if (!identity_pins(&had->identity))

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/* A datastore as a source. Its versions never change: what was staged is known by its number and the digest of
+ * its manifest, which stand in the place of an ETag. To ask which is the newest is one look into the store; a
+ * version that is named needs none. */
+#include "datastore.h"
+#include "defer.h"
+#include "log.h"
+#include "stage_datastore.h"
+#include <inttypes.h>
+#include <limits.h>
+#include <string.h>
+
+#define PREFIX "datastore:"
+
+bool stage_is_datastore(const char *url)
+{
+	return strncmp(url, PREFIX, strlen(PREFIX)) == 0;
+}
+
+/* What is asked for. */
+struct wanted {
+	char *name;
+	unsigned version; /* 0: the newest */
+};
+
+static int parse(const char *url, struct wanted *ret, struct error *err)
+{
+	const char *name = url + strlen(PREFIX);
+	size_t len = strcspn(name, ":");
+	_free_ char *copy = format_text("%.*s", (int)len, name);
+	uint64_t version = 0;
+	int code = datastore_name_check(copy, err);
+
+	if (code == 0 && name[len] == ':')
+		code = parse_uint(name + len + 1, UINT_MAX, &version, err);
+	if (code == 0 && name[len] == ':' && version == 0)
+		code = error_set(err, -ERR_USAGE, "versions count from 1");
+	if (code < 0)
+		return error_prefix(err, "'%s'", url);
+	*ret = (struct wanted){.name = take_ptr(&copy), .version = (unsigned)version};
+	return 0;
+}
+
+int stage_datastore_check(const struct stage *s, size_t i, struct error *err)
+{
+	struct wanted w = {0};
+	int code = parse(s->sources[i].url, &w, err);
+
+	if (code == 0 && s->env->store == NULL)
+		code = error_set(err, -ERR_USAGE,
+			"%s: no store is configured: give --store URL, set STAGERUN_STORE, or "
+			"store in agent.ini",
+			s->sources[i].url);
+	free(w.name);
+	return code;
+}
+
+char *stage_datastore_key(const struct stage *s, size_t i)
+{
+	const char *name = s->sources[i].url + strlen(PREFIX);
+
+	return format_text("%s%.*s in %s", PREFIX, (int)strcspn(name, ":"), name,
+		s->env->store != NULL ? store_name(s->env->store) : "");
+}
+
+/* Says, for the log and for the command, which version it is. */
+static void arrive(
+	struct stage *s, size_t i, const char *name, unsigned version, const char *manifest_sha256)
+{
+	struct arrival *a = &s->arrivals[i];
+
+	free(a->datastore);
+	a->datastore = copy_text(name);
+	a->version = version;
+	snprintf(a->manifest_sha256, sizeof(a->manifest_sha256), "%s", manifest_sha256);
+	log_info("datastore %s: version %u (manifest sha256 %s)", name, version, manifest_sha256);
+}
+
+static int check_pin(const struct stage *s, size_t i, const struct manifest *m, struct error *err)
+{
+	const char *sha256 = s->sources[i].sha256;
+
+	if (sha256 == NULL || strcmp(sha256, m->sha256) == 0)
+		return 0;
+	return error_set(err, -ERR_DIGEST,
+		"the manifest of version %u has the SHA-256 %s, expected %s: it is not the version "
+		"that was pinned",
+		m->version, m->sha256, sha256);
+}
+
+static int find(struct stage *s, size_t i, struct manifest **ret, struct error *err)
+{
+	struct store_hand *hand = NULL;
+	struct wanted w = {0};
+	int code = stage_datastore_check(s, i, err);
+
+	if (code == 0)
+		code = parse(s->sources[i].url, &w, err);
+	if (code == 0)
+		code = store_hand_open(s->env->store, &s->attempt, &hand, err);
+	if (code == 0)
+		code = datastore_find(hand, w.name, w.version, ret, err);
+	store_hand_close(hand);
+	free(w.name);
+	return code;
+}
+
+static int fetch(struct stage *s, size_t i, const struct manifest *m, struct error *err)
+{
+	const struct stage_spec *spec = s->spec;
+	const struct selection selection = {.include = (const char *const *)spec->include.v,
+		.exclude = (const char *const *)spec->exclude.v,
+		.strip_components = spec->strip_components};
+	const struct fetch_options opts = {.store = s->env->store,
+		.s3 = s->env->s3,
+		.budget = s->env->budget,
+		.cancel = &s->attempt,
+		.progress = &s->progress[i],
+		.threads = s->threads,
+		.connections = s->env->connections,
+		.selection = &selection,
+		.shard = {.rank = spec->shard_rank, .world = spec->shard_world},
+		.read_only = spec->read_only};
+
+	return datastore_fetch(&opts, m, s->tree, err);
+}
+
+int stage_datastore_fetch(struct stage *s, size_t i, struct identity *ret, struct error *err)
+{
+	struct manifest *m = NULL;
+	int code = find(s, i, &m, err);
+
+	if (code == 0)
+		code = check_pin(s, i, m, err);
+	if (code == 0) {
+		arrive(s, i, m->name, m->version, m->sha256);
+		*ret = (struct identity){.size = SIZE_UNKNOWN};
+		snprintf(ret->etag, sizeof(ret->etag), "%u:%s", m->version, m->sha256);
+		code = fetch(s, i, m, err);
+	}
+	manifest_free(m);
+	return code;
+}
+
+static int newest(struct stage *s, const char *name, unsigned *ret, struct error *err)
+{
+	struct store_hand *hand = NULL;
+	int code = store_hand_open(s->env->store, &s->attempt, &hand, err);
+
+	if (code == 0)
+		code = datastore_newest(hand, name, ret, err);
+	store_hand_close(hand);
+	return code;
+}
+
+int stage_datastore_is_unchanged(
+	struct stage *s, size_t i, const struct identity *had, struct error *err)
+{
+	const char *pinned = s->sources[i].sha256;
+	struct wanted w = {0};
+	unsigned version = 0;
+	char sha256[65] = "";
+	int code = stage_datastore_check(s, i, err);
+
+	if (code < 0 || sscanf(had->etag, "%u:%64[0-9a-f]", &version, sha256) != 2)
+		return code;
+	code = parse(s->sources[i].url, &w, err);
+	if (code == 0 && w.version == 0)
+		code = newest(s, w.name, &w.version, err);
+	if (code == 0)
+		code = w.version == version && (pinned == NULL || strcmp(pinned, sha256) == 0);
+	if (code > 0)
+		arrive(s, i, w.name, version, sha256);
+	free(w.name);
+	return code;
+}
