@@ -125,10 +125,16 @@ int datastore_fetch(const struct fetch_options *opts, const struct manifest *m, 
 
 /* --- files.c --- */
 
-/* Each entry whose path matches the globs (NULL: all), in order, from the index alone. */
 struct index_entry;
-int datastore_files(struct store *s, struct cancel *cancel, const struct manifest *m,
-	const struct selection *selection, unsigned threads,
+
+struct files_options {
+	struct store *store;
+	struct cancel *cancel;
+	const struct selection *selection; /* NULL: all */
+	unsigned threads;                  /* that decode */
+};
+/* Each selected entry, in order, from the index alone; each() returns < 0 to stop with that code. */
+int datastore_files(const struct files_options *opts, const struct manifest *m,
 	int (*each)(void *ctx, const struct index_entry *e, struct error *err), void *ctx,
 	struct error *err);
 

@@ -116,12 +116,15 @@ static int list_files(void *ctx, struct store_hand *h, struct cancel *cancel, st
 {
 	struct files *f = ctx;
 	const struct selection selection = {.include = (const char *const *)f->globs.v};
+	const struct files_options opts = {.store = f->store,
+		.cancel = cancel,
+		.selection = f->globs.n > 0 ? &selection : NULL,
+		.threads = f->threads};
 	struct manifest *m = NULL;
 	int code = datastore_find(h, f->target.name, f->target.version, &m, err);
 
 	if (code == 0)
-		code = datastore_files(f->store, cancel, m, f->globs.n > 0 ? &selection : NULL,
-			f->threads, add_entry, f, err);
+		code = datastore_files(&opts, m, add_entry, f, err);
 	if (code == 0)
 		code = write_out(f, err);
 	manifest_free(m);

@@ -46,8 +46,8 @@ static void share_memory(struct fetch *f)
 
 	f->parts_max = parts < 1 ? 1 : parts > PARTS_MOST ? PARTS_MOST : (unsigned)parts;
 	f->capacity = f->reserved / 2;
-	if (f->reserved > 2 * (f->parts_max + 1) * PART_BYTES)
-		f->capacity = f->reserved - (f->parts_max + 1) * PART_BYTES;
+	if (f->reserved > 2 * PART_BYTES * (f->parts_max + 1))
+		f->capacity = f->reserved - PART_BYTES * (f->parts_max + 1);
 	span = f->capacity / (2 * f->decoders_max + 1);
 	f->span_max = span < SPAN_LEAST ? SPAN_LEAST : span > SPAN_MOST ? SPAN_MOST : span;
 }

@@ -148,6 +148,7 @@ static bool fits_in_span(const struct fetch_part *p, const struct index_entry *e
 	const struct index_frame *first = &p->index.frames[e->frame];
 	size_t n = frames_of(p, e);
 
+	*ret = (struct range){0};
 	for (size_t i = 0; i < n; i++) {
 		if (!add_frame(ret, first, first + i))
 			return false;
@@ -178,7 +179,7 @@ static size_t gather(const struct fetch_part *p, size_t first, struct range *spa
 
 	for (; first + n < p->n_items; n++) {
 		const struct index_entry *e = p->items[first + n].entry;
-		struct range more;
+		struct range more = {0};
 
 		if (frames[e->frame].object != object || !fits_in_span(p, e, &more) ||
 			!extend(p, span, &more))

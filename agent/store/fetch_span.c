@@ -94,7 +94,7 @@ static int write_across(struct fetch_worker *w, const struct fetch_job *job,
 		r = need_frame(w, job, i, d, err);
 		if (r < 0)
 			break;
-		len = d->frame->raw - skip;
+		len = job->part->index.frames[i].raw - skip;
 		if (len > e->size - at)
 			len = (size_t)(e->size - at);
 		sha256_update(&sha256, len, w->kit->raw + skip);
@@ -110,7 +110,7 @@ static int write_item(struct fetch_worker *w, const struct fetch_job *job,
 	const struct index_entry *e = item->entry;
 	int r = need_frame(w, job, e->frame, d, err);
 
-	if (r == 0 && e->size > d->frame->raw - e->skip)
+	if (r == 0 && e->size > job->part->index.frames[e->frame].raw - e->skip)
 		r = write_across(w, job, item, d, err);
 	else if (r == 0)
 		r = fetch_write_file(w->fetch, w->writer, item, w->kit->raw + e->skip, err);

@@ -40,14 +40,15 @@ static int list_parts(const struct listing *l, struct index_ahead *ahead, struct
 	return r;
 }
 
-int datastore_files(struct store *s, struct cancel *cancel, const struct manifest *m,
-	const struct selection *selection, unsigned threads,
+int datastore_files(const struct files_options *opts, const struct manifest *m,
 	int (*each)(void *ctx, const struct index_entry *e, struct error *err), void *ctx,
 	struct error *err)
 {
-	const struct listing l = {.selection = selection, .each = each, .ctx = ctx};
-	struct index_ahead_env env = {
-		.store = s, .cancel = cancel, .manifest = m, .threads = threads};
+	const struct listing l = {.selection = opts->selection, .each = each, .ctx = ctx};
+	struct index_ahead_env env = {.store = opts->store,
+		.cancel = opts->cancel,
+		.manifest = m,
+		.threads = opts->threads};
 	struct index_ahead *ahead = NULL;
 	int r;
 

@@ -435,8 +435,8 @@ TEST(files_are_listed_in_order_and_by_globs)
 	version_open(&v);
 	add_many(&v, 40000, 100);
 	version_store(&v);
-	assert_int_equal(
-		0, datastore_files(v.store, NULL, v.manifest, NULL, 4, remember, &paths, &err));
+	assert_int_equal(0, datastore_files(&(struct files_options){.store = v.store, .threads = 4},
+				    v.manifest, remember, &paths, &err));
 	assert_int_equal(40000, paths.n);
 	for (unsigned i = 0; i < 40000; i++) {
 		_free_ char *path = format_text("d%u/%05u", i % 7, i);
@@ -445,8 +445,9 @@ TEST(files_are_listed_in_order_and_by_globs)
 	}
 	strings_done(&paths);
 	v.selection.include = include;
-	assert_int_equal(0, datastore_files(v.store, NULL, v.manifest, &v.selection, 1, remember,
-				    &paths, &err));
+	assert_int_equal(0, datastore_files(&(struct files_options){.store = v.store,
+						    .selection = &v.selection},
+				    v.manifest, remember, &paths, &err));
 	assert_int_equal(1, paths.n);
 	strings_done(&paths);
 	version_close(&v);
@@ -467,6 +468,7 @@ TEST(files_stop_when_the_caller_has_enough)
 	add_many(&v, 40000, 100);
 	version_store(&v);
 	assert_int_equal(
-		-EPIPE, datastore_files(v.store, NULL, v.manifest, NULL, 2, stop, NULL, &err));
+		-EPIPE, datastore_files(&(struct files_options){.store = v.store, .threads = 2},
+				v.manifest, stop, NULL, &err));
 	version_close(&v);
 }
