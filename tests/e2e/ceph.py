@@ -8,7 +8,7 @@ exclusive lock, which it gets after the last of them, and then stops the server:
 import fcntl
 import json
 import os
-import shutil
+import random
 import socket
 import subprocess
 import tempfile
@@ -20,9 +20,15 @@ REGION = "us-east-1"
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """None that a connection of another test could take before the server does."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Server:
@@ -43,7 +49,7 @@ class Server:
             self.url = url.read_text(encoding="ascii").strip()
 
     def _start(self):
-        shutil.rmtree(self.state, ignore_errors=True)
+        subprocess.run([SCRIPT, "stop", self.state], check=True)  # one that did not start
         # Takes the lock that we hold shared: sleeps as long as anybody does.
         subprocess.Popen(  # pylint: disable=consider-using-with
             ["flock", "-x", self.directory / "users", "sh", "-c", '"$0" stop "$1"/server && rm -r "$1"',

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""What S3 services answer on bad days and Ceph does not: from a server that plays one."""
+
+import os
+import stat
+
+import pytest
+
+from faultserver import later, status
+
+DATA = os.urandom(2_000_000)
+
+
+def refuse(code, name, times=None, when=lambda request: True, more="", **headers):
+    body = (f'<?xml version="1.0"?><Error><Code>{name}</Code><Message>No.</Message>{more}'
+            "<RequestId>R42</RequestId></Error>").encode()
+    return status(code, times, when, body, **headers)
+
+
+@pytest.fixture
+def aws(server):
+    return {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SECRET-OF-THIS-TEST",
+            "AWS_ENDPOINT_URL_S3": server.url("").rstrip("/"), "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1"}
+
+
+def test_an_expired_session_gets_one_clear_line(stagerun, server, aws, dest):
+    server.put("/data/a", DATA, refuse(400, "ExpiredToken"))
+    result = stagerun.fetch("s3://data/a", dest, env=aws).failed(
+        1, "400 ExpiredToken 'No.'", "request R42", "has expired: get new ones")
+    assert result.err.count("\n") == 1 and "SECRET-OF-THIS-TEST" not in result.err
+    assert not dest.exists()
+
+
+def test_a_wrong_clock_gets_one_clear_line_with_the_difference(stagerun, server, aws, dest):
+    served = server.put("/data/a", DATA, refuse(403, "RequestTimeTooSkewed",
+                                                Date="Wed, 21 Oct 2020 07:28:00 GMT"))
+    stagerun.fetch("s3://data/a", dest, env=aws).failed(1, "clock is .* ahead of the server's; set it")
+    assert len(served.requests) == 1
+
+
+def test_a_wrong_region_that_nobody_corrects_gets_one_clear_line(stagerun, server, aws, dest):
+    server.put("/data/a", DATA, refuse(400, "AuthorizationHeaderMalformed"))
+    stagerun.fetch("s3://data/a", dest, env={**aws, "AWS_REGION": "mars-1"}).failed(
+        1, "region mars-1", "the region is wrong: set")
+
+
+def test_the_region_that_the_service_names_is_used_from_then_on(stagerun, server, aws, dest):
+    def elsewhere(request):
+        return "/eu-north-1/s3/" not in request.headers["authorization"]
+
+    served = server.put("/data/a", DATA, refuse(301, "PermanentRedirect", when=elsewhere,
+                                                x_amz_bucket_region="eu-north-1"))
+    stagerun.fetch("s3://data/a", dest, env=aws).ok()
+    assert (dest / "a").read_bytes() == DATA
+    assert sum(elsewhere(r) for r in served.requests) == 1
+
+
+def test_slow_down_is_waited_for(stagerun, server, aws, dest):
+    served = server.put("/data/a", DATA, refuse(503, "SlowDown", times=3))
+    stagerun.fetch("s3://data/a", dest, env=aws).ok()
+    assert (dest / "a").read_bytes() == DATA
+    assert [r.status for r in served.requests].count(503) == 3
+
+
+def test_slow_down_for_ever_is_an_error(stagerun, server, aws, dest):
+    server.put("/data/a", DATA, refuse(503, "SlowDown"))
+    stagerun.fetch("s3://data/a", dest, env=aws).failed(1, "503 SlowDown", "gave up after", "fewer connections")
+
+
+def test_a_redirect_does_not_take_the_signature_elsewhere(stagerun, server, aws, dest):
+    other = server.put("/other", DATA)
+    server.put("/data/a", DATA, status(302, None, Location=server.url("/other")))
+    stagerun.fetch("s3://data/a", dest, env=aws).failed(1, "302")
+    assert not other.requests
+
+
+def test_renewed_credentials_apply_in_the_middle_of_a_transfer(stagerun, server, aws, dest):
+    process = stagerun.directory / "keys"
+    process.write_text(f"""#!/bin/sh
+echo x >>{stagerun.directory}/calls
+n=$(wc -l <{stagerun.directory}/calls)
+echo '{{"Version": 1, "AccessKeyId": "KEY'$n'", "SecretAccessKey": "s", "SessionToken": "TOKEN'$n'",
+  "Expiration": "2099-01-01T00:00:00Z"}}'
+""", encoding="ascii")
+    process.chmod(process.stat().st_mode | stat.S_IXUSR)
+    config = stagerun.directory / "aws-config"
+    config.write_text(f"[default]\ncredential_process = {process}\n", encoding="ascii")
+
+    def first_keys(request):
+        return "Credential=KEY1/" in request.headers["authorization"]
+
+    served = server.put("/data/a", DATA, refuse(
+        400, "ExpiredToken", when=lambda r: later(r) and first_keys(r)))
+    stagerun.fetch("s3://data/a", dest, env={
+        **aws, "AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None, "AWS_CONFIG_FILE": str(config)}).ok()
+    assert (dest / "a").read_bytes() == DATA
+    second = [r for r in served.requests if r.status == 206 and not first_keys(r)]
+    assert second and all(r.headers["x-amz-security-token"] == "TOKEN2" for r in second)
+
+
+def test_an_object_replaced_while_it_is_read_is_read_anew(stagerun, server, aws, dest):
+    new = os.urandom(1_500_000)
+    served = server.put("/data/a", DATA)
+    served.replace(new, after=3)
+    stagerun.fetch("s3://data/a", dest, env=aws).ok()
+    assert (dest / "a").read_bytes() == new
+
+
+def test_a_service_that_is_none_of_s3_gets_one_clear_line(stagerun, server, aws, dest):
+    server.put("/data", b"<html>It works!</html>")
+    stagerun.fetch("s3://data/p/", dest, env=aws).failed(1, "is not S3's: check the endpoint")
+
+
+def test_a_listing_is_not_believed_when_it_leads_outside(stagerun, server, aws, dest):
+    listing = ("<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>{}</Key><Size>1</Size>"
+               "</Contents></ListBucketResult>")
+    server.put("/data", listing.format("etc/passwd").encode())
+    stagerun.fetch("s3://data/p/", dest, env=aws).failed(1, "does not begin so")
+    server.put("/data", listing.format("p/../../x").encode())
+    stagerun.fetch("s3://data/p/", dest, env=aws).failed(1, r"'\.\.'")
+    assert not dest.exists()
+
+
+def test_an_object_that_changes_after_it_was_listed_starts_the_stage_anew(stagerun, server, aws, dest):
+    def listing(etag):
+        return (f"<ListBucketResult><Contents><Key>p/a</Key><Size>3</Size><ETag>{etag}</ETag></Contents>"
+                "</ListBucketResult>").encode()
+
+    server.put("/data/p/a", b"new", etag='"2"')
+    served = server.put("/data", listing('"1"'))
+    served.replace(listing('"2"'), after=1)
+    stagerun.fetch("s3://data/p/", dest, env=aws).ok()
+    assert (dest / "a").read_bytes() == b"new"
+    assert len(served.requests) == 2
