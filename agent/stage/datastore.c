@@ -73,7 +73,7 @@ static void arrive(
 	a->datastore = copy_text(name);
 	a->version = version;
 	snprintf(a->manifest_sha256, sizeof(a->manifest_sha256), "%s", manifest_sha256);
-	log_info("datastore %s: version %u (manifest sha256 %s)", name, version, manifest_sha256);
+	log_debug("datastore %s: version %u (manifest sha256 %s)", name, version, manifest_sha256);
 }
 
 static int check_pin(const struct stage *s, size_t i, const struct manifest *m, struct error *err)
