@@ -138,10 +138,19 @@ void aws_route(struct aws *a, const struct route *r)
 {
 	size_t n = 0;
 
+	pthread_mutex_lock(&a->lock);
 	while (a->routes[n].path != NULL)
 		n++;
 	assert_true(n + 1 < ARRAY_LEN(a->routes));
 	a->routes[n] = *r;
+	pthread_mutex_unlock(&a->lock);
+}
+
+void aws_break(struct aws *a, unsigned route, int status)
+{
+	pthread_mutex_lock(&a->lock);
+	a->routes[route].status = status;
+	pthread_mutex_unlock(&a->lock);
 }
 
 unsigned aws_asked(struct aws *a, const char *path)

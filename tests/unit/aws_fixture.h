@@ -54,8 +54,9 @@ void aws_set(struct aws *a, const char *name, const char *value);
 void aws_set_url(struct aws *a, const char *name, const char *path);
 void aws_config(struct aws *a, const char *text);      /* ~/.aws/config */
 void aws_credentials(struct aws *a, const char *text); /* ~/.aws/credentials */
-/* Before the first question. */
 void aws_route(struct aws *a, const struct route *r);
+/* From now on. */
+void aws_break(struct aws *a, unsigned route, int status);
 unsigned aws_asked(struct aws *a, const char *path);
 
 /* a->value or a->err. The first one ends the preparation. */

@@ -351,27 +351,29 @@ static void stall(void *ctx, const struct fake_request *q, struct fake_reply *r)
 TEST(call_gives_up_when_no_byte_moves)
 {
 	struct fixture f;
-	uint64_t start = now_ns();
+	uint64_t start;
 	int code;
 
 	begin(&f, &(struct fake_options){.size = 1000, .script = stall});
+	start = now_ns();
 	f.network.stall_timeout_ms = 300;
 	code = ask(&f, &(struct call){.method = "GET", .url = f.url});
 	assert_true(call_is_transient(code));
 	assert_non_null(strstr(f.err.msg, "no byte came or went for 0.3 s"));
-	assert_true(ms_since(start) < 3000);
+	assert_true(ms_since(start) < 10000);
 	end(&f);
 }
 
 TEST(call_gives_up_after_its_own_timeout)
 {
 	struct fixture f;
-	uint64_t start = now_ns();
+	uint64_t start;
 
 	begin(&f, &(struct fake_options){.size = 1000, .script = stall});
+	start = now_ns();
 	assert_true(call_is_transient(
 		ask(&f, &(struct call){.method = "GET", .url = f.url, .timeout_ms = 200})));
-	assert_true(ms_since(start) < 3000);
+	assert_true(ms_since(start) < 10000);
 	end(&f);
 }
 

@@ -384,7 +384,7 @@ TEST(credentials_of_an_instance_are_asked_for_last_and_not_when_disabled)
 
 	with_instance(&a);
 	aws_set(&a, "AWS_EC2_METADATA_DISABLED", "true");
-	assert_int_equal(-ERR_CONFIG, aws_get(&a));
+	assert_int_equal(-ENOKEY, aws_get(&a));
 	assert_int_equal(0, fake_http_requests(a.server));
 	aws_end(&a);
 }
@@ -396,7 +396,7 @@ TEST(credentials_of_an_instance_without_a_role_are_nobodys)
 	aws_begin(&a);
 	aws_route(&a, &(struct route){
 			      .method = "PUT", .path = "/latest/api/token", .body = "imds-token"});
-	assert_int_equal(-ERR_CONFIG, aws_get(&a));
+	assert_int_equal(-ENOKEY, aws_get(&a));
 	assert_says(&a, "no AWS credentials were found");
 	aws_end(&a);
 }
@@ -411,7 +411,7 @@ TEST(credentials_of_an_instance_whose_service_is_silent_are_given_up_soon)
 			      .path = "/latest/api/token",
 			      .body = "late",
 			      .stall_ms = 1300});
-	assert_int_equal(-ERR_CONFIG, aws_get(&a));
+	assert_int_equal(-ENOKEY, aws_get(&a));
 	assert_true(now_ns() - start < 4000000000u);
 	aws_end(&a);
 }
@@ -421,7 +421,7 @@ TEST(credentials_of_an_instance_that_breaks_in_the_middle_are_an_error)
 	struct aws a;
 
 	with_instance(&a);
-	a.routes[2].status = 500;
+	aws_break(&a, 2, 500);
 	assert_int_equal(-ERR_HTTP, aws_get(&a));
 	assert_says(&a, "/the-role answered 500");
 	aws_end(&a);
@@ -511,9 +511,7 @@ TEST(credentials_survive_a_renewal_that_fails_while_they_are_good)
 	aws_route(&a, &brief);
 	aws_set_url(&a, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "/creds?id=1");
 	assert_string_equal("TASK1", aws_key(&a));
-	pthread_mutex_lock(&a.lock);
-	a.routes[0].status = 403;
-	pthread_mutex_unlock(&a.lock);
+	aws_break(&a, 0, 403);
 	while (aws_asked(&a, "/creds?id=1") < 2)
 		usleep(10000);
 	usleep(50000);
