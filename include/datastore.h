@@ -60,9 +60,9 @@ int lease_publish(struct store_hand *h, struct lease *l, struct manifest *m, str
 
 struct datastore_delete_options {
 	bool force;        /* although a creation of that name or a registered run uses it */
-	uint64_t grace_ms; /* how long readers of a deleted version have */
+	uint64_t grace_ms; /* how long its readers have: for datastore_collect() afterwards */
 };
-/* version 0: all of them. */
+/* version 0: all of them. Hides them at once; a later datastore_collect() removes their content. */
 int datastore_delete(struct store_hand *h, const char *name, unsigned version,
 	const struct datastore_delete_options *opts, struct error *err);
 /* Removes what no version needs: of versions deleted before the grace time, and what dead creations left.

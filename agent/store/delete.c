@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Deleting versions: a tombstone at once, the content when nobody can still read it. Worker threads. */
 #include "backend.h"
-#include "collect.h"
 #include "defer.h"
-#include "log.h"
+#include "lease.h"
 #include "text.h"
 #include "uses.h"
 #include "versions.h"
@@ -135,7 +134,6 @@ int datastore_delete(struct store_hand *h, const char *name, unsigned version,
 	const struct datastore_delete_options *opts, struct error *err)
 {
 	struct versions all = {0};
-	struct error why;
 	int code = datastore_name_check(name, err);
 
 	if (code == 0)
@@ -145,9 +143,5 @@ int datastore_delete(struct store_hand *h, const char *name, unsigned version,
 	if (code == 0)
 		code = bury_chosen(h, name, &all, version, err);
 	versions_done(&all);
-	/* It is deleted now; its content can go at any later time. */
-	if (code == 0 && datastore_collect(h, opts->grace_ms, NULL, NULL, &why) < 0)
-		log_warn("what nobody needs any more was not removed from %s: %s", h->store->name,
-			why.msg);
 	return code;
 }

@@ -39,6 +39,7 @@ class Server:
         self.directory = Path(tempfile.gettempdir()) / f"stagerun-ceph-{os.getuid()}-{session[:12]}"
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self.state = self.directory / "server"
+        self.clients = {}  # boto3's, for all tests
         self.users = os.open(self.directory / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with open(self.directory / "starting", "w", encoding="ascii") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
@@ -70,6 +71,7 @@ class Ceph:
 
     def __init__(self, server):
         self.url = server.url
+        self.clients = server.clients
         self.buckets = []
         self.bucket = self.new_bucket()
 
@@ -89,7 +91,12 @@ class Ceph:
         }
 
     def client(self, who="alice"):
-        """A boto3 client."""
+        """A boto3 client. To make one takes a third of a second."""
+        if who not in self.clients:
+            self.clients[who] = self._new_client(who)
+        return self.clients[who]
+
+    def _new_client(self, who):
         import boto3  # only those who use this server need it
         from botocore.config import Config
 

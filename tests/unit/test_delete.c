@@ -20,7 +20,11 @@ static int delete_version(struct store_fixture *f, unsigned version, unsigned gr
 	const struct datastore_delete_options opts = {
 		.force = force, .grace_ms = (uint64_t)grace_s * 1000};
 
-	return datastore_delete(f->hand, "cats", version, &opts, &f->err);
+	int code = datastore_delete(f->hand, "cats", version, &opts, &f->err);
+
+	if (code == 0)
+		code = datastore_collect(f->hand, opts.grace_ms, NULL, NULL, &f->err);
+	return code;
 }
 
 static void collect(struct store_fixture *f, unsigned grace_s)
