@@ -62,14 +62,14 @@ static int look_at_store(struct making *k, struct error *err)
 
 static int direct(struct making *k, struct director *d, struct error *err)
 {
-	int r = hands_start(&k->creation, &d->hands, err);
+	int r = k->creation.streamed ? 0 : makers_start(&k->creation, &d->hands, err);
 
 	if (r < 0)
 		return r;
 	r = create_feed(d, &k->source, err);
 	if (r == 0)
 		r = director_finish(d, err);
-	hands_stop(d->hands);
+	makers_stop(take_ptr(&d->hands));
 	return r;
 }
 
@@ -80,6 +80,7 @@ static int store_content(struct making *k, struct error *err)
 
 	k->creation.opts = k->opts;
 	k->creation.root_fd = k->source.root_fd;
+	k->creation.streamed = k->source.kind == CREATE_OBJECT;
 	k->creation.local = k->source.root_fd >= 0;
 	k->creation.where = k->source.display;
 	director_init(&d, &k->creation);

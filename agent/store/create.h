@@ -20,6 +20,7 @@ void create_source_close(struct create_source *s);
 
 /* Brings all entries to the director. */
 int create_feed(struct director *d, const struct create_source *s, struct error *err);
+int create_feed_object(struct director *d, const struct create_source *s, struct error *err);
 int create_feed_prefix(struct director *d, struct error *err);
 
 #endif

@@ -55,7 +55,11 @@ struct item {
 	/* Set by the source. */
 	enum index_type type;
 	bool sparse;
-	bool known; /* an earlier version has an entry of this path and type */
+	bool known;    /* an earlier version has an entry of this path and type */
+	bool verify;   /* symbolic link of an archive: must not go up from what is no directory */
+	bool existing; /* file of an archive: content for all names of the link before */
+	bool linked;   /* of an archive: hard links to it follow */
+	struct item *link_to; /* hard link of an archive */
 	mode_t mode;
 	struct timespec mtime, ctime;
 	uint64_t size;
@@ -78,7 +82,13 @@ void item_free(struct item *i);              /* accepts NULL */
 bool item_has_content(const struct item *i); /* bytes of its own: a file that is not empty */
 
 /* What a hand does at one go. */
-enum work_kind { WORK_PACK, WORK_HASH, WORK_LARGE };
+enum work_kind {
+	WORK_PACK,
+	WORK_HASH,
+	WORK_LARGE,  /* frame after frame of a file */
+	WORK_FRAME,  /* of what is streamed; frees itself */
+	WORK_OBJECT, /* what its frames make: never in the queue */
+};
 struct large;
 struct work {
 	enum work_kind kind;
@@ -90,6 +100,12 @@ struct work {
 	struct large *large;
 	struct create_object *object; /* set when done; of objects once taken */
 	bool taken;
+
+	/* Of WORK_FRAME. */
+	struct work *owner;
+	uint8_t *bytes; /* raw ones, heap of FRAME_RAW */
+	size_t len, number;
+	bool is_last;
 	atomic_bool done;
 };
 
@@ -122,6 +138,7 @@ struct creation {
 	int root_fd;           /* of contents_of_files */
 	struct s3_place place; /* of contents_of_s3: what items are below */
 	const char *where;     /* the source, for messages */
+	bool streamed;         /* entries come from an archive, and are counted as they come */
 	bool local; /* it is a directory or file: nothing comes through the transfer engine */
 
 	/* Any thread. */
@@ -131,7 +148,7 @@ struct creation {
 /* -ERR_CHANGED: "'path' changed while it was read". */
 int item_changed(const struct creation *c, const struct item *i, struct error *err);
 
-/* hands.c */
+/* makers.c */
 struct frames;
 struct hand {
 	struct hands *hands;
@@ -146,17 +163,17 @@ struct hand {
 
 struct hands;
 /* As many as the budget has room for. */
-int hands_start(struct creation *c, struct hands **ret, struct error *err);
+int makers_start(struct creation *c, struct hands **ret, struct error *err);
 /* Director. Sleeps while the queue is long. The queue's from here on: done is set, or all hands fail. */
-int hands_give(struct hands *h, struct work *w, struct error *err);
+int makers_give(struct hands *h, struct work *w, struct error *err);
 /* Director. Until the work is done; the first failure of any hand. */
-int hands_await_work(struct hands *h, struct work *w, struct error *err);
+int makers_await(struct hands *h, struct work *w, struct error *err);
 /* Stops and frees all. */
-void hands_stop(struct hands *h);
-bool hands_failed(struct hands *h);
+void makers_stop(struct hands *h);
+bool makers_failed(struct hands *h);
 /* Hands. Sleeps until *turn is number; false when another one has failed or all is cancelled. */
-bool hands_await_turn(struct hands *h, const size_t *turn, size_t number);
-void hands_next_turn(struct hands *h, size_t *turn);
+bool makers_await_turn(struct hands *h, const size_t *turn, size_t number);
+void makers_next_turn(struct hands *h, size_t *turn);
 
 static inline bool work_is_done(struct work *w)
 {
@@ -166,12 +183,20 @@ static inline bool work_is_done(struct work *w)
 /* Hands: one work, to its end. */
 int pack_make(struct hand *h, struct work *w, struct error *err);
 int hash_make(struct hand *h, struct work *w, struct error *err);
-/* One frame of it; true in *ret_last when the work is done with it. */
+/* One frame of it; *ret_done: the work that is done with it, or NULL. */
 int large_make_frame(
-	struct hand *h, struct work *w, size_t frame, bool *ret_last, struct error *err);
+	struct hand *h, struct work *w, size_t frame, struct work **ret_done, struct error *err);
+int streamed_make_frame(struct hand *h, struct work *w, struct work **ret_done, struct error *err);
 
 /* large.c */
 struct large *large_new(struct item *i);
+/* Of frames that are given. raw: of all of them, for a file of known size. */
+struct large *large_new_streamed(uint64_t raw);
+struct large *large_new_pack(void);
+/* A file whose size shows at its end: its header is made before the last frame, and gets the room that was kept
+ * for it. */
+struct large *large_new_headless(void);
+void large_set_header(struct large *l, struct item *i);
 size_t large_frames(const struct large *l);
 void large_free(struct large *l, struct store_hand *store); /* aborts what is under way */
 

@@ -145,6 +145,6 @@ int create_feed(struct director *d, const struct create_source *s, struct error 
 		d->creation->contents = &contents_of_s3;
 		return create_feed_prefix(d, err);
 	default:
-		return error_set(err, -ERR_UNSUPPORTED, "%s: not yet", s->display);
+		return create_feed_object(d, s, err);
 	}
 }

@@ -28,7 +28,7 @@ static void drop_work(struct director *d, struct work *w)
 	work_free(w);
 }
 
-static void drop_item(struct director *d, struct item *i)
+void director_drop(struct director *d, struct item *i)
 {
 	drop_work(d, i->batch);
 	drop_work(d, i->work);
@@ -41,10 +41,10 @@ void director_done(struct director *d)
 		struct item *i = d->first;
 
 		d->first = i->next;
-		drop_item(d, i);
+		director_drop(d, i);
 	}
 	if (d->target != NULL)
-		drop_item(d, d->target);
+		director_drop(d, d->target);
 	index_writer_free(d->index);
 }
 
@@ -52,7 +52,7 @@ static int give(struct director *d, struct work **w, struct error *err)
 {
 	struct work *given = take_ptr(w);
 
-	return given != NULL ? hands_give(d->hands, given, err) : 0;
+	return given != NULL ? makers_give(d->hands, given, err) : 0;
 }
 
 static int give_large(struct director *d, struct item *i, struct error *err)
@@ -62,7 +62,7 @@ static int give_large(struct director *d, struct item *i, struct error *err)
 	work_add(w, i, i->size);
 	i->work = w;
 	w->large = large_new(i);
-	return hands_give(d->hands, w, err);
+	return makers_give(d->hands, w, err);
 }
 
 static int add_to_pack(struct director *d, struct item *i, struct error *err)
@@ -120,6 +120,32 @@ static bool is_placed(const struct director *d, const struct item *i)
 	return d->next == NULL || i->number < d->next->number;
 }
 
+static int index_and_drop(struct director *d, struct item *i, struct error *err)
+{
+	int r = director_index(d, i, err);
+
+	/* Hard links to a file follow it. */
+	if (i->type == INDEX_FILE) {
+		struct item *before = d->target;
+
+		d->target = i;
+		i = before;
+	}
+	if (i != NULL)
+		director_drop(d, i);
+	return r;
+}
+
+int director_add_placed(struct director *d, struct item *i, struct error *err)
+{
+	int r = i->work != NULL ? makers_await(d->hands, i->work, err) : 0;
+
+	if (r == 0)
+		return index_and_drop(d, i, err);
+	director_drop(d, i);
+	return r;
+}
+
 static int index_what_can_be(struct director *d, struct error *err)
 {
 	int r = 0;
@@ -132,16 +158,7 @@ static int index_what_can_be(struct director *d, struct error *err)
 		d->waiting--;
 		if (d->first == NULL)
 			d->last = NULL;
-		r = director_index(d, i, err);
-		/* Hard links to a file follow it. */
-		if (i->type == INDEX_FILE) {
-			struct item *before = d->target;
-
-			d->target = i;
-			i = before;
-		}
-		if (i != NULL)
-			drop_item(d, i);
+		r = index_and_drop(d, i, err);
 	}
 	return r;
 }
@@ -162,13 +179,13 @@ static int await_something(struct director *d, struct error *err)
 	if (d->next != NULL && d->next->batch != NULL && !work_is_done(d->next->batch)) {
 		if (d->next->batch == d->batch)
 			r = give(d, &d->batch, err);
-		return r < 0 ? r : hands_await_work(d->hands, d->next->batch, err);
+		return r < 0 ? r : makers_await(d->hands, d->next->batch, err);
 	}
 	if (!is_placed(d, i) || i->work == NULL)
 		return 0; /* the batch was done just now */
 	if (i->work == d->pack)
 		r = give(d, &d->pack, err);
-	return r < 0 ? r : hands_await_work(d->hands, i->work, err);
+	return r < 0 ? r : makers_await(d->hands, i->work, err);
 }
 
 static int await_until(struct director *d, size_t waiting, struct error *err)

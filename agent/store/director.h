@@ -35,6 +35,10 @@ void director_done(struct director *d);
 
 /* Takes i, also when it fails. */
 int director_add(struct director *d, struct item *i, struct error *err);
+/* For entries that have their place and are in order: into the index once that is made. Takes i, also when it
+ * fails. */
+int director_add_placed(struct director *d, struct item *i, struct error *err);
+void director_drop(struct director *d, struct item *i);
 int director_go_to_links(struct director *d, struct error *err);
 /* After the last entry: waits until all are in the index, and the index is stored. */
 int director_finish(struct director *d, struct error *err);

@@ -47,6 +47,8 @@ int frames_compress(struct frames *f, uint32_t *ret_len, struct error *err);
 /* The table of n frames; into out, which has SEEK_TABLE_SIZE(n) bytes. */
 #define SEEK_TABLE_SIZE(n) ((size_t)(n)*8 + 17)
 void seek_table_write(uint8_t *out, const struct index_frame *list, size_t n);
+/* A skippable frame of len bytes in all, at least 8. */
+void skippable_write(uint8_t *out, size_t len);
 /* The frames of an object of size bytes: heap; -ERR_FORMAT when it has no table that fits its size. */
 int seek_table_read(struct store_hand *h, const char *key, uint64_t size, struct index_frame **ret,
 	size_t *ret_n, struct error *err);

@@ -12,7 +12,7 @@ static int digest(struct hand *h, struct content *from, struct item *i, struct e
 	sha256_init(&sha256);
 	while (done < i->size) {
 		size_t n = i->size - done < FRAME_RAW ? (size_t)(i->size - done) : FRAME_RAW;
-		int r = hands_failed(h->hands)
+		int r = makers_failed(h->hands)
 				? error_set(err, -ECANCELED, "cancelled")
 				: h->creation->contents->read(from, done, h->frames->raw, n, err);
 

@@ -54,7 +54,8 @@ static void add_totals(struct director *d, const struct item *i)
 	d->manifest->files += is_file;
 	if (is_file && i->type != INDEX_HARDLINK)
 		d->manifest->bytes += i->size;
-	count(&d->creation->opts->progress->entries, 1);
+	if (!d->creation->streamed)
+		count(&d->creation->opts->progress->entries, 1);
 }
 
 int director_index(struct director *d, struct item *i, struct error *err)

@@ -85,5 +85,6 @@ void work_free(struct work *w)
 	if (w == NULL)
 		return;
 	free(w->items);
+	free(w->bytes);
 	free(w);
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* A pack: a tar of small files, compressed in memory, and sent when the store does not have it. A hand's. */
+/* A pack: a tar of small files, compressed in memory. A hand's. */
 #include "defer.h"
 #include "frames.h"
 #include "pack_tar.h"
-#include "sha256_hex.h"
+#include "stored_pack.h"
 #include <errno.h>
-#include <string.h>
 
 /* Reads i's content behind what is in f; its digest is found on the way. */
 static int add_bytes(struct frames *f, struct content *from, struct item *i, struct error *err)
@@ -84,77 +83,20 @@ static int build(struct hand *h, struct work *w, struct error *err)
 	return r < 0 ? r : frames_end(h->frames, err);
 }
 
-static void name_it(struct frames *f, struct create_object *o)
-{
-	char hex[65];
-
-	sha256_finish_hex(&f->sha256, hex);
-	snprintf(o->key, sizeof(o->key), "packs/%.2s/%s.tar.zst", hex, hex);
-}
-
-static int send(struct hand *h, struct create_object *o, struct error *err)
-{
-	struct frames *f = h->frames;
-	struct sha256_ctx stored;
-	int r = store_put(h->store, o->key, f->out, f->out_len, err);
-
-	if (r < 0)
-		return r;
-	count(&h->creation->sent_bytes, f->out_len);
-	sha256_init(&stored);
-	sha256_update(&stored, f->out_len, f->out);
-	sha256_finish_hex(&stored, o->sha256);
-	o->bytes = f->out_len;
-	o->frames = f->list;
-	o->n_frames = f->n;
-	f->list = NULL;
-	f->n = f->cap = 0;
-	return 0;
-}
-
-/* What is there may be the work of another compressor: its own table says where things are. One without a
- * table, or for other bytes, is no pack of ours and is replaced. */
-static int use_what_is_there(struct hand *h, struct create_object *o, struct error *err)
-{
-	uint64_t raw = 0;
-	int r = seek_table_read(h->store, o->key, o->bytes, &o->frames, &o->n_frames, err);
-
-	if (r == -ERR_FORMAT)
-		return send(h, o, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < o->n_frames; i++)
-		raw += o->frames[i].raw;
-	if (raw == h->frames->raw_total)
-		return 0;
-	free(o->frames);
-	return send(h, o, err);
-}
-
-static int store_it(struct hand *h, struct create_object *o, struct error *err)
-{
-	int has = store_has(h->store, o->key, &o->bytes, err);
-
-	if (has < 0)
-		return has;
-	return has > 0 ? use_what_is_there(h, o, err) : send(h, o, err);
-}
-
 int pack_make(struct hand *h, struct work *w, struct error *err)
 {
-	struct create_object *o;
+	struct frames *f = h->frames;
 	int r = build(h, w, err);
+	struct pack_bytes p = {.sha256 = &f->sha256,
+		.bytes = f->out,
+		.len = f->out_len,
+		.raw = f->raw_total,
+		.list = &f->list,
+		.n = f->n};
 
-	if (r < 0)
-		return r;
-	o = zalloc(sizeof(*o));
-	name_it(h->frames, o);
-	o->raw = h->frames->raw_total;
-	r = store_it(h, o, err);
-	if (r < 0) {
-		create_object_free(o);
-		return r;
-	}
-	w->object = o;
-	return 0;
+	if (r == 0)
+		r = pack_store(h, &p, &w->object, err);
+	if (f->list == NULL)
+		f->n = f->cap = 0;
+	return r;
 }

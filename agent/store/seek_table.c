@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define SKIPPABLE_MAGIC 0x184D2A5Eu
+#define SKIPPABLE_MAGIC 0x184D2A5Eu /* one of sixteen */
 #define SEEKABLE_MAGIC  0x8F92EAB1u
 
 static uint8_t *put32(uint8_t *to, uint32_t n)
@@ -33,6 +33,12 @@ void seek_table_write(uint8_t *out, const struct index_frame *list, size_t n)
 	out = put32(out, (uint32_t)n);
 	*out++ = 0; /* no checksums: each frame has its own */
 	put32(out, SEEKABLE_MAGIC);
+}
+
+void skippable_write(uint8_t *out, size_t len)
+{
+	put32(put32(out, SKIPPABLE_MAGIC + 1), (uint32_t)(len - 8));
+	memset(out + 8, 0, len - 8);
 }
 
 /* Whether table (of n frames) is one, and all frames together with it are size bytes. */

@@ -245,6 +245,27 @@ static int follow(const struct walk *w, const char *target, struct stat *st, str
 		w->opts.where, target);
 }
 
+/* Whether every component of path is a directory, and none a link. */
+static bool is_real_dir(void *ctx, char *path)
+{
+	const struct walk *w = ctx;
+
+	for (char *end = path; *end != '\0';) {
+		struct stat st;
+		char kept;
+		int r;
+
+		end = strchrnul(end + 1, '/');
+		kept = *end;
+		*end = '\0';
+		r = fstatat(w->opts.root_fd, path, &st, AT_SYMLINK_NOFOLLOW);
+		*end = kept;
+		if (r < 0 || !S_ISDIR(st.st_mode))
+			return false;
+	}
+	return true;
+}
+
 /* 1: *ret is the link. 0: it was followed, and *st is what it points to. */
 static int found_link(struct walk *w, struct stat *st, struct item **ret, struct error *err)
 {
@@ -254,7 +275,7 @@ static int found_link(struct walk *w, struct stat *st, struct item **ret, struct
 	if (n < 0)
 		return failed(w, "read the link", err);
 	target[n] = '\0';
-	if (link_leaves(w->opts.root_fd, w->path, target))
+	if (link_leaves(w->path, target, is_real_dir, w))
 		return follow(w, target, st, err);
 	*ret = item_new(INDEX_SYMLINK, w->path, target, NULL);
 	describe(*ret, st);

@@ -29,8 +29,10 @@ int walk_refuse(const char *where, const char *path, mode_t mode, struct error *
 /* A regular file's entry. */
 struct item *walk_file(const char *path, const struct stat *st);
 
-/* Whether the symbolic link at path, in the tree at root_fd, leads out of it: 1 or 0. */
-int link_leaves(int root_fd, const char *path, const char *target);
+/* Whether a symbolic link at path leads out of the tree. is_dir: whether path, which it may change meanwhile, and
+ * all above it are directories and no links. */
+bool link_leaves(
+	const char *path, const char *target, bool (*is_dir)(void *ctx, char *path), void *ctx);
 
 /* The order of the index. */
 int path_order(const char *a, const char *b);

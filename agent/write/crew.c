@@ -146,7 +146,7 @@ int crew_file(struct crew *c, struct writer *own, const char *name, const struct
 	r = hand_over(c, job, name, err);
 	if (r <= 0)
 		return r;
-	if (content->len > SMALL_FILE_BYTES)
+	if (content->len > SMALL_FILE_BYTES || c->env.tree->sink != NULL)
 		return writer_file(own, name, m, content, err);
 	return write_and_notice(c, own, name, m, content, err);
 }

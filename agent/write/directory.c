@@ -83,6 +83,8 @@ static int make(struct writer *w, const char *name, const struct meta *m, struct
 
 	if ((r = writer_begin(w, name, err)) < 0)
 		return r;
+	if (w->tree->sink != NULL)
+		return w->tree->sink->dir(w->tree->sink_ctx, w->path, m, err);
 	if (*w->path == '\0')
 		return remember_root(w, m, err);
 	if ((r = writer_place(w, &at, err)) < 0)

@@ -124,7 +124,7 @@ static int pwrite_all(int fd, const uint8_t *p, size_t len, uint64_t offset)
 	return 0;
 }
 
-static int check_offset(const struct writer *w, uint64_t offset, size_t len, struct error *err)
+int file_check_offset(const struct writer *w, uint64_t offset, size_t len, struct error *err)
 {
 	const struct open_file *f = &w->file;
 
@@ -160,7 +160,7 @@ static int write_part(
 
 	if (cancel_requested(w->tree->opts.cancel))
 		return error_set(err, -ECANCELED, "cancelled");
-	if ((r = check_offset(w, offset, len, err)) < 0 ||
+	if ((r = file_check_offset(w, offset, len, err)) < 0 ||
 		(r = limit_bytes(w, offset + len - f->end, err)) < 0)
 		return r;
 	if ((r = pwrite_all(f->fd, bytes, len, offset)) < 0)
@@ -172,8 +172,11 @@ static int write_part(
 
 int file_write(struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err)
 {
-	int r = len == 0 ? 0 : write_part(w, offset, bytes, len, err);
+	int r;
 
+	if (w->tree->sink != NULL)
+		return sink_file_write(w, offset, bytes, len, err);
+	r = len == 0 ? 0 : write_part(w, offset, bytes, len, err);
 	if (r < 0)
 		file_abandon(w);
 	return r;
@@ -211,8 +214,11 @@ static int finish(struct writer *w, struct error *err)
 
 int file_close(struct writer *w, struct error *err)
 {
-	int r = finish(w, err), fd = w->file.fd;
+	int r, fd = w->file.fd;
 
+	if (w->tree->sink != NULL)
+		return sink_file_close(w, err);
+	r = finish(w, err);
 	w->file.fd = -1;
 	/* Network file systems report here that the disk was full. */
 	if (close(fd) < 0 && errno != EINTR && r == 0)
@@ -228,7 +234,11 @@ static int start(struct writer *w, const char *name, const struct meta *m, uint6
 	struct place at;
 	int r;
 
-	if ((r = writer_begin(w, name, err)) < 0 || (r = writer_place(w, &at, err)) < 0)
+	if ((r = writer_begin(w, name, err)) < 0)
+		return r;
+	if (w->tree->sink != NULL)
+		return sink_file_open(w, m, size, existing, err);
+	if ((r = writer_place(w, &at, err)) < 0)
 		return r;
 	return existing ? open_link(w, &at, m, size, err) : file_open(w, &at, m, size, err);
 }

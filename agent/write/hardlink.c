@@ -133,8 +133,11 @@ static int make(struct writer *w, const char *name, const char *target, struct e
 	struct stat st = {0};
 	int r;
 
-	if ((r = writer_begin(w, name, err)) < 0 ||
-		(r = find_target(w, target, &from, &st, err)) < 0 ||
+	if ((r = writer_begin(w, name, err)) < 0)
+		return r;
+	if (w->tree->sink != NULL)
+		return sink_hardlink(w, target, err);
+	if ((r = find_target(w, target, &from, &st, err)) < 0 ||
 		(r = writer_place(w, &to, err)) < 0)
 		return r;
 	if (S_ISREG(st.st_mode))

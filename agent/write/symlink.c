@@ -45,9 +45,12 @@ static int make(struct writer *w, const char *name, const char *target, const st
 	bool verify;
 	int r;
 
-	if ((r = writer_begin(w, name, err)) < 0 || (r = writer_place(w, &at, err)) < 0)
+	if ((r = writer_begin(w, name, err)) < 0 ||
+		(r = path_check_target(w->path, target, w->tree->max_path, &verify, err)) < 0)
 		return r;
-	if ((r = path_check_target(w->path, target, w->tree->max_path, &verify, err)) < 0)
+	if (w->tree->sink != NULL)
+		return w->tree->sink->symlink(w->tree->sink_ctx, w->path, target, verify, m, err);
+	if ((r = writer_place(w, &at, err)) < 0)
 		return r;
 	if ((r = symlink_make(w, &at, target, m, err)) < 0)
 		return r;

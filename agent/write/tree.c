@@ -49,11 +49,26 @@ int tree_new(int root_fd, int scratch_fd, const struct tree_options *opts, struc
 	return 0;
 }
 
+struct tree *tree_new_sink(const struct tree_sink *sink, void *ctx, const struct tree_options *opts)
+{
+	struct tree *t = zalloc(sizeof(*t));
+	unsigned max_path = opts->limits.max_path;
+
+	t->root_fd = -1;
+	t->opts = *opts;
+	t->max_path = max_path < PATH_MAX ? max_path : PATH_MAX - 1;
+	t->sink = sink;
+	t->sink_ctx = ctx;
+	pthread_mutex_init(&t->mutex, NULL);
+	return t;
+}
+
 void tree_free(struct tree *t)
 {
 	if (t == NULL)
 		return;
-	spool_done(&t->spool);
+	if (t->sink == NULL)
+		spool_done(&t->spool);
 	pthread_mutex_destroy(&t->mutex);
 	free(t);
 }

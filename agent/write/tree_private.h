@@ -25,6 +25,8 @@ struct tree {
 	size_t max_path;  /* opts.limits.max_path, but never more than the kernel takes */
 	bool openat2;     /* it works here and may be used */
 	mode_t mode_lost; /* bits that the umask or a default ACL takes from a new file */
+	const struct tree_sink *sink; /* NULL: entries become files */
+	void *sink_ctx;
 
 	/* Any thread. */
 	atomic_ullong bytes;
@@ -41,6 +43,7 @@ struct tree {
 /* The file between writer_file_open() and writer_file_close(). */
 struct open_file {
 	int fd;                /* -1: none */
+	void *in_sink;         /* the sink's; NULL: none */
 	struct timespec mtime; /* applied at the end, since writing changes it */
 	uint64_t size;         /* promised, or SIZE_UNKNOWN */
 	uint64_t end;          /* where the last write ended */
@@ -98,6 +101,18 @@ int file_open(struct writer *w, const struct place *at, const struct meta *m, ui
 int file_write(struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err);
 int file_close(struct writer *w, struct error *err);
 void file_abandon(struct writer *w); /* no file is open: nothing happens */
+
+/* What writer_file_write() has to be given. */
+int file_check_offset(const struct writer *w, uint64_t offset, size_t len, struct error *err);
+
+/* sink.c: the same for a tree that has a sink. */
+int sink_file_open(
+	struct writer *w, const struct meta *m, uint64_t size, bool existing, struct error *err);
+int sink_file_write(
+	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err);
+int sink_file_close(struct writer *w, struct error *err);
+void sink_file_abandon(struct writer *w);
+int sink_hardlink(struct writer *w, const char *target, struct error *err);
 
 /* copy.c: a file at w->path like the one at from. */
 int copy_file(

@@ -26,6 +26,7 @@ void writer_close(struct writer *w)
 	if (w == NULL)
 		return;
 	file_abandon(w);
+	sink_file_abandon(w);
 	parents_done(&w->parents);
 	free(w);
 }
@@ -64,7 +65,7 @@ int writer_begin(struct writer *w, const char *name, struct error *err)
 {
 	int r;
 
-	assert(w->file.fd < 0);
+	assert(w->file.fd < 0 && w->file.in_sink == NULL);
 	if (cancel_requested(w->tree->opts.cancel))
 		return error_set(err, -ECANCELED, "cancelled");
 	if ((r = limit_entry(w, name, err)) < 0)

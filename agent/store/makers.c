@@ -52,16 +52,19 @@ static struct work *take_locked(struct hands *s, size_t *ret_frame)
 	return w;
 }
 
-static int do_work(struct hand *h, struct work *w, size_t frame, bool *ret_done, struct error *err)
+static int do_work(
+	struct hand *h, struct work *w, size_t frame, struct work **ret_done, struct error *err)
 {
-	*ret_done = true;
+	*ret_done = w;
 	switch (w->kind) {
 	case WORK_HASH:
 		return hash_make(h, w, err);
 	case WORK_PACK:
 		return pack_make(h, w, err);
-	default:
+	case WORK_LARGE:
 		return large_make_frame(h, w, frame, ret_done, err);
+	default:
+		return streamed_make_frame(h, w, ret_done, err);
 	}
 }
 
@@ -83,7 +86,7 @@ static void *hand_main(void *arg)
 		struct error err;
 		struct work *w;
 		size_t frame;
-		bool done;
+		struct work *done;
 		int r;
 
 		while (!is_over_locked(s) && s->first == NULL)
@@ -96,15 +99,15 @@ static void *hand_main(void *arg)
 		pthread_mutex_lock(&s->mutex);
 		if (r < 0)
 			fail_locked(s, r, &err);
-		else if (done)
-			atomic_store_explicit(&w->done, true, memory_order_release);
+		else if (done != NULL)
+			atomic_store_explicit(&done->done, true, memory_order_release);
 		pthread_cond_broadcast(&s->changed);
 	}
 	pthread_mutex_unlock(&s->mutex);
 	return NULL;
 }
 
-bool hands_await_turn(struct hands *s, const size_t *turn, size_t number)
+bool makers_await_turn(struct hands *s, const size_t *turn, size_t number)
 {
 	bool over;
 
@@ -115,7 +118,7 @@ bool hands_await_turn(struct hands *s, const size_t *turn, size_t number)
 	return !over;
 }
 
-void hands_next_turn(struct hands *s, size_t *turn)
+void makers_next_turn(struct hands *s, size_t *turn)
 {
 	pthread_mutex_lock(&s->mutex);
 	(*turn)++;
@@ -134,7 +137,7 @@ static int outcome_locked(struct hands *s, struct error *err)
 							   : 0;
 }
 
-int hands_give(struct hands *s, struct work *w, struct error *err)
+int makers_give(struct hands *s, struct work *w, struct error *err)
 {
 	int r;
 
@@ -156,7 +159,7 @@ int hands_give(struct hands *s, struct work *w, struct error *err)
 	return r;
 }
 
-int hands_await_work(struct hands *s, struct work *w, struct error *err)
+int makers_await(struct hands *s, struct work *w, struct error *err)
 {
 	int r;
 
@@ -168,7 +171,7 @@ int hands_await_work(struct hands *s, struct work *w, struct error *err)
 	return r;
 }
 
-bool hands_failed(struct hands *s)
+bool makers_failed(struct hands *s)
 {
 	bool over;
 
@@ -186,9 +189,10 @@ static unsigned affordable(struct hands *s, unsigned wanted, struct error *err)
 	uint64_t half = budget_stage_half(o->budget), first = half < HAND_BYTES ? half : HAND_BYTES;
 	unsigned n = 1;
 
-	if (budget_reserve(o->budget, first, o->cancel, err) < 0)
+	/* Whoever reads an archive has reserved already, and must not be waited for. */
+	if (!s->creation->streamed && budget_reserve(o->budget, first, o->cancel, err) < 0)
 		return 0;
-	s->reserved = first;
+	s->reserved = s->creation->streamed ? 0 : first;
 	while (n < wanted && budget_try_reserve(o->budget, HAND_BYTES)) {
 		s->reserved += HAND_BYTES;
 		n++;
@@ -215,7 +219,7 @@ static int hand_start(struct hands *s, struct hand *h, struct error *err)
 	return 0;
 }
 
-int hands_start(struct creation *c, struct hands **ret, struct error *err)
+int makers_start(struct creation *c, struct hands **ret, struct error *err)
 {
 	struct hands *s = zalloc(sizeof(*s));
 	int r = 0;
@@ -232,7 +236,7 @@ int hands_start(struct creation *c, struct hands **ret, struct error *err)
 	for (unsigned i = 0; i < s->n && r == 0; i++)
 		r = hand_start(s, &s->all[i], err);
 	if (r < 0) {
-		hands_stop(s);
+		makers_stop(s);
 		return r;
 	}
 	*ret = s;
@@ -249,7 +253,19 @@ static void hand_done(struct hand *h)
 	free(h->spare);
 }
 
-void hands_stop(struct hands *s)
+/* Other works are their items'. */
+static void drop_frames(struct hands *s)
+{
+	struct work *next;
+
+	for (struct work *w = s->first; w != NULL; w = next) {
+		next = w->next;
+		if (w->kind == WORK_FRAME)
+			work_free(w);
+	}
+}
+
+void makers_stop(struct hands *s)
 {
 	if (s == NULL)
 		return;
@@ -259,6 +275,7 @@ void hands_stop(struct hands *s)
 	pthread_mutex_unlock(&s->mutex);
 	for (unsigned i = 0; i < s->n; i++)
 		hand_done(&s->all[i]);
+	drop_frames(s);
 	cancel_unwatch(s->creation->opts->cancel, &s->watch);
 	if (s->reserved > 0)
 		budget_release(s->creation->opts->budget, s->reserved);
