@@ -7,6 +7,7 @@
 #include "s3.h"
 #include "text.h"
 #include <string.h>
+#include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -173,6 +174,8 @@ int datastore_fetch(const struct fetch_options *opts, const struct manifest *m, 
 	f->opts = opts;
 	f->manifest = m;
 	f->tree = tree;
+	f->uid = geteuid();
+	f->gid = getegid();
 	f->name = format_text("datastore %s:%u", m->name, m->version);
 	f->decoders_max = opts->threads > 0 ? opts->threads : 1;
 	f->workers_max = opts->connections > 0 ? opts->connections : 1;

@@ -99,6 +99,8 @@ struct fetch {
 	struct tree *tree;
 	char *name;   /* "cats:3", for messages */
 	char *bucket; /* of references; NULL: none */
+	uid_t uid;
+	gid_t gid;
 	struct crew *crew;
 	struct writer *writer;       /* the walk's */
 	uint64_t reserved, capacity; /* bytes of memory: all, and the jobs' */

@@ -5,14 +5,13 @@
 #include "fetch_private.h"
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* Zeros that are worth a hole: a page, wherever it begins in the file. */
 enum { HOLE_BYTES = 4096 };
 
 struct meta fetch_meta(const struct fetch *f, const struct index_entry *e)
 {
-	struct meta m = {.mode = e->mode, .mtime = e->mtime, .uid = geteuid(), .gid = getegid()};
+	struct meta m = {.mode = e->mode, .mtime = e->mtime, .uid = f->uid, .gid = f->gid};
 
 	if (f->opts->read_only)
 		m.mode &= (mode_t) ~(S_IWUSR | S_IWGRP | S_IWOTH);
