@@ -36,7 +36,6 @@ TEST(source_check_says_what_is_wrong_with_others)
 	assert_check(-ERR_USAGE, "ftp://u:pw@h/x",
 		"the scheme 'ftp://' is not known; https://, http://");
 	assert_check(-ERR_USAGE, "ftp://u:pw@h/x", "'ftp://h/x'");
-	assert_check(-ERR_USAGE, "s3://b/k", "s3 sources are not supported by this version");
 	assert_check(-ERR_USAGE, "http://host/a b", "not a well-formed URL");
 	assert_check(-ERR_USAGE, "http://", "not a well-formed URL");
 	assert_check(-ERR_USAGE, "file://otherhost/x", "write file:///absolute/path");
