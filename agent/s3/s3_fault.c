@@ -96,7 +96,7 @@ int s3_fault_tell(const struct s3_fault *f, const struct s3_subject *what, struc
 
 	return error_set(err, code_of(f),
 		"%s: cannot %s it: S3 answered %ld%s%s%s%s%s (%s%s%sendpoint %s, region %s, "
-		"%s%.200s)%s",
+		"%s%.300s)%s",
 		place, what->doing, f->status, f->code[0] != '\0' ? " " : "", f->code,
 		f->message[0] != '\0' ? " '" : "", f->message, f->message[0] != '\0' ? "'" : "",
 		f->request_id[0] != '\0' ? "request " : "", f->request_id,

@@ -154,6 +154,7 @@ def test_a_dry_run_says_how_much_a_prefix_is(stagerun, ceph, dest):
     ceph.put("p/b", b"x" * 500)
     result = stagerun.run("prewarm", "--dry-run", "--stage", f"{s3(ceph, 'p/')}={dest}", env=ceph.env()).ok()
     assert "1.50 kB" in result.out or "1.5 kB" in result.out, str(result)
+    assert f"{ceph.url} (region us-east-1" in result.out and "credentials: environment" in result.out
     assert "ALICESECRET" not in result.out + result.err
 
 
