@@ -219,10 +219,16 @@ TEST(s3_slow_down_waits_longer)
 	uint64_t start;
 
 	begin(&f, &(struct fake_options){.size = 1000, .script = answer_badly, .ctx = &bad});
+	s3_client_free(f.client);
+	s3_free(f.s3);
+	f.network.retry_base_ms = 20;
+	f.network.retry_max_ms = 10000;
+	f.s3 = s3_new(&f.opts);
+	assert_int_equal(0, s3_client_new(f.s3, &f.cancel, &f.client, &f.err));
 	start = now_ns();
 	assert_int_equal(0, get(&f, "key"));
-	/* At least a quarter of 16, 32 and 40 ms. */
-	assert_true(now_ns() - start >= 22000000);
+	/* A quarter of 80, 160 and 320 ms; other trouble would wait for all of that at the very most. */
+	assert_true(now_ns() - start >= 140000000);
 	end(&f);
 }
 
