@@ -53,25 +53,26 @@ static void add_keys(const struct manifest *m, struct key_set *to)
 		key_set_add(to, m->objects[i].key);
 }
 
+static bool names_content(void *ctx, const struct version *v)
+{
+	(void)ctx;
+	return (v->exists || v->deleted) && !v->collected;
+}
+
+static int on_manifest(
+	void *ctx, const struct version *v, const struct manifest *m, struct error *err)
+{
+	struct collection *c = ctx;
+
+	(void)err;
+	add_keys(m, is_gone(c, v) ? &c->gone : &c->needed);
+	return 0;
+}
+
 /* A manifest that cannot be read may name anything: then nothing is removed. */
 static int learn_keys(struct collection *c, struct error *err)
 {
-	for (size_t i = 0; i < c->versions.n; i++) {
-		const struct version *v = &c->versions.v[i];
-		struct manifest *m = NULL;
-		int code;
-
-		if ((!v->exists && !v->deleted) || v->collected)
-			continue;
-		code = version_manifest(c->h, v->name, v->number, &m, err);
-		if (code == -ENOENT && v->deleted)
-			continue;
-		if (code < 0)
-			return code;
-		add_keys(m, is_gone(c, v) ? &c->gone : &c->needed);
-		manifest_free(m);
-	}
-	return 0;
+	return versions_read(c->h, &c->versions, names_content, on_manifest, c, err);
 }
 
 static time_t orphan_seconds(const struct collection *c)

@@ -41,60 +41,74 @@ static int check_creations(
 	return code;
 }
 
-struct uses {
-	time_t now, until;
-	size_t n;
-};
-
-static int on_use(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err)
-{
-	struct uses *u = ctx;
-	time_t expires = use_expires(key);
-
-	(void)size;
-	(void)modified;
-	(void)err;
-	if (expires >= u->now) {
-		u->n++;
-		u->until = expires > u->until ? expires : u->until;
-	}
-	return 0;
-}
-
-static int check_uses(struct store_hand *h, const struct version *v, time_t now, struct error *err)
-{
-	_free_ char *prefix = format_text("uses/%s/%u/", v->name, v->number);
-	struct uses uses = {.now = now};
-	_free_ char *why = NULL;
-	char date[64];
-	struct tm tm;
-	int code = store_list(h, prefix, on_use, &uses, err);
-
-	if (code < 0 || uses.n == 0)
-		return code;
-	gmtime_r(&uses.until, &tm);
-	strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S UTC", &tm);
-	why = format_text("%zu %s registered for version %u, until %s at most", uses.n,
-		uses.n == 1 ? "run is" : "runs are", v->number, date);
-	return in_use(v->name, why, err);
-}
-
 static bool is_chosen(const struct version *v, unsigned version)
 {
 	return v->exists && (version == 0 || v->number == version);
 }
 
+struct uses {
+	const struct versions *all;
+	unsigned version; /* 0: any */
+	size_t prefix_len;
+	time_t now;
+	/* Of the first version that is in use. */
+	unsigned used;
+	size_t n;
+	time_t until;
+};
+
+static bool is_chosen_number(const struct uses *u, unsigned number)
+{
+	for (size_t i = 0; i < u->all->n; i++) {
+		if (u->all->v[i].number == number)
+			return is_chosen(&u->all->v[i], u->version);
+	}
+	return false;
+}
+
+static int on_use(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err)
+{
+	struct uses *u = ctx;
+	unsigned number = (unsigned)strtoul(key + u->prefix_len, NULL, 10);
+	time_t expires = use_expires(key);
+
+	(void)size;
+	(void)modified;
+	(void)err;
+	if (expires < u->now || (u->n > 0 && number != u->used) || !is_chosen_number(u, number))
+		return 0;
+	u->used = number;
+	u->n++;
+	u->until = expires > u->until ? expires : u->until;
+	return 0;
+}
+
+static int check_uses(struct store_hand *h, const char *name, struct uses *uses, struct error *err)
+{
+	_free_ char *prefix = format_text("uses/%s/", name);
+	_free_ char *why = NULL;
+	char date[64];
+	struct tm tm;
+	int code;
+
+	uses->prefix_len = strlen(prefix);
+	code = store_list(h, prefix, on_use, uses, err);
+	if (code < 0 || uses->n == 0)
+		return code;
+	gmtime_r(&uses->until, &tm);
+	strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S UTC", &tm);
+	why = format_text("%zu %s registered for version %u, until %s at most", uses->n,
+		uses->n == 1 ? "run is" : "runs are", uses->used, date);
+	return in_use(name, why, err);
+}
+
 static int check_unused(struct store_hand *h, const char *name, const struct versions *all,
 	unsigned version, struct error *err)
 {
-	time_t now;
-	int code = check_creations(h, name, &now, err);
+	struct uses uses = {.all = all, .version = version};
+	int code = check_creations(h, name, &uses.now, err);
 
-	for (size_t i = 0; i < all->n && code == 0; i++) {
-		if (is_chosen(&all->v[i], version))
-			code = check_uses(h, &all->v[i], now, err);
-	}
-	return code;
+	return code < 0 ? code : check_uses(h, name, &uses, err);
 }
 
 /* The first one counts: its age is the grace time of the readers. */

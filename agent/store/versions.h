@@ -36,6 +36,14 @@ int version_manifest(struct store_hand *h, const char *name, unsigned number, st
 /* 1 when m has its number now, 0 when another has it. */
 int publish_number(struct store_hand *h, struct manifest *m, struct error *err);
 
+/* The manifests of those that are wanted, in their order; some are read at a time, since each is a round
+ * trip. < 0 from each() stops. */
+typedef int versions_read_cb(
+	void *ctx, const struct version *v, const struct manifest *m, struct error *err);
+int versions_read(struct store_hand *h, const struct versions *all,
+	bool (*want)(void *ctx, const struct version *v), versions_read_cb *each, void *ctx,
+	struct error *err);
+
 /* Its tombstone. */
 int version_bury(struct store_hand *h, const char *name, unsigned number, struct error *err);
 

@@ -59,47 +59,76 @@ static void read_batch(struct batch *b)
 		pthread_join(threads[--n], NULL);
 }
 
-static int show_batch(struct batch *b,
-	int (*each)(void *ctx, const struct manifest *m, struct error *err), void *ctx,
-	struct error *err)
+static int show_batch(struct batch *b, versions_read_cb *each, void *ctx, struct error *err)
 {
 	int code = 0;
 
 	read_batch(b);
 	for (size_t i = 0; i < b->n; i++) {
-		/* One that was deleted and collected meanwhile is not there. */
+		/* One that was purged meanwhile is not there. */
 		if (code == 0 && b->codes[i] < 0 && b->codes[i] != -ENOENT) {
 			code = b->codes[i];
 			if (err != NULL)
 				*err = b->errors[i];
 		}
 		if (code == 0 && b->codes[i] == 0)
-			code = each(ctx, b->manifests[i], err);
+			code = each(ctx, b->versions[i], b->manifests[i], err);
 		manifest_free(b->manifests[i]);
 	}
 	return code;
+}
+
+int versions_read(struct store_hand *h, const struct versions *all,
+	bool (*want)(void *ctx, const struct version *v), versions_read_cb *each, void *ctx,
+	struct error *err)
+{
+	int code = 0;
+
+	for (size_t i = 0; i < all->n && code == 0;) {
+		struct batch *b = zalloc(sizeof(*b));
+
+		b->h = h;
+		for (; i < all->n && b->n < AT_ONCE; i++) {
+			if (want(ctx, &all->v[i]))
+				b->versions[b->n++] = &all->v[i];
+		}
+		code = show_batch(b, each, ctx, err);
+		free(b);
+	}
+	return code;
+}
+
+struct shower {
+	int (*each)(void *ctx, const struct manifest *m, struct error *err);
+	void *ctx;
+};
+
+static bool exists(void *ctx, const struct version *v)
+{
+	(void)ctx;
+	return v->exists;
+}
+
+static int show(void *ctx, const struct version *v, const struct manifest *m, struct error *err)
+{
+	const struct shower *s = ctx;
+
+	(void)v;
+	return s->each(s->ctx, m, err);
 }
 
 int datastore_each(struct store_hand *h, const char *name,
 	int (*each)(void *ctx, const struct manifest *m, struct error *err), void *ctx,
 	struct error *err)
 {
+	struct shower s = {.each = each, .ctx = ctx};
 	struct versions all = {0};
 	int code = name != NULL ? datastore_name_check(name, err) : 0;
 
 	if (code == 0)
 		code = versions_list(h, name, &all, err);
-	for (size_t i = 0; i < all.n && code == 0;) {
-		struct batch *b = zalloc(sizeof(*b));
-
-		b->h = h;
-		for (; i < all.n && b->n < AT_ONCE; i++) {
-			if (all.v[i].exists)
-				b->versions[b->n++] = &all.v[i];
-		}
-		code = show_batch(b, each, ctx, err);
-		free(b);
-	}
+	if (code == 0)
+		code = versions_read(h, &all, exists, show, &s, err);
 	versions_done(&all);
 	return code;
 }
