@@ -157,8 +157,9 @@ void fetch_next_turn(struct fetch *f, struct fetch_large *l);
 /* The walk's: one more worker, if there may be one. 0 also when it fails but others are there. */
 int fetch_hire(struct fetch *f, struct error *err);
 void fetch_dismiss(struct fetch *f); /* waits for all */
-/* Bytes of the kit's buffers; frees them; makes room for a job in them. */
+/* Bytes of the kit's buffers, and with the job in them; frees them; makes room for a job. k NULL: a new one. */
 uint64_t fetch_kit_room(const struct fetch_kit *k);
+uint64_t fetch_kit_charge(const struct fetch_kit *k, const struct fetch_job *job);
 void fetch_kit_empty(struct fetch_kit *k);
 void fetch_kit_free(struct fetch_kit *k);
 int fetch_kit_fit(struct fetch_kit *k, const struct fetch_job *job, struct error *err);

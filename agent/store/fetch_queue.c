@@ -140,25 +140,18 @@ int fetch_await_jobs(struct fetch *f, struct error *err)
 	return r;
 }
 
-/* What the first job takes with the first kit. */
-static uint64_t charge_of(const struct fetch *f)
-{
-	uint64_t needs = f->head->length + f->head->decoded;
-	uint64_t has = f->kits != NULL ? fetch_kit_room(f->kits) : 0;
-
-	return needs > has ? needs : has;
-}
-
 /* A job that is larger than all that there is runs alone. */
 static bool may_take_locked(const struct fetch *f)
 {
-	return f->head != NULL && (f->n_running == 0 || f->charged + charge_of(f) <= f->capacity);
+	return f->head != NULL &&
+	       (f->n_running == 0 ||
+		       f->charged + fetch_kit_charge(f->kits, f->head) <= f->capacity);
 }
 
 static struct fetch_kit *take_kit_locked(struct fetch *f)
 {
-	uint64_t charge = charge_of(f);
 	struct fetch_kit *k = f->kits;
+	uint64_t charge = fetch_kit_charge(k, f->head);
 
 	if (k != NULL) {
 		f->kits = k->next;

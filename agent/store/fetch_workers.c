@@ -28,6 +28,28 @@ void fetch_kit_free(struct fetch_kit *k)
 	free(k);
 }
 
+/* So that buffers of one fetch, whose jobs are all a little different, soon fit all of them. */
+static size_t rounded(size_t size)
+{
+	size_t step = (size_t)64 << 10;
+
+	while (step * 8 < size)
+		step *= 2;
+	return (size + step - 1) / step * step;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+uint64_t fetch_kit_charge(const struct fetch_kit *k, const struct fetch_job *job)
+{
+	size_t packed = rounded(job->length), raw = rounded(job->decoded);
+
+	return k == NULL ? packed + raw : larger(packed, k->packed_room) + larger(raw, k->raw_room);
+}
+
 static bool fit(uint8_t **buffer, size_t *room, size_t needed)
 {
 	if (needed <= *room)
@@ -40,15 +62,10 @@ static bool fit(uint8_t **buffer, size_t *room, size_t needed)
 
 int fetch_kit_fit(struct fetch_kit *k, const struct fetch_job *job, struct error *err)
 {
-	/* One of the two may be larger than this job needs: both together may not. */
-	if (k->packed_room > job->length && job->decoded + k->packed_room > k->charged)
-		fetch_kit_empty(k);
-	if (k->raw_room > job->decoded && job->length + k->raw_room > k->charged)
-		fetch_kit_empty(k);
 	if (k->decoder == NULL)
 		k->decoder = ZSTD_createDCtx();
-	if (k->decoder == NULL || !fit(&k->packed, &k->packed_room, job->length) ||
-		!fit(&k->raw, &k->raw_room, job->decoded))
+	if (k->decoder == NULL || !fit(&k->packed, &k->packed_room, rounded(job->length)) ||
+		!fit(&k->raw, &k->raw_room, rounded(job->decoded)))
 		return error_set(err, -ENOMEM, "no memory for %zu bytes of a datastore",
 			job->length + job->decoded);
 	return 0;
