@@ -138,6 +138,7 @@ install: $(O)/stagerun
 	install -Dm644 packaging/man/stagerun.1 $(DESTDIR)$(PREFIX)/share/man/man1/stagerun.1
 	install -Dm644 packaging/man/agent.ini.5 $(DESTDIR)$(PREFIX)/share/man/man5/stagerun-agent.ini.5
 	install -Dm644 packaging/man/stagerun-hooks.5 $(DESTDIR)$(PREFIX)/share/man/man5/stagerun-hooks.5
+	install -Dm644 packaging/man/stagerun-store.5 $(DESTDIR)$(PREFIX)/share/man/man5/stagerun-store.5
 
 clean:
 	rm -rf build build-*

@@ -27,6 +27,33 @@ def test_every_option_is_in_the_readme_and_the_manual(stagerun, command):
         assert name in manual, f"stagerun.1 lacks {name}"
 
 
+SUBCOMMANDS = ["create", "list", "files", "get", "delete", "purge", "policy"]
+
+
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_every_subcommand_of_datastore_is_in_the_readme_and_the_manual(stagerun, subcommand):
+    manual = (MAN / "stagerun.1").read_text().split(".Sh DATASTORES")[1].split(".Sh ")[0]
+    whole = (MAN / "stagerun.1").read_text().replace("Fl -", "--").replace(" | -", " | --").replace(", -", ", --")
+    assert f".It Cm {subcommand}" in manual and f"| `datastore {subcommand}" in README
+    out = stagerun.run("datastore", subcommand, "--help").ok().out
+    for name in re.findall(r"(--[a-z0-9_-]+)", out.split("Options:")[1]):
+        assert name in README, f"README.md lacks {name}"
+        assert name in whole, f"stagerun.1 lacks {name}"
+
+
+def test_every_line_of_the_index_and_every_place_in_a_store_is_in_the_manual():
+    manual = (MAN / "stagerun-store.5").read_text()
+    written = re.findall(r"^ \*   (stagerun-index|[a-z])  (.*?)(?:  .*)?$",
+                         (CHECKOUT / "include/index.h").read_text(), re.M)
+    for letter, _ in written:
+        assert re.search(rf"^{letter} ", manual, re.M), f"stagerun-store.5 lacks the line {letter}"
+    assert len(written) == 8
+    places = re.findall(r"^ \*   (\w+)/\S+  ", (CHECKOUT / "include/store.h").read_text(), re.M)
+    assert len(set(places)) == 6
+    for place in places:
+        assert f".It Pa {place}/" in manual, f"stagerun-store.5 lacks {place}/"
+
+
 def test_every_setting_is_in_the_manual():
     example = (CHECKOUT / "agent.ini.example").read_text()
     manual = (MAN / "agent.ini.5").read_text()
@@ -64,7 +91,8 @@ def test_every_name_that_is_no_hook_is_in_the_manual():
         assert glob in (MAN / "stagerun-hooks.5").read_text(), f"stagerun-hooks.5 lacks {glob}"
 
 
-@pytest.mark.parametrize("page", ["stagerun.1", "agent.ini.5", "stagerun-hooks.5"])
+@pytest.mark.parametrize("page", ["stagerun.1", "agent.ini.5", "stagerun-hooks.5",
+                                  "stagerun-store.5"])
 def test_the_manual_is_well_formed(page):
     done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", MAN / page], capture_output=True,
                           text=True, check=False)
@@ -77,7 +105,7 @@ def test_make_install_puts_everything_in_its_place(tmp_path, plain_build):
     installed = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert installed == {"usr/bin/stagerun", "usr/share/doc/stagerun/agent.ini.example",
                          "usr/share/man/man1/stagerun.1", "usr/share/man/man5/stagerun-agent.ini.5",
-                         "usr/share/man/man5/stagerun-hooks.5"}
+                         "usr/share/man/man5/stagerun-hooks.5", "usr/share/man/man5/stagerun-store.5"}
 
 
 def test_the_config_of_the_readme_is_a_plan(stagerun, server, tmp_path):
