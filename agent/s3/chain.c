@@ -80,13 +80,18 @@ int chain_find(const struct credentials_options *opts, struct cancel *cancel, st
 char *chain_describe(const struct credentials_options *opts)
 {
 	struct search s;
-	char *source = NULL;
+	_free_ char *source = NULL;
+	const char *doubt = NULL;
 
 	begin(&s, opts, NULL);
-	for (size_t i = 0; i < ARRAY_LEN(providers) && source == NULL; i++)
+	for (size_t i = 0; i < ARRAY_LEN(providers) && source == NULL; i++) {
 		source = providers[i]->source(&s);
+		doubt = providers[i]->doubt;
+	}
 	end(&s);
-	return source != NULL ? source : copy_text("none");
+	if (source == NULL)
+		return copy_text("none");
+	return format_text("%s%s", source, doubt != NULL ? doubt : "");
 }
 
 /* What providers that ask somebody need. */

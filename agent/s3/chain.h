@@ -39,6 +39,7 @@ struct provider {
 	char *(*source)(const struct search *s);
 	/* Worker threads. 0, NOTHING_FOUND, or why what is configured failed. */
 	int (*find)(struct search *s, struct found *ret, struct error *err);
+	const char *doubt;     /* after the source, before it was asked; NULL: none */
 	const char *looked_at; /* what it needs, for the message when nobody has any */
 };
 

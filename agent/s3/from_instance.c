@@ -34,7 +34,7 @@ static char *source(const struct search *s)
 {
 	if (is_disabled(s))
 		return NULL;
-	return format_text("EC2 instance metadata (%s), if it is there", endpoint(s));
+	return format_text("EC2 instance metadata (%s)", endpoint(s));
 }
 
 static int ask(struct search *s, const char *method, const char *path, const char *header,
@@ -127,5 +127,7 @@ static int find(struct search *s, struct found *ret, struct error *err)
 	return code;
 }
 
-const struct provider from_instance = {
-	.source = source, .find = find, .looked_at = "EC2 instance metadata"};
+const struct provider from_instance = {.source = source,
+	.find = find,
+	.looked_at = "EC2 instance metadata",
+	.doubt = ", if it is there"};

@@ -3,6 +3,7 @@
  * https://docs.aws.amazon.com/STS/latest/APIReference/ */
 #include "chain.h"
 #include "defer.h"
+#include "s3_private.h"
 #include <string.h>
 
 enum { TRIES = 3, TIMEOUT_MS = 30000 };
@@ -27,10 +28,13 @@ static char *region_of(const struct search *s, const char *profile)
 
 static char *endpoint_of(const struct search *s, const char *region)
 {
-	const char *url = aws_variable(s->opts->environment, "AWS_ENDPOINT_URL_STS");
+	const char *url = NULL;
 
-	if (url == NULL)
-		url = aws_variable(s->opts->environment, "AWS_ENDPOINT_URL");
+	if (!s3_ignores_endpoints(s->opts->environment)) {
+		url = aws_variable(s->opts->environment, "AWS_ENDPOINT_URL_STS");
+		if (url == NULL)
+			url = aws_variable(s->opts->environment, "AWS_ENDPOINT_URL");
+	}
 	if (url != NULL)
 		return format_text("%s%s", url, url[strlen(url) - 1] == '/' ? "" : "/");
 	if (region == NULL)
