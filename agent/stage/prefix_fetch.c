@@ -26,12 +26,18 @@ static void count_bytes(struct prefix *p, uint64_t n)
 	count(&progress->consumed, n);
 }
 
+static void count_wait(struct prefix *p, uint64_t started_ns)
+{
+	count(&p->stage->progress[p->i].network_ns, now_ns() - started_ns);
+}
+
 /* A whole object in memory. */
 static int fetch_small(struct prefix *p, const struct prefix_item *item, struct s3_client *client,
 	struct writer *w, struct error *err)
 {
 	const struct meta meta = meta_of(item, 0644);
 	_free_ uint8_t *buf = malloc(item->size > 0 ? item->size : 1);
+	uint64_t started = now_ns();
 	size_t got = 0;
 	int code;
 
@@ -39,6 +45,7 @@ static int fetch_small(struct prefix *p, const struct prefix_item *item, struct 
 		return error_set(err, -ENOMEM, "out of memory");
 	code = s3_get(client, p->place.bucket, item->key, 0, buf, item->size,
 		item->etag[0] != '\0' ? item->etag : NULL, &got, NULL, err);
+	count_wait(p, started);
 	if (code == -ENOENT || (code == 0 && got != item->size))
 		return changed(p, item, err);
 	if (code < 0)
@@ -63,10 +70,11 @@ static int fetch_reserved(struct prefix *p, const struct prefix_item *item,
 static int write_stream(struct prefix *p, struct reader *in, struct writer *w, struct error *err)
 {
 	struct slice slice = {0};
-	uint64_t offset = 0;
+	uint64_t offset = 0, started = now_ns();
 	int code;
 
-	while ((code = reader_next(in, &slice, err)) > 0) {
+	for (; (code = reader_next(in, &slice, err)) > 0; started = now_ns()) {
+		count_wait(p, started);
 		count_bytes(p, slice.len);
 		code = writer_file_write(w, offset, slice.data, slice.len, err);
 		offset += slice.len;

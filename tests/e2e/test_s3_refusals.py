@@ -2,11 +2,14 @@
 """What S3 services answer on bad days and Ceph does not: from a server that plays one."""
 
 import os
+import signal
 import stat
+import time
 
 import pytest
 
-from faultserver import later, status
+from agent import slowness, wait_until
+from faultserver import delay, later, status
 
 DATA = os.urandom(2_000_000)
 
@@ -133,3 +136,16 @@ def test_an_object_that_changes_after_it_was_listed_starts_the_stage_anew(stager
     stagerun.fetch("s3://data/p/", dest, env=aws).ok()
     assert (dest / "a").read_bytes() == b"new"
     assert len(served.requests) == 2
+
+
+def test_a_signal_ends_a_prefix_under_way_at_once(stagerun, server, aws, dest):
+    keys = "".join(f"<Contents><Key>p/{i}</Key><Size>3</Size></Contents>" for i in range(50))
+    server.put("/data", f"<ListBucketResult>{keys}</ListBucketResult>".encode())
+    served = [server.put(f"/data/p/{i}", b"abc", delay(10)) for i in range(50)]
+    running = stagerun.start("fetch", "s3://data/p/", dest, env=aws)
+    wait_until(lambda: sum(len(s.requests) for s in served) >= 20, what="requests by the dozen")
+    sent = time.monotonic()
+    running.signal(signal.SIGTERM)
+    assert running.wait().code == 128 + signal.SIGTERM
+    assert time.monotonic() - sent < slowness()
+    assert not dest.exists()
