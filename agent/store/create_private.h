@@ -165,15 +165,15 @@ struct hands;
 /* As many as the budget has room for. */
 int makers_start(struct creation *c, struct hands **ret, struct error *err);
 /* Director. Sleeps while the queue is long. The queue's from here on: done is set, or all hands fail. */
-int makers_give(struct hands *h, struct work *w, struct error *err);
+int makers_give(struct hands *s, struct work *w, struct error *err);
 /* Director. Until the work is done; the first failure of any hand. */
-int makers_await(struct hands *h, struct work *w, struct error *err);
+int makers_await(struct hands *s, struct work *w, struct error *err);
 /* Stops and frees all. */
-void makers_stop(struct hands *h);
-bool makers_failed(struct hands *h);
+void makers_stop(struct hands *s);
+bool makers_failed(struct hands *s);
 /* Hands. Sleeps until *turn is number; false when another one has failed or all is cancelled. */
-bool makers_await_turn(struct hands *h, const size_t *turn, size_t number);
-void makers_next_turn(struct hands *h, size_t *turn);
+bool makers_await_turn(struct hands *s, const size_t *turn, size_t number);
+void makers_next_turn(struct hands *s, size_t *turn);
 
 static inline bool work_is_done(struct work *w)
 {

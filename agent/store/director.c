@@ -87,20 +87,26 @@ static int end_long_pack(struct director *d, const struct item *i, struct error 
 	return give(d, &d->pack, err);
 }
 
+/* Whether the tars of earlier versions have it: other names of a file are where that is. */
+static bool is_there(struct director *d, const struct item *i)
+{
+	if (i->type != INDEX_HARDLINK)
+		d->was_there = i->earlier != NULL ? !i->changed : i->known && !item_has_content(i);
+	return d->was_there;
+}
+
 static int place(struct director *d, struct item *i, struct error *err)
 {
 	int r = end_long_pack(d, i, err);
 
 	if (r < 0 || i->type == INDEX_REFERENCE)
 		return r;
-	if (i->earlier != NULL && !i->changed) {
-		d->reused_files++;
+	if (is_there(d, i)) {
+		d->reused_files += i->earlier != NULL;
 		return 0;
 	}
-	if (item_has_content(i) && i->size >= LARGE_MIN)
-		return give_large(d, i, err);
-	/* A tar of this version needs it only when those of earlier ones do not have it. */
-	return i->known && !item_has_content(i) ? 0 : add_to_pack(d, i, err);
+	return item_has_content(i) && i->size >= LARGE_MIN ? give_large(d, i, err)
+							   : add_to_pack(d, i, err);
 }
 
 static int place_what_can_be(struct director *d, struct error *err)

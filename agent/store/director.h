@@ -22,6 +22,8 @@ struct director {
 	uint64_t numbers;  /* of entries so far */
 	size_t waiting;
 
+	bool was_there; /* the last one with a place has it where earlier versions put it */
+
 	/* Being filled. */
 	struct work *pack, *batch;
 
