@@ -3,9 +3,15 @@
 
 import json
 import os
+import pty
+import signal
+import time
 import zipfile
 
 import pytest
+from agent import wait_until
+from archives import noise
+from faultserver import rate
 from trees import snapshot
 
 
@@ -206,6 +212,20 @@ def test_an_archive_on_a_disk_stays_one_file(stagerun, store, tmp_path):
     create(stagerun, tmp_path / "cifar5.zip")
     out = stagerun.run("datastore", "files", "cifar5", "--json").ok().out
     assert [json.loads(line)["path"] for line in out.splitlines()] == ["cifar5.zip"]
+    create(stagerun, tmp_path / "cifar5.zip", "--extract")
+    out = stagerun.run("datastore", "files", "cifar5", "--json").ok().out
+    assert "cifar5/a.txt" in [json.loads(line)["path"] for line in out.splitlines()]
+
+
+def test_an_archive_on_a_disk_stays_one_file(stagerun, store, tmp_path):
+    with zipfile.ZipFile(tmp_path / "cifar5.zip", "w") as z:
+        z.writestr("cifar5/a.txt", "a")
+    create(stagerun, tmp_path / "cifar5.zip")
+    out = stagerun.run("datastore", "files", "cifar5", "--json").ok().out
+    assert [json.loads(line)["path"] for line in out.splitlines()] == ["cifar5.zip"]
+    create(stagerun, tmp_path / "cifar5.zip", "--extract")
+    out = stagerun.run("datastore", "files", "cifar5", "--json").ok().out
+    assert "cifar5/a.txt" in [json.loads(line)["path"] for line in out.splitlines()]
 
 
 def test_help_is_for_each_subcommand(stagerun):
@@ -213,3 +233,27 @@ def test_help_is_for_each_subcommand(stagerun):
     for name in ("create", "list", "files", "get", "delete", "purge", "policy"):
         assert f"  {name} " in out
         assert "--store URL" in stagerun.run("datastore", name, "--help").ok().out
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_creation_within_a_second(stagerun, store, server, slowness, number, code):
+    served = server.put("/slow.bin", noise(4_000_000), rate(20_000))
+    running = stagerun.start("datastore", "create", served.url, "--name", "slow")
+    wait_until(lambda: served.requests, what="a request")
+    running.signal(number)
+    started = time.monotonic()
+    result = running.wait()
+    assert result.code == code and time.monotonic() - started < slowness
+    assert versions(stagerun) == []
+
+
+def test_names_cannot_draw_on_a_terminal(stagerun, store, cats):
+    (cats / "evil\x1b[2J").write_text("x")
+    create(stagerun, cats)
+    ours, theirs = pty.openpty()
+    stagerun.start("datastore", "files", "cats", stdout=theirs).wait()
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "evil\\x1b[2J" in shown and "\x1b" not in shown
+    assert "evil\x1b[2J" in stagerun.run("datastore", "files", "cats").ok().out
