@@ -35,6 +35,7 @@
  * staged whole by the agent       the same version: nothing to do. Else an error, or with replace
  *                                 (also when the same source gives no version to compare) one
  *                                 exchange, then the old tree is removed.
+ * a link into a node cache        as staged whole; when it leads nowhere, as absent. It is never followed
  * anything else, or a mount root  merge: the tree's top-level entries are renamed into DEST one by
  *                                 one, never over an existing name without replace. Entries of an
  *                                 earlier version that the new one does not have stay.
@@ -75,6 +76,10 @@ void record_free(struct record *r); /* accepts NULL */
 struct destination_options {
 	bool replace;
 	struct cancel *cancel;
+	/* While another agent has the lock: called at once and then four times a second, in place of the log
+	 * line. May be NULL. */
+	void (*on_wait)(void *ctx);
+	void *on_wait_ctx;
 };
 
 struct destination;
@@ -109,6 +114,27 @@ int destination_accepts(struct destination *d, const char *top_name, struct erro
  * journal stay, whatever destination_close() is told, and the next run completes it. */
 int destination_publish(struct destination *d, const struct record *record, const struct meta *root,
 	struct error *err);
+
+/* Instead of destination_begin() and destination_publish(): DEST becomes a symbolic link to target, the tree
+ * of a node cache. -ENOTEMPTY, -EBUSY and the like when there is something that a link cannot take the place
+ * of: others' entries, a mount, a directory that somebody is in. As with any tree, what was staged before
+ * is only replaced when that was asked. */
+int destination_publish_link(struct destination *d, const char *key, const char *target,
+	const struct record *record, struct error *err);
+
+/* Where the link goes that DEST is; NULL: it is none. The destination's, until the next call. */
+const char *destination_link(struct destination *d);
+
+/* Whether path is such a link: it is a destination itself, not the way to another one. */
+bool destination_is_link(const char *path);
+
+/* As above, but the directory target is mounted on DEST, read-only. The record says so for as long as
+ * the mount is there. -EPERM where it is not permitted. */
+int destination_publish_mount(struct destination *d, const char *key, const char *target,
+	const struct record *record, struct error *err);
+
+/* What dir as a whole was staged from, asked without the lock; NULL: nothing, or not yet. The caller's. */
+struct record *destination_peek(const char *dir);
 
 /* Unlocks. An unpublished tree is removed, or left for the next run when a signal leaves no time.
  * Accepts NULL. */

@@ -2,6 +2,7 @@
 #ifndef STAGERUN_SETTINGS_H
 #define STAGERUN_SETTINGS_H
 
+#include "cache.h"
 #include "error.h"
 #include "log.h"
 #include "s3.h"
@@ -64,6 +65,11 @@ struct settings {
 	char *owner;     /* "uid:gid" or ""; parsed into uid and gid */
 	uid_t owner_uid; /* (uid_t)-1: not set */
 	gid_t owner_gid;
+
+	/* [cache] */
+	char *cache_dir;                         /* "": none */
+	uint64_t cache_max_size, cache_min_free; /* 0: no limit */
+	enum cache_delivery cache_deliver;
 
 	/* [store] */
 	char *store;             /* URL; "": none configured */

@@ -141,6 +141,28 @@ int writer_file_close(struct writer *w, struct error *err);
 int writer_file(struct writer *w, const char *name, const struct meta *m,
 	const struct slice *content, struct error *err);
 
+/* How writer_clone() brings content. */
+enum clone_way {
+	CLONE_SHARE, /* the two files share their blocks until one is written to (FICLONE) */
+	CLONE_COPY,  /* copied in the kernel where it can be; holes stay holes */
+};
+
+struct clone_source {
+	int fd; /* a file that does not change meanwhile, or a directory (the rest does not matter) */
+	uint64_t size; /* that it must have */
+	enum clone_way way;
+};
+
+/* A file or directory like the source, with its user.* attributes; m's are ignored. -errno of what the file
+ * system cannot do: -EOPNOTSUPP, -EXDEV or the like for CLONE_SHARE. */
+int writer_clone(struct writer *w, const char *name, const struct meta *m,
+	const struct clone_source *from, struct error *err);
+
+/* One more name for the file from, beneath from_fd, of the same file system and outside of the tree. -EXDEV,
+ * -EMLINK or -EPERM when there can be none. */
+int writer_adopt(struct writer *w, const char *name, int from_fd, const char *from, uint64_t size,
+	struct error *err);
+
 /* Removes a directory tree beneath dir_fd without following links, whatever its modes and depth.
  * name is one component. 0 when it is not there. Stops with -ECANCELED. */
 int remove_tree(int dir_fd, const char *name, struct cancel *cancel, struct error *err);

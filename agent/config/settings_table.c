@@ -12,6 +12,8 @@ static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL}
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const hook_policies[] = {"warn", "fail", NULL}; /* as enum hook_policy */
 
+static const char *const cache_deliveries[] = {/* as enum cache_delivery */
+	"auto", "bind", "symlink", "reflink", "hardlink", "copy", NULL};
 static const char *const s3_styles[] = {"auto", "path", "virtual", NULL}; /* as enum s3_style */
 static const char *const s3_signs[] = {"auto", "yes", "no", NULL};        /* as enum s3_sign */
 static const char *const supervise_choices[] = {"auto", "always", "never", NULL};
@@ -131,6 +133,18 @@ const struct setting settings_table[] = {
 	{"stage", "owner", SETTING_TEXT, AT(owner), "",
 		"Files belong to this user and group; empty: to the running user.",
 		.unit = "uid:gid, as numbers", .check = check_owner},
+
+	{"cache", "dir", SETTING_TEXT, AT(cache_dir), "",
+		"The node cache: where what was staged is kept for later runs; empty: none.",
+		.unit = "an absolute path", .check = check_absolute},
+	{"cache", "max_size", SETTING_SIZE, AT(cache_max_size), "none",
+		"How large it may become; what was not used for longest goes first.",
+		.zero = "none"},
+	{"cache", "min_free", SETTING_SIZE, AT(cache_min_free), "1G",
+		"What is left free on its file system.", .zero = "none"},
+	{"cache", "deliver", SETTING_ENUM, AT(cache_deliver), "auto",
+		"How it comes into a destination; auto: the first of these that is safe and works.",
+		.choices = cache_deliveries},
 
 	{"store", "url", SETTING_TEXT, AT(store), "", "Where datastores are kept; empty: no store.",
 		.unit = "s3://bucket/prefix or file:///dir", .short_env = "STAGERUN_STORE",

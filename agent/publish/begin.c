@@ -79,19 +79,36 @@ static void random_name(char *name, size_t size)
 	snprintf(name, size, "tree.%s", suffix);
 }
 
-static int make_tree(struct destination *d, struct error *err)
+/* 0, or -1 and errno. */
+static int make_at(int state_fd, const char *name, const char *link)
+{
+	return link != NULL ? symlinkat(link, state_fd, name) : mkdirat(state_fd, name, 0755);
+}
+
+int begin_make(struct destination *d, const char *link, struct error *err)
 {
 	int state_fd = d->place.state_fd, code = -1;
-	struct inode tree;
 
 	for (int i = 0; i < NAME_TRIES && code != 0; i++) {
 		random_name(d->tree, sizeof(d->tree));
-		code = mkdirat(state_fd, d->tree, 0755);
+		code = make_at(state_fd, d->tree, link);
 		if (code != 0 && errno != EEXIST)
 			break;
 	}
-	if (code != 0 || inode_look(state_fd, d->tree, &tree) < 0)
+	if (code != 0)
 		return disk_error(err, errno, state_fd, "make a directory in", d->place.state_path);
+	return 0;
+}
+
+static int make_tree(struct destination *d, struct error *err)
+{
+	int state_fd = d->place.state_fd, code = begin_make(d, NULL, err);
+	struct inode tree;
+
+	if (code < 0)
+		return code;
+	if (inode_look(state_fd, d->tree, &tree) < 0)
+		return disk_error(err, errno, state_fd, "look into", d->place.state_path);
 	d->tree_mode = tree.mode & 07777;
 	d->tree_fd = openat(state_fd, d->tree, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (d->tree_fd < 0 || fchmod(d->tree_fd, 0700) != 0)
@@ -99,8 +116,7 @@ static int make_tree(struct destination *d, struct error *err)
 	return 0;
 }
 
-int destination_begin(struct destination *d, const char *key, int *ret_root_fd, int *ret_state_fd,
-	struct error *err)
+int begin_judge(struct destination *d, const char *key, struct error *err)
 {
 	int code;
 
@@ -111,7 +127,15 @@ int destination_begin(struct destination *d, const char *key, int *ret_root_fd, 
 	code = dest_look(d, &d->kind, err);
 	if (code == 0 && d->kind == DEST_OURS)
 		code = may_replace_whole(d, key, err);
-	else if (code == 0 && d->kind == DEST_OTHER)
+	return code;
+}
+
+int destination_begin(struct destination *d, const char *key, int *ret_root_fd, int *ret_state_fd,
+	struct error *err)
+{
+	int code = begin_judge(d, key, err);
+
+	if (code == 0 && d->kind == DEST_OTHER)
 		code = prepare_merge(d, key, err);
 	if (code == 0)
 		code = make_tree(d, err);

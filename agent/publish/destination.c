@@ -45,9 +45,16 @@ static bool may_be_replaced(const struct destination *d, const struct inode *des
 	return (parent.mode & S_ISVTX) == 0 || me == 0 || me == parent.uid || me == dest->uid;
 }
 
+static bool is_link(const struct destination *d)
+{
+	_free_ char *link = link_look(d->place.parent_fd, d->place.name);
+
+	return link != NULL;
+}
+
 int dest_look(const struct destination *d, enum dest_kind *ret, struct error *err)
 {
-	struct inode dest;
+	struct inode dest = {0};
 	struct record *whole;
 	int code = inode_look(d->place.parent_fd, d->place.name, &dest);
 
@@ -55,7 +62,7 @@ int dest_look(const struct destination *d, enum dest_kind *ret, struct error *er
 		errno = -code;
 		return error_set(err, code, "cannot look at %s: %m", d->place.path);
 	}
-	if (code == 0 && !S_ISDIR(dest.mode))
+	if (code == 0 && !S_ISDIR(dest.mode) && !is_link(d))
 		return error_set(err, -ENOTDIR,
 			"cannot stage into %s: it is not a directory; remove it or stage elsewhere",
 			d->place.path);
@@ -64,6 +71,8 @@ int dest_look(const struct destination *d, enum dest_kind *ret, struct error *er
 		*ret = DEST_ABSENT;
 	else if (whole != NULL)
 		*ret = DEST_OURS;
+	else if (S_ISLNK(dest.mode))
+		*ret = DEST_LINK;
 	else if (!d->place.inside && is_empty(d) && may_be_replaced(d, &dest))
 		*ret = DEST_EMPTY;
 	else
@@ -118,5 +127,19 @@ void destination_close(struct destination *d, bool leave_tree)
 	settle_leave(d);
 	place_done(&d->place);
 	record_free(d->held);
+	free(d->link);
 	free(d);
+}
+
+struct record *destination_peek(const char *dir)
+{
+	struct destination d = {.lock_fd = -1, .dest_fd = -1, .tree_fd = -1};
+	struct record *record = NULL;
+
+	place_init(&d.place);
+	if (place_resolve(&d.place, dir, NULL) == 0 &&
+		place_open_existing(&d.place, false, false) == 0)
+		record = holdings_whole(&d);
+	place_done(&d.place);
+	return record;
 }

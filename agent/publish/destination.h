@@ -13,7 +13,8 @@
 enum dest_kind {
 	DEST_ABSENT,
 	DEST_EMPTY, /* a directory that may be replaced by a rename */
-	DEST_OURS,  /* staged whole, and still the same directory */
+	DEST_OURS,  /* staged whole, and still the same directory, or link into a node cache */
+	DEST_LINK,  /* a link into a node cache that leads nowhere, or that no record tells of */
 	DEST_OTHER, /* anything else that is there: its entries are merged */
 };
 
@@ -26,6 +27,7 @@ struct destination {
 
 	/* The stage's thread. */
 	struct record *held; /* what destination_holds() found last */
+	char *link;          /* what destination_link() found last */
 
 	/* Set by destination_begin() and constant until the next: destination_accepts() may be
 	 * called by any thread. */
@@ -55,8 +57,19 @@ void settle_leave(struct destination *d);
 
 /* ---- begin.c ---- */
 
+/* What is there, and whether it may be replaced by what is staged under key. */
+int begin_judge(struct destination *d, const char *key, struct error *err);
+
+/* Makes d->tree in the state directory: a directory, or a symbolic link to link. */
+int begin_make(struct destination *d, const char *link, struct error *err);
+
 /* Forgets what destination_begin() made, and removes it unless it is to be left. */
 void begin_undo(struct destination *d, bool leave_tree);
+
+/* ---- link.c ---- */
+
+/* Where the link at dir_fd/name goes, if that is the tree of a node cache: heap, or NULL. */
+char *link_look(int dir_fd, const char *name);
 
 /* ---- holdings.c: what the records say that still holds. Records returned are the caller's. ----
  */

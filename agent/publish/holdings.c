@@ -6,7 +6,9 @@
 #include "listing.h"
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static bool entry_holds(int dir_fd, const struct journal_entry *e, const char *name)
 {
@@ -20,6 +22,13 @@ static struct record *take_record(struct journal *j)
 	return take_ptr(&j->record);
 }
 
+/* A link into a node cache whose tree is no longer there holds nothing. */
+static bool leads_somewhere(const struct destination *d, const struct journal_entry *e)
+{
+	return !S_ISLNK(e->inode.mode) ||
+	       faccessat(d->place.parent_fd, d->place.name, F_OK, 0) == 0;
+}
+
 struct record *holdings_whole(const struct destination *d)
 {
 	struct record *record = NULL;
@@ -29,7 +38,7 @@ struct record *holdings_whole(const struct destination *d)
 	if (d->place.inside || journal_open(d->place.state_fd, WHOLE_FILE, &j) < 0)
 		return NULL;
 	if (j->kind == PUBLISH_WHOLE && journal_next(j, &e) > 0 &&
-		entry_holds(d->place.parent_fd, &e, d->place.name))
+		entry_holds(d->place.parent_fd, &e, d->place.name) && leads_somewhere(d, &e))
 		record = take_record(j);
 	journal_close(j);
 	return record;

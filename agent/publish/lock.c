@@ -15,7 +15,8 @@
 #define MAX_SLEEP_MS   250
 
 /* flock() cannot be woken by a cancel without a signal, so this polls. */
-static int wait_for(int fd, const struct place *p, const struct cancel *cancel, struct error *err)
+static int wait_for(
+	int fd, const struct place *p, const struct destination_options *opts, struct error *err)
 {
 	long sleep_ms = FIRST_SLEEP_MS;
 
@@ -28,11 +29,13 @@ static int wait_for(int fd, const struct place *p, const struct cancel *cancel, 
 				": %m; mount the file system with locks "
 				"(Lustre: -o flock) or stage elsewhere",
 				p->state_path);
-		if (cancel_requested(cancel))
+		if (cancel_requested(opts->cancel))
 			return error_set(err, -ECANCELED,
 				"cancelled while waiting for another agent that is staging %s",
 				p->path);
-		if (sleep_ms == FIRST_SLEEP_MS)
+		if (opts->on_wait != NULL)
+			opts->on_wait(opts->on_wait_ctx);
+		else if (sleep_ms == FIRST_SLEEP_MS)
 			log_info("waiting for another agent that is staging %s", p->path);
 		nanosleep(&pause, NULL);
 		sleep_ms = sleep_ms * 2 < MAX_SLEEP_MS ? sleep_ms * 2 : MAX_SLEEP_MS;
@@ -51,7 +54,8 @@ static int is_current(int fd, const struct place *p)
 	       held.st_dev == there.st_dev;
 }
 
-int lock_take(const struct place *p, const struct cancel *cancel, int *ret_fd, struct error *err)
+int lock_take(const struct place *p, const struct destination_options *opts, int *ret_fd,
+	struct error *err)
 {
 	const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
 	_close_ int fd = openat(p->state_fd, LOCK_FILE, flags, 0600);
@@ -59,7 +63,7 @@ int lock_take(const struct place *p, const struct cancel *cancel, int *ret_fd, s
 
 	if (fd < 0)
 		return error_set(err, -errno, "cannot make %s/" LOCK_FILE ": %m", p->state_path);
-	code = wait_for(fd, p, cancel, err);
+	code = wait_for(fd, p, opts, err);
 	if (code < 0)
 		return code;
 	if (!is_current(fd, p))

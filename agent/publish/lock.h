@@ -2,13 +2,14 @@
 #ifndef STAGERUN_PUBLISH_LOCK_H
 #define STAGERUN_PUBLISH_LOCK_H
 
-#include "cancel.h"
 #include "place.h"
+#include "publish.h"
 
 #define LOCK_FILE "lock"
 
-/* Takes the destination's lock, sleeping as long as another agent has it. -ENOENT when the state
+/* Takes the destination's lock, sleeping as long as another agent has it; opts' on_wait or a log line says so. -ENOENT when the state
  * directory was removed meanwhile: open it again. -ECANCELED within 250 ms of the request. */
-int lock_take(const struct place *p, const struct cancel *cancel, int *ret_fd, struct error *err);
+int lock_take(const struct place *p, const struct destination_options *opts, int *ret_fd,
+	struct error *err);
 
 #endif

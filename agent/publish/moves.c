@@ -59,7 +59,7 @@ static struct slot slot_of(const struct moves *m, const struct journal_entry *e)
 		.visible_fd = p->parent_fd,
 		.visible = p->name,
 		.spare_fd = p->state_fd,
-		.over_empty = true};
+		.over_empty = S_ISDIR(e->inode.mode)};
 }
 
 static bool is_at(int dir_fd, const char *name, const struct journal_entry *e)

@@ -47,7 +47,8 @@ static int dress_root(
 static int list_root(
 	const struct destination *d, mode_t mode, struct journal_writer *w, struct error *err)
 {
-	struct journal_entry e = {.name = d->place.name, .replace = d->kind == DEST_OURS};
+	struct journal_entry e = {
+		.name = d->place.name, .replace = d->kind == DEST_OURS || d->kind == DEST_LINK};
 
 	if (inode_look(d->tree_fd, "", &e.inode) < 0)
 		return cannot_finish(d, err);

@@ -3,6 +3,7 @@
  * once, here; after this nothing of the path is followed again. */
 #include "resolve.h"
 #include "defer.h"
+#include "publish.h"
 #include "text.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -145,6 +146,18 @@ static int join(char *real, char *rest, const char *dir, char **ret_path, struct
 	return code;
 }
 
+/* A link into a node cache is itself what is staged into: it is not followed. */
+static int resolve_beginning(
+	const char *path, char real[static PATH_MAX], size_t *ret_len, struct error *err)
+{
+	_free_ char *above = NULL;
+
+	if (!destination_is_link(path))
+		return resolve_existing(path, real, ret_len, err);
+	above = format_text("%.*s", (int)cut_last(path, strlen(path)), path);
+	return resolve_existing(above, real, ret_len, err);
+}
+
 int resolve_path(const char *dir, char **ret_path, struct error *err)
 {
 	_free_ char *path = NULL;
@@ -153,7 +166,7 @@ int resolve_path(const char *dir, char **ret_path, struct error *err)
 	int code = absolute(dir, &path, err);
 
 	if (code == 0)
-		code = resolve_existing(path, real, &len, err);
+		code = resolve_beginning(path, real, &len, err);
 	return code < 0 ? code : join(real, path + len, dir, ret_path, err);
 }
 

@@ -29,7 +29,7 @@ static int enter_place(struct destination *d, bool inside, struct error *err)
 		code = place_open_state(&d->place, inside, err);
 		if (code < 0)
 			continue;
-		code = lock_take(&d->place, d->opts.cancel, &d->lock_fd, err);
+		code = lock_take(&d->place, &d->opts, &d->lock_fd, err);
 		if (code < 0)
 			place_close_state(&d->place);
 	}

@@ -27,6 +27,11 @@ static char *canonical(const char *path)
 	for (cut = strlen(absolute); cut > 1 && absolute[cut - 1] == '/'; cut--)
 		absolute[cut - 1] = '\0';
 	head = copy_text(absolute);
+	/* A link into a node cache is a destination itself. */
+	if (destination_is_link(head)) {
+		cut = (size_t)(strrchr(head, '/') - head);
+		head[cut] = '\0';
+	}
 	while (realpath(head, real) == NULL) {
 		while (cut > 0 && head[cut - 1] != '/')
 			cut--;

@@ -3,7 +3,6 @@
  * mode, mtime, owner and user.* attributes. It goes the way of every new file, and so is limited,
  * cancelled and taken away on failure as one. */
 #include "defer.h"
-#include "text.h"
 #include "tree_private.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -14,13 +13,7 @@
 
 #define COPY_BYTES ((size_t)256 << 10)
 
-struct attributes {
-	struct xattr *v;
-	size_t n;
-	struct strings names;
-};
-
-static void attributes_done(struct attributes *a)
+void attributes_done(struct attributes *a)
 {
 	for (size_t i = 0; i < a->n; i++)
 		free((void *)a->v[i].value);
@@ -38,8 +31,7 @@ static void read_one(int fd, const char *name, struct xattr *ret)
 	*ret = (struct xattr){.name = name, .value = value, .len = n > 0 ? (size_t)n : 0};
 }
 
-/* None where the file system has none. */
-static void attributes_read(int fd, struct attributes *ret)
+void attributes_read(int fd, struct attributes *ret)
 {
 	_free_ char *list = zalloc(XATTR_LIST_MAX + 1);
 	ssize_t n = flistxattr(fd, list, XATTR_LIST_MAX);
@@ -73,7 +65,7 @@ static int copy_range(struct writer *w, int fd, uint64_t from, uint64_t to, stru
 	return r;
 }
 
-static int copy_content(struct writer *w, int fd, off_t size, struct error *err)
+int copy_content(struct writer *w, int fd, off_t size, struct error *err)
 {
 	off_t data = 0, hole = 0;
 	int r = 0;

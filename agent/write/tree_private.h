@@ -4,6 +4,7 @@
 
 #include "parents.h"
 #include "spool.h"
+#include "text.h"
 #include "tree.h"
 #include <limits.h>
 #include <pthread.h>
@@ -114,7 +115,22 @@ int sink_file_close(struct writer *w, struct error *err);
 void sink_file_abandon(struct writer *w);
 int sink_hardlink(struct writer *w, const char *target, struct error *err);
 
-/* copy.c: a file at w->path like the one at from. */
+/* copy.c */
+
+struct attributes {
+	struct xattr *v;
+	size_t n;
+	struct strings names;
+};
+
+/* The user.* ones; none where the file system has none. */
+void attributes_read(int fd, struct attributes *ret);
+void attributes_done(struct attributes *a);
+
+/* The bytes of the first size of fd that are no holes, at the same offsets. */
+int copy_content(struct writer *w, int fd, off_t size, struct error *err);
+
+/* A file at w->path like the one at from. */
 int copy_file(
 	struct writer *w, const struct place *from, const struct place *to, struct error *err);
 

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/* Files of the tree that are like a file outside of it: sharing its blocks, copied, or the same file under
+ * one more name. They go the way of every new file, and so are limited, cancelled and taken away on failure
+ * as one. */
+#include "path.h"
+#include "tree_private.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Between two looks at cancel. */
+#define PIECE_BYTES ((size_t)16 << 20)
+
+/* A file of less is read and written: asking for its holes costs as much. */
+#define SMALL_BYTES ((size_t)64 << 10)
+
+static int changed(const struct writer *w, struct error *err)
+{
+	return error_set(err, -ERR_CHANGED, "'%.300s' changed while it was copied", w->path);
+}
+
+static int share(struct writer *w, int from_fd, uint64_t size, struct error *err)
+{
+	int r = limit_bytes(w, size, err);
+
+	if (r < 0)
+		return r;
+	if (size > 0 && ioctl(w->file.fd, FICLONE, from_fd) != 0)
+		return disk_error(err, errno, w->file.fd, "share the blocks of", w->path);
+	w->file.end = size;
+	return 0;
+}
+
+static int copy_small(struct writer *w, int from_fd, size_t size, struct error *err)
+{
+	char buffer[SMALL_BYTES];
+	size_t have = 0;
+
+	while (have < size) {
+		ssize_t n = pread(from_fd, buffer + have, size - have, (off_t)have);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return disk_error(err, errno, from_fd, "read", w->path);
+		if (n == 0)
+			return changed(w, err);
+		have += (size_t)n;
+	}
+	return file_write(w, 0, buffer, size, err);
+}
+
+/* The kernel, an older one or a file system's, may refuse what it could do: then bytes are read and written.
+ * 1: it refuses. */
+static int copy_piece(struct writer *w, int from_fd, off_t *at, size_t len, struct error *err)
+{
+	off_t to = *at;
+	ssize_t n;
+
+	if (cancel_requested(w->tree->opts.cancel))
+		return error_set(err, -ECANCELED, "cancelled");
+	n = copy_file_range(from_fd, at, w->file.fd, &to, len, 0);
+	if (n == 0)
+		return changed(w, err);
+	if (n < 0 && errno != EINTR)
+		return errno == ENOSPC || errno == EDQUOT || errno == EIO
+			       ? disk_error(err, errno, w->file.fd, "write", w->path)
+			       : 1;
+	w->file.end = (uint64_t)*at;
+	return n < 0 ? 0 : limit_bytes(w, (uint64_t)n, err);
+}
+
+static int copy_large(struct writer *w, int from_fd, off_t size, struct error *err)
+{
+	off_t at = 0;
+	int r = 0;
+
+	while (r == 0 && at < size) {
+		off_t left = size - at;
+
+		r = copy_piece(w, from_fd, &at,
+			left < (off_t)PIECE_BYTES ? (size_t)left : PIECE_BYTES, err);
+	}
+	/* What was written is written again. */
+	if (r == 1) {
+		w->file.end = 0;
+		r = copy_content(w, from_fd, size, err);
+	}
+	return r;
+}
+
+static int bring(
+	struct writer *w, const struct clone_source *from, const struct stat *st, struct error *err)
+{
+	bool holes = (uint64_t)st->st_blocks * 512 < from->size;
+
+	if (from->way == CLONE_SHARE)
+		return share(w, from->fd, from->size, err);
+	if (from->size <= SMALL_BYTES)
+		return copy_small(w, from->fd, (size_t)from->size, err);
+	return holes ? copy_content(w, from->fd, st->st_size, err)
+		     : copy_large(w, from->fd, st->st_size, err);
+}
+
+static int clone_file(struct writer *w, const char *name, const struct meta *m,
+	const struct clone_source *from, const struct stat *st, struct error *err)
+{
+	struct place at;
+	int r;
+
+	if ((uint64_t)st->st_size != from->size)
+		return error_set(err, -ERR_CHANGED, "'%.300s' has %lld bytes instead of %llu", name,
+			(long long)st->st_size, (unsigned long long)from->size);
+	if ((r = writer_begin(w, name, err)) < 0 || (r = writer_place(w, &at, err)) < 0 ||
+		(r = file_open(w, &at, m, from->size, err)) < 0)
+		return r;
+	r = bring(w, from, st, err);
+	if (r == 0)
+		return file_close(w, err);
+	file_abandon(w);
+	return r;
+}
+
+static int clone_any(struct writer *w, const char *name, const struct meta *m,
+	const struct clone_source *from, struct error *err)
+{
+	struct meta with = *m;
+	struct attributes attributes;
+	struct stat st;
+	int r;
+
+	if (fstat(from->fd, &st) < 0)
+		return disk_error(err, errno, from->fd, "look at", name);
+	attributes_read(from->fd, &attributes);
+	with.xattrs = attributes.v;
+	with.n_xattrs = attributes.n;
+	r = S_ISDIR(st.st_mode) ? writer_dir(w, name, &with, err)
+				: clone_file(w, name, &with, from, &st, err);
+	attributes_done(&attributes);
+	return r;
+}
+
+int writer_clone(struct writer *w, const char *name, const struct meta *m,
+	const struct clone_source *from, struct error *err)
+{
+	uint64_t start_ns = now_ns();
+	int r = clone_any(w, name, m, from, err);
+
+	writer_spent(w, start_ns);
+	return r;
+}
+
+static int adopt(struct writer *w, const char *name, int from_fd, const char *from, uint64_t size,
+	struct error *err)
+{
+	struct place at;
+	int r;
+
+	if ((r = writer_begin(w, name, err)) < 0 || (r = limit_bytes(w, size, err)) < 0 ||
+		(r = writer_place(w, &at, err)) < 0)
+		return r;
+	if (linkat(from_fd, from, at.parent_fd, at.base, 0) == 0)
+		return 0;
+	return disk_error(err, errno, at.parent_fd, "create hard link", w->path);
+}
+
+int writer_adopt(struct writer *w, const char *name, int from_fd, const char *from, uint64_t size,
+	struct error *err)
+{
+	uint64_t start_ns = now_ns();
+	int r = adopt(w, name, from_fd, from, size, err);
+
+	writer_spent(w, start_ns);
+	return r;
+}
