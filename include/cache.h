@@ -78,6 +78,7 @@ struct cache_entry;
 int cache_entry_open(struct cache *c, const struct cache_wish *wish, struct cache_entry **ret,
 	struct error *err);
 
+const char *cache_entry_path(const struct cache_entry *e); /* of its tree */
 /* NULL: it is to be filled. */
 const struct record *cache_entry_record(const struct cache_entry *e);
 
@@ -112,6 +113,7 @@ struct cache_target {
 	bool read_only;           /* may be a link; copies have no write bits */
 	bool keeps;               /* this process, or what it becomes, goes on to use it */
 	struct tree_options tree; /* as for staging; the rest is filled in */
+	struct cancel *cancel;
 	unsigned threads;
 	struct progress *progress; /* may be NULL */
 };
@@ -125,9 +127,9 @@ int cache_deliver(struct cache_entry *e, const struct cache_target *t, const cha
 /* Closes and removes it. false: others use it. */
 bool cache_entry_discard(struct cache_entry *e);
 
-/* Keeps in use what a destination links to (destination_link()), or has mounted. false: it is not there any
- * more. */
-bool cache_keep_link(struct cache *c, const char *link);
+/* path was staged as what is asked for, at that version. If it is the very tree of the entry, by a link or a mount,
+ * the entry is in use from now on, and with keep until cache_close(). false: it is not whole any more. */
+bool cache_keep_shared(struct cache *c, const struct cache_wish *wish, const char *path, bool keep);
 
 /* ---- All entries. ---- */
 

@@ -41,6 +41,9 @@ const char *bottleneck_name(enum bottleneck b); /* "little", "network", "decode"
 void report_source_done(const struct progress *p, const char *to, const char *format,
 	uint64_t elapsed_ns, bool warm);
 
+/* It came out of the node cache: how, as in "symlink". */
+void report_source_cached(const struct progress *p, const char *to, const char *how);
+
 /* How a run ended, in a word for machines: "reason" of the termination message. */
 #define END_REASONS(X) \
 	X(END_COMPLETED, "completed") /* the command exited with 0 */ \

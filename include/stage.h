@@ -13,6 +13,7 @@
  * straight-line code; a set of them is started and awaited by the loop thread. */
 
 typedef struct uv_loop_s uv_loop_t;
+struct cache;
 struct transfer;
 struct store;
 struct s3;
@@ -62,6 +63,8 @@ struct stage_env {
 	struct s3 *s3;        /* for s3:// sources; NULL: there are none */
 	struct store *store;  /* for datastore: sources; NULL: there are none */
 	unsigned connections; /* to the store, at once, for each source */
+	struct cache *cache;  /* NULL: there is none */
+	bool cache_keeps;     /* what is staged goes on to be used, so the cache is told */
 	struct budget *budget;
 	struct tree_options tree; /* limits and ownership; the stage fills in the rest */
 	unsigned threads;         /* decoding and inflating, for all stages together */

@@ -76,6 +76,9 @@ void filling_stop(struct cache_entry *e, bool ok);
 /* verify.c: a few entries spread over the inventory; all of a small one. -ESTALE and what is wrong. */
 int verify_spots(int key_fd, struct error *err);
 
+/* deliver.c: the entry's record as the destination's. */
+struct record deliver_record(const struct cache_entry *e, const struct cache_target *t);
+
 /* deliver_tree.c */
 enum tree_way { TREE_SHARE, TREE_ADOPT, TREE_COPY };
 int deliver_tree(const struct cache_entry *e, const struct cache_target *t, enum tree_way way,

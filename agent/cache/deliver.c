@@ -72,18 +72,28 @@ static int check_limits(
 	return 0;
 }
 
+struct record deliver_record(const struct cache_entry *e, const struct cache_target *t)
+{
+	struct record record = *e->record;
+
+	record.key = (char *)t->key;
+	return record;
+}
+
 static int by_mount(const struct cache_entry *e, const struct cache_target *t, struct error *err)
 {
+	struct record record = deliver_record(e, t);
 	int code = check_limits(e, t, err);
 
-	return code < 0 ? code : destination_publish_mount(t->to, t->key, e->path, e->record, err);
+	return code < 0 ? code : destination_publish_mount(t->to, t->key, e->path, &record, err);
 }
 
 static int by_symlink(const struct cache_entry *e, const struct cache_target *t, struct error *err)
 {
+	struct record record = deliver_record(e, t);
 	int code = check_limits(e, t, err);
 
-	return code < 0 ? code : destination_publish_link(t->to, t->key, e->path, e->record, err);
+	return code < 0 ? code : destination_publish_link(t->to, t->key, e->path, &record, err);
 }
 
 static int by_reflink(const struct cache_entry *e, const struct cache_target *t, struct error *err)

@@ -219,11 +219,14 @@ static int open_tree_for(const struct cache_target *t, struct tree **ret, struct
 
 	opts.accept_top_name = accept_top_name;
 	opts.accept_ctx = t->to;
+	opts.cancel = t->cancel;
+	opts.several_sources = false; /* what they have in common was refused before */
 	return code < 0 ? code : tree_new(root_fd, state_fd, &opts, ret, err);
 }
 
 static int deliver(const struct cache_entry *e, struct delivery *d, struct error *err)
 {
+	struct record record = deliver_record(e, d->target);
 	struct meta root;
 	int code = open_tree_for(d->target, &d->tree, err);
 
@@ -233,7 +236,7 @@ static int deliver(const struct cache_entry *e, struct delivery *d, struct error
 	if (code < 0)
 		return code;
 	dress_root(d->target, &d->inventory->head, &root);
-	return destination_publish(d->target->to, e->record, &root, err);
+	return destination_publish(d->target->to, &record, &root, err);
 }
 
 int deliver_tree(const struct cache_entry *e, const struct cache_target *t, enum tree_way way,

@@ -213,30 +213,38 @@ bool cache_entry_discard(struct cache_entry *e)
 	return evict_alone(c, key, fd, NULL) == 0;
 }
 
-/* Links into it. */
-
-bool cache_keep_link(struct cache *c, const char *link)
+const char *cache_entry_path(const struct cache_entry *e)
 {
-	_free_ char *place = format_text("%s/v1/", c->dir);
-	char key[CACHE_KEY_LEN + 1];
-	struct use use;
-	bool there;
+	return e->path;
+}
 
-	if (strncmp(link, place, strlen(place)) != 0)
-		return false;
-	snprintf(key, sizeof(key), "%.*s", CACHE_KEY_LEN, link + strlen(place));
-	if (!use_is_key(key) || use_take(c, key, false, NULL, &use, NULL) < 0)
-		return false;
-	there = faccessat(use.key_fd, TREE_NAME, F_OK, 0) == 0 &&
-		verify_spots(use.key_fd, NULL) == 0;
-	close(use.key_fd);
-	if (!there) {
-		close(use.fd);
-		return false;
+/* Destinations that are the entry itself. */
+
+static bool is_same_tree(const struct cache_entry *e, const char *path)
+{
+	struct stat tree, there;
+
+	return stat(e->path, &tree) == 0 && stat(path, &there) == 0 &&
+	       tree.st_ino == there.st_ino && tree.st_dev == there.st_dev;
+}
+
+bool cache_keep_shared(struct cache *c, const struct cache_wish *wish, const char *path, bool keep)
+{
+	struct cache_entry *e = entry_new(c, wish);
+	struct use use;
+	bool whole = true, mine;
+
+	mine = is_same_tree(e, path);
+	if (mine && use_take(c, e->key, false, wish->cancel, &use, NULL) == 0) {
+		e->key_fd = use.key_fd;
+		e->use_fd = use.fd;
+		touch(e);
+		whole = verify_spots(e->key_fd, NULL) == 0;
+	} else {
+		whole = !mine; /* evicted just now */
 	}
-	(void)!futimens(use.fd, NULL);
-	use_keep(c, use.fd);
-	return true;
+	cache_entry_close(e, keep && whole, false);
+	return whole;
 }
 
 static int64_t last_use(const struct cache *c, const char *key)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The loop and what hangs on it: signals, the budget, the transfer engine. */
 #include "agent.h"
+#include "cache.h"
 #include "defer.h"
 #include "log.h"
 #include <errno.h>
@@ -158,6 +159,8 @@ void agent_close(struct agent *a)
 		signals_hear(a->signals);
 		signals_close(take_ptr(&a->signals));
 	}
+	if (!a->cache_keeps)
+		cache_close(take_ptr(&a->cache));
 	if (a->outlives)
 		orphans_leave(&a->loop);
 	uv_close((uv_handle_t *)&a->deadline, NULL);

@@ -29,6 +29,9 @@ struct agent {
 	struct transfer *transfer; /* curl takes milliseconds to start */
 	struct s3 *s3;             /* NULL until something needs it, as is store */
 	struct store *store;
+	struct cache *cache; /* NULL until something is staged, or there is none */
+	bool cache_refused;  /* there is none that can be used: said once */
+	bool cache_keeps; /* the command goes on to use what is staged; the cache stays open for it */
 	struct signals *signals;
 	uv_timer_t deadline;
 	bool opened;                 /* the loop is there */
@@ -109,6 +112,7 @@ int agent_need_store(struct agent *a, struct error *err);
 /* All that these need to be staged: the engine, and S3 and the store where they name them. */
 int agent_need_sources(
 	struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
+void agent_need_cache(struct agent *a);
 void agent_drop_store(struct agent *a); /* nobody uses them any more */
 
 /* One function that sleeps, on a thread of its own; it ends soon after cancel is requested. What ctx points to
@@ -138,7 +142,7 @@ int agent_await(struct agent *a, struct outcome *o);
 
 unsigned agent_threads(const struct settings *s); /* that decode or compress */
 
-/* on_done and its ctx are the caller's to fill in. */
+/* on_done and its ctx are the caller's to fill in. Opens the node cache, if there is one. */
 void agent_fill_stage_env(struct agent *a, struct stage_env *env);
 
 /* The time is up, which is told by out_of_time; call again for more. */

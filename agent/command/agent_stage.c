@@ -37,10 +37,13 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 {
 	const struct settings *s = a->settings;
 
+	agent_need_cache(a);
 	*env = (struct stage_env){.loop = &a->loop,
 		.transfer = a->transfer,
 		.s3 = a->s3,
 		.store = a->store,
+		.cache = a->cache,
+		.cache_keeps = a->cache_keeps,
 		.connections = s->network.connections_per_host,
 		.budget = a->budget,
 		.tree = {.limits = s->limits,

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The store and S3, once something needs them. Loop thread; no I/O. */
 #include "agent.h"
+#include "cache.h"
 #include "defer.h"
+#include "log.h"
 #include <string.h>
 
 char *agent_store_url(const struct settings *s)
@@ -70,6 +72,22 @@ int agent_need_sources(struct agent *a, const struct stage_spec *specs, size_t n
 	if (code == 0 && any_begins_with(specs, n, "datastore:"))
 		code = agent_need_store(a, err);
 	return code;
+}
+
+void agent_need_cache(struct agent *a)
+{
+	const struct settings *s = a->settings;
+	const struct cache_options opts = {.dir = s->cache_dir,
+		.max_size = s->cache_max_size,
+		.min_free = s->cache_min_free,
+		.deliver = s->cache_deliver};
+	struct error err;
+
+	if (s->cache_dir[0] == '\0' || a->cache != NULL || a->cache_refused)
+		return;
+	a->cache_refused = cache_open(&opts, &a->cache, &err) < 0;
+	if (a->cache_refused)
+		log_warn("staging goes without the node cache: %s", err.msg);
 }
 
 void agent_drop_store(struct agent *a)

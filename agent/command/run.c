@@ -2,6 +2,7 @@
 /* `stagerun run`: stage, run the start actions, become the command, or stay as its parent and run the end
  * actions. And `prewarm`, which stops after staging. */
 #include "run.h"
+#include "cache.h"
 #include "command.h"
 #include "defer.h"
 #include "dry_run.h"
@@ -155,6 +156,7 @@ static int start_and_go(struct run *r)
 		return EXIT_DONE;
 	}
 	r->phase = "exec";
+	cache_pass_on(r->agent.cache);
 	code = process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v, &err);
 	return run_fail(r, code, &err, false);
 }
@@ -213,6 +215,7 @@ static int work(struct run *r, const struct inherited *in)
 		agent_close(&r->agent);
 		return run_fail(r, EXIT_AGENT_FAILED, &err, false);
 	}
+	r->agent.cache_keeps = r->plan.command.n > 0;
 	return r->why_outlives != NULL ? start_and_stay(r) : start_and_go(r);
 }
 
@@ -249,6 +252,7 @@ static int fail_early(
 
 static void run_done(struct run *r)
 {
+	cache_close(take_ptr(&r->agent.cache));
 	run_hooks_done(&r->hooks);
 	registration_done(&r->registration);
 	plan_done(&r->plan);

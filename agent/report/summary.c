@@ -99,3 +99,17 @@ void report_source_done(const struct progress *p, const char *to, const char *fo
 
 	log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s", said);
 }
+
+void report_source_cached(const struct progress *p, const char *to, const char *how)
+{
+	const struct log_field fields[] = {
+		text_field("event", "source_done"),
+		text_field("source", p->name),
+		text_field("to", to),
+		text_field("result", "cached"),
+		text_field("delivered_by", how),
+	};
+
+	log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s -> %s: from the node cache (%s)",
+		p->name, to, how);
+}

@@ -120,7 +120,8 @@ static int fetch(struct stage *s, size_t i, const struct manifest *m, struct err
 		.connections = s->env->connections,
 		.selection = &selection,
 		.shard = {.rank = spec->shard_rank, .world = spec->shard_world},
-		.read_only = spec->read_only};
+		/* The cache takes write bits itself, and remembers them. */
+		.read_only = spec->read_only && s->entry == NULL};
 
 	return datastore_fetch(&opts, m, s->tree, err);
 }
@@ -140,6 +141,35 @@ int stage_datastore_fetch(struct stage *s, size_t i, struct identity *ret, struc
 	}
 	manifest_free(m);
 	return code;
+}
+
+int stage_datastore_look(
+	struct stage *s, size_t i, struct identity *ret, uint64_t *ret_bytes, struct error *err)
+{
+	struct manifest *m = NULL;
+	int code = find(s, i, &m, err);
+
+	if (code == 0)
+		code = check_pin(s, i, m, err);
+	if (code == 0) {
+		*ret = (struct identity){.size = SIZE_UNKNOWN};
+		snprintf(ret->etag, sizeof(ret->etag), "%u:%s", m->version, m->sha256);
+		*ret_bytes += m->bytes;
+	}
+	manifest_free(m);
+	return code;
+}
+
+void stage_datastore_arrived(struct stage *s, size_t i, const struct identity *id)
+{
+	struct wanted w = {0};
+	unsigned version = 0;
+	char sha256[65] = "";
+
+	if (sscanf(id->etag, "%u:%64[0-9a-f]", &version, sha256) == 2 &&
+		parse(s->sources[i].url, &w, NULL) == 0)
+		arrive(s, i, w.name, version, sha256);
+	free(w.name);
 }
 
 static int newest(struct stage *s, const char *name, unsigned *ret, struct error *err)

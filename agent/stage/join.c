@@ -105,37 +105,54 @@ static int find_stage(struct stage *stages, size_t n, const struct stage_spec *s
 	return 0;
 }
 
-/* Sources and options, but not versions: what would be asked for again. */
-static void make_key(struct stage *s)
+static void describe_sources(const struct stage *s, struct text *t)
 {
-	const struct stage_spec *spec = s->spec;
-	struct text t = {0};
-	unsigned char digest[SHA256_DIGEST_SIZE];
-	struct sha256_ctx sha256;
-
 	for (size_t i = 0; i < s->n_sources; i++) {
 		_free_ char *key = stage_is_datastore(s->sources[i].url)
 					   ? stage_datastore_key(s, i)
 					   : source_key(s->sources[i].url);
 
-		text_addf(&t, "source %s\n", key);
+		text_addf(t, "source %s\n", key);
 		if (s->sources[i].sha256 != NULL)
-			text_addf(&t, "sha256 %s\n", s->sources[i].sha256);
+			text_addf(t, "sha256 %s\n", s->sources[i].sha256);
 	}
+}
+
+static void describe_options(const struct stage *s, bool read_only, struct text *t)
+{
+	const struct stage_spec *spec = s->spec;
+
 	for (size_t i = 0; i < spec->include.n; i++)
-		text_addf(&t, "include %s\n", spec->include.v[i]);
+		text_addf(t, "include %s\n", spec->include.v[i]);
 	for (size_t i = 0; i < spec->exclude.n; i++)
-		text_addf(&t, "exclude %s\n", spec->exclude.v[i]);
-	text_addf(&t, "strip %u extract %d owner %d %u %u\n", spec->strip_components,
+		text_addf(t, "exclude %s\n", spec->exclude.v[i]);
+	text_addf(t, "strip %u extract %d owner %d %u %u\n", spec->strip_components,
 		!spec->no_extract, s->env->tree.same_owner, s->env->tree.uid, s->env->tree.gid);
-	if (spec->read_only || spec->shard_world > 0)
-		text_addf(&t, "read_only %d shard %u of %u\n", spec->read_only, spec->shard_rank,
+	if (read_only || spec->shard_world > 0)
+		text_addf(t, "read_only %d shard %u of %u\n", read_only, spec->shard_rank,
 			spec->shard_world);
+}
+
+void stage_digest(const struct text *t, char hex[static 65])
+{
+	unsigned char digest[SHA256_DIGEST_SIZE];
+	struct sha256_ctx sha256;
+
 	sha256_init(&sha256);
-	sha256_update(&sha256, t.len, (const uint8_t *)t.s);
+	sha256_update(&sha256, t->len, (const uint8_t *)t->s);
 	sha256_digest(&sha256, sizeof(digest), digest);
 	for (size_t i = 0; i < sizeof(digest); i++)
-		snprintf(s->key + 2 * i, 3, "%02x", digest[i]);
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+}
+
+/* Sources and options, but not versions: what would be asked for again. */
+static void make_key(const struct stage *s, bool read_only, char key[static 65])
+{
+	struct text t = {0};
+
+	describe_sources(s, &t);
+	describe_options(s, read_only, &t);
+	stage_digest(&t, key);
 	text_done(&t);
 }
 
@@ -200,7 +217,8 @@ int stages_join(const struct stage_env *env, const struct stage_spec *specs, siz
 	}
 	for (size_t i = 0; i < n_stages; i++) {
 		make_progress(&stages[i]);
-		make_key(&stages[i]);
+		make_key(&stages[i], stages[i].spec->read_only, stages[i].key);
+		make_key(&stages[i], false, stages[i].cache_key);
 	}
 	*ret_stages = stages;
 	*ret_n = n_stages;

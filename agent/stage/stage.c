@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The story of one stage, on its own thread: make sure of the destination, see whether it is warm,
  * unpack all sources into a hidden tree, publish it. */
+#include "cache.h"
 #include "defer.h"
 #include "log.h"
 #include "report.h"
@@ -83,22 +84,29 @@ static int accept_top_name(void *destination, const char *name, struct error *er
 	return destination_accepts(destination, name, err);
 }
 
-static int open_tree(struct stage *s, struct error *err)
+struct tree_options stage_tree_options(const struct stage *s)
 {
 	struct tree_options opts = s->env->tree;
-	int root_fd, code;
 
 	if (s->spec->max_bytes > 0 && s->spec->max_bytes < opts.limits.max_bytes) {
 		opts.limits.max_bytes = s->spec->max_bytes;
 		opts.limits.bytes_why = s->spec->max_bytes_why;
 	}
 	opts.several_sources = s->n_sources > 1;
+	return opts;
+}
+
+static int open_tree(struct stage *s, struct error *err)
+{
+	struct tree_options opts = stage_tree_options(s);
+	int code;
+
 	opts.cancel = &s->attempt;
 	opts.accept_top_name = accept_top_name;
 	opts.accept_ctx = s->destination;
-	code = destination_begin(s->destination, s->key, &root_fd, &s->state_fd, err);
+	code = destination_begin(s->destination, s->key, &s->root_fd, &s->state_fd, err);
 	if (code == 0)
-		code = tree_new(root_fd, s->state_fd, &opts, &s->tree, err);
+		code = tree_new(s->root_fd, s->state_fd, &opts, &s->tree, err);
 	return code;
 }
 
@@ -129,6 +137,19 @@ static int finish_tree(struct stage *s, struct meta *ret_root, struct error *err
 	return code;
 }
 
+/* An entry of the cache is that version for good. */
+static int seal(struct stage *s, const struct record *record, struct meta *root, struct error *err)
+{
+	char version[65];
+
+	if (s->entry == NULL)
+		return 0;
+	if (!pin_record(s, record, version) || strcmp(version, s->version) != 0)
+		return error_set(
+			err, -ERR_CHANGED, "%s changed while it was staged", s->progress[0].name);
+	return cache_fill_seal(s->entry, s->root_fd, root, record, err);
+}
+
 static int fill_and_publish(struct stage *s, struct error *err)
 {
 	struct record *record = zalloc(sizeof(*record));
@@ -145,8 +166,10 @@ static int fill_and_publish(struct stage *s, struct error *err)
 	tree_free(take_ptr(&s->tree));
 	if (code == 0) {
 		sum_up(s, record);
-		code = destination_publish(s->destination, record, &root, err);
+		code = seal(s, record, &root, err);
 	}
+	if (code == 0)
+		code = destination_publish(s->destination, record, &root, err);
 	if (code == 0)
 		report_published(s);
 	record_free(record);
@@ -167,19 +190,20 @@ static int begin_attempt(struct stage *s, struct error *err)
 	return 0;
 }
 
-static bool worth_another_try(int code)
+/* Another version is another entry of the cache. */
+static bool worth_another_try(const struct stage *s, int code)
 {
-	return code == -ERR_CHANGED || code == -ERR_RESTART;
+	return code == -ERR_RESTART || (code == -ERR_CHANGED && s->entry == NULL);
 }
 
-static int try_until_done(struct stage *s, struct error *err)
+int stage_fill(struct stage *s, struct error *err)
 {
 	for (unsigned n = 1;; n++) {
 		int code = begin_attempt(s, err);
 
 		if (code == 0)
 			code = fill_and_publish(s, err);
-		if (!worth_another_try(code) || n == ATTEMPTS)
+		if (!worth_another_try(s, code) || n == ATTEMPTS)
 			return code;
 		log_warn("%s; starting again (try %u of %u)", err->msg, n + 1, (unsigned)ATTEMPTS);
 		usleep(n * PAUSE_MS * 1000);
@@ -203,7 +227,9 @@ static int stage_tell(struct stage *s, struct error *err)
 	if (code > 0)
 		report_warm(s);
 	else if (code == 0)
-		code = try_until_done(s, err);
+		code = stage_from_cache(s, err);
+	if (code == 0)
+		code = stage_fill(s, err);
 	destination_close(take_ptr(&s->destination), atomic_load(s->signalled));
 	return code < 0 ? code : 0;
 }

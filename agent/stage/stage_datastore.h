@@ -20,4 +20,10 @@ int stage_datastore_fetch(struct stage *s, size_t i, struct identity *ret, struc
 int stage_datastore_is_unchanged(
 	struct stage *s, size_t i, const struct identity *had, struct error *err);
 
+/* Which version is asked for, without its content; *ret_bytes grows by what that has. */
+int stage_datastore_look(
+	struct stage *s, size_t i, struct identity *ret, uint64_t *ret_bytes, struct error *err);
+/* Says in s->arrivals[i] that it is this one. */
+void stage_datastore_arrived(struct stage *s, size_t i, const struct identity *id);
+
 #endif

@@ -40,9 +40,10 @@ struct stage {
 		*spec; /* the first of the joined; the others have the same options */
 	struct stage_source *sources; /* of all the joined; strings are the specs' */
 	size_t n_sources;
-	char *to;                     /* canonical destination */
-	char key[65];                 /* names sources and options in state files */
-	struct cancel *cancel;        /* the set's: a signal, or another stage failed */
+	char *to;              /* canonical destination */
+	char key[65];          /* names sources and options in state files */
+	char cache_key[65];    /* as key, but for what is applied when an entry is delivered */
+	struct cancel *cancel; /* the set's: a signal, or another stage failed */
 	const atomic_bool *signalled; /* the set's: no time to clean up */
 	struct slots *slots;
 	unsigned threads; /* for decoding, each source */
@@ -54,9 +55,11 @@ struct stage {
 	struct arrival *arrivals; /* one for each source, filled in by its thread */
 
 	/* Stage thread; its source threads read them. */
-	struct destination *destination;
+	struct destination *destination; /* while an entry of the cache is filled: the entry's */
+	struct cache_entry *entry;       /* of the cache; NULL: none is filled */
+	char version[65];                /* of all sources: what the entry must become */
 	struct tree *tree;
-	int state_fd;
+	int root_fd, state_fd;
 
 	/* Stage thread, then the loop thread once it has ended. */
 	int code;
@@ -69,6 +72,7 @@ struct stage {
 int stages_join(const struct stage_env *env, const struct stage_spec *specs, size_t n,
 	struct stage **ret_stages, size_t *ret_n, struct error *err);
 void stage_done(struct stage *s);
+void stage_digest(const struct text *t, char hex[static 65]);
 
 /* Stage thread: the whole story. Leaves its outcome in s->code and s->err. */
 void stage_run(struct stage *s);
@@ -80,5 +84,33 @@ int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, st
 /* Whether the destination already holds these sources at their present versions: 1, 0, or an error.
  */
 int stage_is_warm(struct stage *s, struct error *err);
+
+/* ---- stage.c, for cached.c ---- */
+
+/* Fetches and unpacks into s->destination, and publishes that. */
+int stage_fill(struct stage *s, struct error *err);
+struct tree_options stage_tree_options(const struct stage *s);
+
+/* ---- pin.c: versions of all sources together, known before their bytes are there. ---- */
+
+/* What the record's sources tell from other versions; false: not known, or not for certain (as Last-Modified). */
+bool pin_record(const struct stage *s, const struct record *r, char version[static 65]);
+
+/* Asks each source for its version, first whether it is still the one that the cache has. 1: s->version is it, and
+ * *ret_bytes are expected (0: not known). 0: there is none that is certain. */
+int pin_sources(struct stage *s, uint64_t *ret_bytes, struct error *err);
+
+/* ---- cached.c ---- */
+
+/* Brings it out of the node cache, filling that first if need be. 1, or 0: it is to be staged directly. */
+int stage_from_cache(struct stage *s, struct error *err);
+
+/* Keeps in use what the destination, which is warm with record had, shares with the cache. false: that is not
+ * whole any more. */
+bool stage_keep_shared(struct stage *s, const struct record *had);
+
+/* warm.c: 1: had is still the current version. */
+int stage_source_is_unchanged(
+	struct stage *s, size_t i, const struct record_source *had, struct error *err);
 
 #endif

@@ -7,7 +7,7 @@
 #include "stage_private.h"
 #include <string.h>
 
-static int source_is_unchanged(
+int stage_source_is_unchanged(
 	struct stage *s, size_t i, const struct record_source *had, struct error *err)
 {
 	const struct source_env env = {
@@ -39,6 +39,6 @@ int stage_is_warm(struct stage *s, struct error *err)
 	if (had == NULL || had->n_sources != s->n_sources)
 		return 0;
 	for (size_t i = 0; i < s->n_sources && unchanged > 0; i++)
-		unchanged = source_is_unchanged(s, i, &had->sources[i], err);
-	return unchanged;
+		unchanged = stage_source_is_unchanged(s, i, &had->sources[i], err);
+	return unchanged > 0 ? stage_keep_shared(s, had) : unchanged;
 }

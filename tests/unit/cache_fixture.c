@@ -165,6 +165,7 @@ int deliver(struct cached *c, struct cache_entry *e, const struct wanted *w, con
 		.read_only = w->read_only,
 		.keeps = w->keeps,
 		.tree = options(),
+		.cancel = &c->cancel,
 		.threads = 2};
 	const char *how = "";
 	bool keep;
