@@ -17,6 +17,9 @@
 
 #define ROOM_NAME "room"
 
+/* What an entry takes besides its tree and inventory: directories, locks, its record. */
+#define OVERHEAD ((uint64_t)32 << 10)
+
 struct item {
 	char key[CACHE_KEY_LEN + 1];
 	char *what;
@@ -62,6 +65,7 @@ static void look_at(int key_fd, struct item *item)
 		item->bytes = filling.expanded;
 		item->entries = filling.entries;
 	}
+	item->disk += OVERHEAD;
 }
 
 static int by_use(const void *a, const void *b)
@@ -255,13 +259,13 @@ int evict_for(struct cache *c, const char *key, uint64_t bytes,
 
 	if (code < 0)
 		return code;
-	if (c->max_size > 0 && bytes > c->max_size)
+	if (c->max_size > 0 && bytes + OVERHEAD > c->max_size)
 		return error_set(
 			err, -ERR_SPACE, "the node cache may not become as large (cache.max_size)");
 	remove_gone(c);
 	code = list_items(c, &all, err);
 	have = sum(&all, key, &own);
-	lacking = excess(c, have, bytes, bytes > own ? bytes - own : 0);
+	lacking = excess(c, have, bytes + OVERHEAD, bytes > own ? bytes - own : 0);
 	if (code == 0)
 		code = choose(c, &all, key, lacking, err);
 	if (code == 0) {
