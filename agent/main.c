@@ -18,6 +18,8 @@ static const struct command {
 	{"prewarm", command_prewarm, "stage only"},
 	{"fetch", command_fetch, "stage one source, no config at all"},
 	{"datastore", command_datastore, "create, list, get and delete datastores"},
+	{"cache", command_cache,
+		"what the node keeps of what was staged: list, evict, verify, clear"},
 	{"hook", command_hook, "run one lifecycle point of config.yml by hand"},
 };
 

@@ -18,6 +18,7 @@ int command_run(int argc, char **argv, const struct inherited *in);
 int command_prewarm(int argc, char **argv, const struct inherited *in);
 int command_fetch(int argc, char **argv, const struct inherited *in);
 int command_datastore(int argc, char **argv, const struct inherited *in);
+int command_cache(int argc, char **argv, const struct inherited *in);
 int command_hook(int argc, char **argv, const struct inherited *in);
 
 #endif

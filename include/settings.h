@@ -72,8 +72,8 @@ struct settings {
 	enum cache_delivery cache_deliver;
 
 	/* [store] */
-	char *store;             /* URL; "": none configured */
 	unsigned max_datastores; /* every version counts */
+	char *store;             /* URL; "": none configured */
 	uint64_t store_grace_ms; /* readers of a deleted version have this long */
 	uint64_t register_ms;    /* a run keeps what it attached from deletion this long; 0: not */
 

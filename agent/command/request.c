@@ -5,7 +5,7 @@
 #include "source.h"
 #include <string.h>
 
-static int override(struct request *r, const char *key, const char *value, const char *option)
+int request_override(struct request *r, const char *key, const char *value, const char *option)
 {
 	r->overrides[r->n_overrides++ % ARRAY_LEN(r->overrides)] =
 		(struct override){.key = key, .value = value, .option = option};
@@ -23,20 +23,20 @@ static int take_verbose(void *into, const char *value, struct error *err)
 {
 	(void)value;
 	(void)err;
-	return override(into, "agent.log_level", "debug", "--verbose");
+	return request_override(into, "agent.log_level", "debug", "--verbose");
 }
 
 static int take_log_format(void *into, const char *value, struct error *err)
 {
 	(void)err;
-	return override(into, "agent.log_format", value, "--log-format");
+	return request_override(into, "agent.log_format", value, "--log-format");
 }
 
 static int take_no_progress(void *into, const char *value, struct error *err)
 {
 	(void)value;
 	(void)err;
-	return override(into, "agent.progress", "no", "--no-progress");
+	return request_override(into, "agent.progress", "no", "--no-progress");
 }
 
 static int take_help(void *into, const char *value, struct error *err)
@@ -127,13 +127,13 @@ static int take_dependency_file(void *into, const char *value, struct error *err
 static int take_store(void *into, const char *value, struct error *err)
 {
 	(void)err;
-	return override(into, "store.url", value, "--store");
+	return request_override(into, "store.url", value, "--store");
 }
 
 static int take_supervise(void *into, const char *value, struct error *err)
 {
 	(void)err;
-	return override(into, "process.supervise", value, "--supervise");
+	return request_override(into, "process.supervise", value, "--supervise");
 }
 
 const struct option_row config_rows[] = {

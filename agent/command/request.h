@@ -35,6 +35,10 @@ struct request {
 	const char *name, *role;
 	bool extract, no_copy, dereference; /* and fetch.no_extract, .include, .exclude, .replace */
 	bool json, force, yes;
+
+	/* Of `cache ...`. */
+	bool deep;
+	uint64_t evict_to; /* UINT64_MAX: as the settings say */
 };
 
 extern const struct option_row common_rows[]; /* log, progress, agent.ini, help */
@@ -47,6 +51,11 @@ extern const struct option_row store_rows[];  /* the store */
 extern const struct option_row create_rows[], get_rows[], delete_rows[], purge_rows[],
 	policy_rows[], json_rows[];
 
+/* Of `cache ...`. */
+extern const struct option_row cache_rows[], evict_rows[], verify_rows[];
+
+/* A setting from an option, which is kept until request_settings(). Returns 0. */
+int request_override(struct request *r, const char *key, const char *value, const char *option);
 void request_done(struct request *r);
 
 /* Reads agent.ini, the environment and the request's overrides, in this order, and sets up the log.

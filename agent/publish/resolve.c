@@ -165,7 +165,7 @@ int resolve_path(const char *dir, char **ret_path, struct error *err)
 	size_t len = 0;
 	int code = absolute(dir, &path, err);
 
-	if (code == 0)
+	if (path != NULL)
 		code = resolve_beginning(path, real, &len, err);
 	return code < 0 ? code : join(real, path + len, dir, ret_path, err);
 }

@@ -3,6 +3,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import random
 import re
@@ -365,3 +366,57 @@ def test_a_header_may_not_be_needed_for_what_is_there(stagerun, server, place, c
     stagerun.fetch(served.url, place.parent / "one").ok()
     server.objects.pop("/x.tar")
     stagerun.fetch(served.url, place.parent / "two").failed(1, "404")
+
+
+# The command.
+
+def test_list_tells_what_is_there(stagerun, server, dest, cache):
+    served = server.put("/x.tar", ARCHIVE)
+    stagerun.fetch(served.url, dest).ok()
+    (listed,) = json.loads(stagerun.run("cache", "list", "--json").ok().out)
+    assert (listed["source"], listed["entries"], listed["complete"], listed["in_use"]) == (served.url, 7, True, False)
+    assert listed["key"] in stagerun.run("cache", "list").ok().out
+
+
+def test_evict_and_clear_remove_but_not_what_is_in_use(stagerun, server, cats, place, cache):
+    stagerun.fetch(server.put("/x.tar", ARCHIVE).url, place.parent / "x").ok()
+    (other,) = entries(cache)
+    stagerun.configure(cache={"deliver": "symlink"})
+    running = stagerun.start("run", "--datastore", f"cats={place.parent}/cats", "--", "sh", "-c",
+                             "echo ready; exec sleep 60")
+    wait_until(lambda: "ready" in running.out(), what="the command")
+    (used,) = set(entries(cache)) - {other}
+    stagerun.run("cache", "evict", used.name).failed(1, "in use")
+    stagerun.run("cache", "evict", "--to", "1T").ok()
+    assert len(entries(cache)) == 2
+    assert json.loads(stagerun.run("cache", "clear", "--json").ok().out)["evicted"] == 1
+    assert entries(cache) == [used]
+    running.stop()
+    stagerun.run("cache", "evict", "--to", "0").ok()
+    assert os.listdir(cache / "v1") == ["room"]
+
+
+def test_verify_finds_what_is_damaged_and_removes_it(stagerun, server, place, cache):
+    served = server.put("/x.tar", ARCHIVE)
+    stagerun.fetch(served.url, place.parent / "one").ok()
+    stagerun.run("cache", "verify", "--deep").ok()
+    path = damage(entries(cache)[0] / "tree/d/a")
+    times = path.stat()
+    with open(path, "r+b") as content:
+        content.seek(300_000)
+        content.write(b"x")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert stagerun.run("cache", "verify").ok().out == "1 verified, 0 damaged\n"
+    stagerun.run("cache", "verify", "--deep").failed(1, "content of 'd/a' has changed", "removed")
+    assert entries(cache) == []
+
+
+@pytest.mark.parametrize("words, code, says", [
+    (["list"], 1, "there is no node cache"),
+    (["drop"], 2, "unknown subcommand"),
+    ([], 2, "no subcommand"),
+    (["clear", "x"], 2, "usage"),
+    (["evict", "--to", "much"], 2, "--to"),
+])
+def test_what_is_wrong_with_the_command_is_said(stagerun, words, code, says):
+    stagerun.run("cache", *words).failed(code, says)

@@ -54,6 +54,13 @@ def test_every_line_of_the_index_and_every_place_in_a_store_is_in_the_manual():
         assert f".It Pa {place}/" in manual, f"stagerun-store.5 lacks {place}/"
 
 
+@pytest.mark.parametrize("command", ["list", "evict", "verify"])
+def test_every_option_of_the_cache_is_in_the_readme_and_the_manual(stagerun, command):
+    manual = (MAN / "stagerun.1").read_text().replace("Fl -", "--")
+    for name in re.findall(r"(--[a-z-]+)", stagerun.run("cache", command, "--help").ok().out.split("Options:")[1]):
+        assert name in README and name in manual, name
+
+
 def test_every_setting_is_in_the_manual():
     example = (CHECKOUT / "agent.ini.example").read_text()
     manual = (MAN / "agent.ini.5").read_text()

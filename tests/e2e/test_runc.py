@@ -4,6 +4,7 @@
 The root file system is made once, by debootstrap, and kept in the user's cache directory."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -193,3 +194,21 @@ def test_the_termination_message_is_written_where_the_cluster_looks(run):
     path.touch()
     run("run", "--", "sh", "-c", "exit 3", env={"STAGERUN_TERMINATION_LOG": "/work/termination-log"}).wait(3)
     assert json.loads(path.read_text())["exit_code"] == 3
+
+
+def test_what_an_init_container_staged_is_there_for_the_main_one(run):
+    """They share a volume, in which the destination and the node cache lie."""
+    (run.work / "x.tar").write_bytes(tar(file("a", b"staged\n")))
+    digest = hashlib.sha256((run.work / "x.tar").read_bytes()).hexdigest()
+    config = ("compute:\n  train:\n    actions:\n      on_experiment_start:\n        - stage: {source: /work/x.tar, "
+              f"to: %s, sha256: {digest}}}\n")
+    env = {"STAGERUN_CACHE_DIR": "/work/cache", "STAGERUN_CACHE_MIN_FREE": "none"}
+    (run.work / "config.yml").write_text(config % "/work/data")
+    run("prewarm", "--config", "config.yml", env=env).wait()
+    (run.work / "x.tar").unlink()  # nobody needs it any more
+    main = run("run", "--config", "config.yml", "--", "cat", "/work/data/a", env=env).wait()
+    assert main.out() == "staged\n" and "already there" in main.err()
+    # Another one, whose destination is its own.
+    (run.work / "config.yml").write_text(config % "/tmp/data")
+    other = run("run", "--config", "config.yml", "--", "cat", "/tmp/data/a", env=env).wait()
+    assert other.out() == "staged\n" and "from the node cache" in other.err()
