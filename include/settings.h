@@ -56,6 +56,7 @@ struct settings {
 	struct transfer_options network; /* its strings point into the next three */
 	char *ca_file, *netrc_file;
 	struct strings headers;
+	uint64_t max_rate; /* bytes a second, all downloads together; 0: no limit */
 
 	/* [limits] */
 	struct tree_limits limits;

@@ -18,6 +18,7 @@
  * threads. Only the inbox and each object's window are shared, each under its own lock. */
 
 typedef struct uv_loop_s uv_loop_t;
+struct throttle;
 
 struct transfer_options {
 	unsigned connections;          /* cap for all hosts together */
@@ -33,6 +34,7 @@ struct transfer_options {
 	/* "URL-PREFIX NAME: VALUE", sent with requests to URLs that begin so, and never to another
 	 * host after a redirect. */
 	const char *const *headers; /* NULL-terminated, or NULL */
+	struct throttle *throttle;  /* for all bodies that arrive, of call.h too; NULL: none */
 };
 
 struct transfer;

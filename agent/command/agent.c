@@ -4,6 +4,7 @@
 #include "cache.h"
 #include "defer.h"
 #include "log.h"
+#include "throttle.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -93,11 +94,12 @@ int agent_open(
 {
 	int code;
 
-	*a = (struct agent){.settings = s, .inherited = in};
+	*a = (struct agent){.settings = s, .inherited = in, .network = s->network};
 	code = uv_loop_init(&a->loop);
 	if (code < 0)
 		return error_set(err, code, "cannot start the event loop: %s", uv_strerror(code));
 	a->opened = true;
+	a->network.throttle = throttle_new(s->max_rate);
 	uv_timer_init(&a->loop, &a->deadline);
 	uv_unref((uv_handle_t *)&a->deadline);
 	return watch_signals(a, err);
@@ -166,6 +168,7 @@ void agent_close(struct agent *a)
 	uv_close((uv_handle_t *)&a->deadline, NULL);
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&a->loop);
+	throttle_free(take_ptr(&a->network.throttle));
 }
 
 int agent_leave(const struct agent *a, int exit_code)
@@ -184,7 +187,7 @@ int agent_need_transfer(struct agent *a, struct error *err)
 	if (a->transfer != NULL)
 		return 0;
 	return transfer_new(
-		&a->loop, &a->settings->network, budget_network_half(a->budget), &a->transfer, err);
+		&a->loop, &a->network, budget_network_half(a->budget), &a->transfer, err);
 }
 
 struct outcome *outcome_new(struct error *err)

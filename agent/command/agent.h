@@ -24,6 +24,7 @@ struct agent {
 	/* Set at creation. */
 	const struct settings *settings;
 	const struct inherited *inherited;
+	struct transfer_options network; /* the settings', and the rate that all keep together */
 	uv_loop_t loop;
 	struct budget *budget;     /* NULL until something is staged, as is transfer: */
 	struct transfer *transfer; /* curl takes milliseconds to start */

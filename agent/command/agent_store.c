@@ -29,7 +29,7 @@ void agent_need_s3(struct agent *a)
 		.profile = s->s3_profile,
 		.style = s->s3_style,
 		.sign = s->s3_sign,
-		.network = &s->network,
+		.network = &a->network,
 		.environment = environ};
 
 	if (a->s3 == NULL)

@@ -94,6 +94,8 @@ const struct setting settings_table[] = {
 		"Connections at once, to all hosts together.", .min = 1, .max = 4096},
 	{"network", "connections_per_host", SETTING_UINT, AT(network.connections_per_host), "16",
 		"Connections at once to one host and port.", .min = 1, .max = 4096},
+	{"network", "max_rate", SETTING_SIZE, AT(max_rate), "none",
+		"Bytes a second of all downloads together.", .min = 65536, .zero = "none"},
 	{"network", "range_min", SETTING_SIZE, AT(network.range_min), "1M",
 		"What one ranged request asks for at first.", .min = 4096, .max = 1 << 30},
 	{"network", "range_max", SETTING_SIZE, AT(network.range_max), "8M",

@@ -6,7 +6,9 @@
 #include "defer.h"
 #include "engine.h"
 #include "libcurl.h"
+#include "throttle.h"
 #include <string.h>
+#include <unistd.h>
 
 enum { LOOK_AROUND_MS = 100 }; /* how often a sleeper looks whether it was cancelled */
 
@@ -95,6 +97,32 @@ static bool is_finished(struct caller *caller, CURLcode *ret)
 	return false;
 }
 
+static void sleep_until_due(struct calling *c)
+{
+	const struct caller *caller = c->caller;
+	uint64_t now = now_ns(), due, most = LOOK_AROUND_MS * 1000000ull;
+
+	while (!cancel_requested(caller->cancel) &&
+		(due = throttle_due_ns(caller->network->throttle, now)) != 0) {
+		usleep((useconds_t)((due - now < most ? due - now : most) / 1000) + 1);
+		now = now_ns();
+	}
+	c->last_ns = now;
+}
+
+/* What is not taken, the server has to keep. */
+static CURLcode wait_for_rate(struct calling *c)
+{
+	CURLcode result = CURLE_OK;
+
+	while (c->held && result == CURLE_OK && !cancel_requested(c->caller->cancel)) {
+		sleep_until_due(c);
+		c->held = false;
+		result = curl_easy_pause(c->caller->easy, CURLPAUSE_CONT);
+	}
+	return result;
+}
+
 /* Until curl is done (0, and its result), or somebody loses patience. */
 static int wait_for_end(struct calling *c, CURLcode *ret)
 {
@@ -114,6 +142,9 @@ static int wait_for_end(struct calling *c, CURLcode *ret)
 		if (stalled(c))
 			return error_set(c->err, -ETIMEDOUT, "no byte came or went for %g s",
 				(double)caller->network->stall_timeout_ms / 1000);
+		*ret = wait_for_rate(c);
+		if (*ret != CURLE_OK)
+			return 0;
 		if (m == CURLM_OK)
 			m = curl_multi_poll(caller->multi, NULL, 0, LOOK_AROUND_MS, NULL);
 		if (m != CURLM_OK)

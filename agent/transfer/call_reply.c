@@ -2,6 +2,8 @@
 /* What a call gets: status, headers and body, as curl hands them over. */
 #include "calling.h"
 #include "defer.h"
+#include "progress.h"
+#include "throttle.h"
 #include <ctype.h>
 #include <string.h>
 
@@ -81,8 +83,13 @@ static size_t take_in_place(struct calling *c, const char *bytes, size_t len)
 static size_t on_body(char *bytes, size_t one, size_t n, void *ctx)
 {
 	struct calling *c = ctx;
+	struct throttle *throttle = c->caller->network->throttle;
 	size_t len = one * n;
 
+	c->held = throttle_due_ns(throttle, now_ns()) != 0;
+	if (c->held)
+		return CURL_WRITEFUNC_PAUSE;
+	throttle_count(throttle, len, now_ns());
 	c->moved += len;
 	if (wants_in_place(c))
 		return take_in_place(c, bytes, len);

@@ -31,6 +31,7 @@ struct calling {
 	struct error *err; /* what a callback found wrong */
 	int code;          /* of it */
 	struct curl_slist *headers;
+	bool held;             /* the body waits for the rate */
 	uint64_t moved;        /* bytes received so far */
 	uint64_t moved_before; /* bytes received and sent, at the last look */
 	uint64_t last_ns;      /* when it was seen that one had moved */

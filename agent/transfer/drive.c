@@ -179,8 +179,8 @@ static void tick_pace(struct http_object *o, uint64_t now)
 	struct pace_limits limits = {.range_bytes = opts->range_max};
 	uint64_t slept_ns;
 
-	limits.connections = opts->connections < opts->connections_per_host
-				     ? opts->connections
+	limits.connections = o->t->connections < opts->connections_per_host
+				     ? o->t->connections
 				     : opts->connections_per_host;
 	pthread_mutex_lock(&o->lock);
 	slept_ns = o->slept_ns + (o->sleeping ? now - o->asleep_since_ns : 0);
@@ -205,6 +205,7 @@ static void on_clock(uv_timer_t *timer)
 	}
 	t->dirty = true;
 	engine_clock(t, due);
+	hold_release(t);
 	pump(t);
 }
 

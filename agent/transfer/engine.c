@@ -4,6 +4,7 @@
 #include "defer.h"
 #include "libcurl.h"
 #include "text.h"
+#include "throttle.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -120,6 +121,7 @@ int transfer_new(uv_loop_t *loop, const struct transfer_options *opts, uint64_t 
 	t = zalloc(sizeof(*t));
 	t->loop = loop;
 	t->opts = opts;
+	t->connections = throttle_connections(opts->throttle, opts->connections);
 	code = trust_find(opts->ca_file, &t->ca_file, err);
 	if (code == 0 && (start_curl(t) < 0 || start_handles(t) < 0))
 		code = error_set(err, -ENOMEM,

@@ -29,7 +29,8 @@
  *   retry     curl's results, transient or not; backoff
  *   window    the bytes between a range and the worker
  *   object    opening, reading at an offset, closing: the worker's side
- *   upkeep    the same: the loop's side */
+ *   upkeep    the same: the loop's side
+ *   hold      ranges that wait for the rate that was set */
 
 enum {
 	BLOCK_BYTES = 256 * 1024,
@@ -64,6 +65,7 @@ struct transfer {
 	const struct transfer_options *opts;
 	char *ca_file; /* NULL: curl's own default */
 	unsigned n_blocks;
+	unsigned connections; /* at once, to all hosts */
 	struct block_pool *pool;
 	struct inbox inbox;
 
@@ -117,6 +119,7 @@ struct range {
 	uint64_t limit;        /* the bytes of this answer end there */
 	uint64_t last_ns; /* when a byte last arrived, or the request was sent; 0: connecting */
 	bool paused;      /* a stream without a block to fill */
+	uint64_t held_ns; /* it waits for the rate since then; 0: it does not */
 	struct block_pool *pool; /* whose blocks are reserved */
 	unsigned reserved;
 	uint64_t blocks; /* put into slots so far */
@@ -275,6 +278,10 @@ void object_not_modified(struct http_object *o);
 int object_set_url(struct http_object *o, const char *url); /* -1: malformed */
 void read_request_done(struct range *r);
 void object_destroy(struct http_object *o);
+
+/* hold */
+bool hold(struct range *r); /* whether its next bytes must wait; then they come later */
+void hold_release(struct transfer *t);
 
 /* trust, cloexec */
 int trust_find(const char *configured, char **ret_path, struct error *err);

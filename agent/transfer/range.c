@@ -6,6 +6,7 @@
 #include "engine.h"
 #include "log.h"
 #include "text.h"
+#include "throttle.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -62,6 +63,7 @@ void range_detach(struct range *r)
 	if (!r->paused)
 		count_connection(r, -1);
 	r->paused = false;
+	r->held_ns = 0;
 	curl_multi_remove_handle(t->multi, r->easy);
 	engine_give_easy(t, r->easy);
 	r->easy = NULL;
@@ -207,18 +209,31 @@ static size_t take_range(struct range *r, const char *bytes, size_t len)
 	return len;
 }
 
+static size_t take(struct range *r, const char *bytes, size_t len)
+{
+	size_t taken;
+
+	if (hold(r))
+		return CURL_WRITEFUNC_PAUSE;
+	taken = r->verdict == VERDICT_RANGE ? take_range(r, bytes, len)
+					    : take_stream(r, bytes, len);
+	if (taken == len) {
+		r->object->pace.bytes += len;
+		throttle_count(r->object->t->opts->throttle, len, now_ns());
+	}
+	return taken;
+}
+
 static size_t on_body(char *bytes, size_t one, size_t n, void *ctx)
 {
 	struct range *r = ctx;
 	size_t len = one * n;
 
 	r->last_ns = now_ns();
-	r->object->pace.bytes += len;
 	switch (r->verdict) {
 	case VERDICT_RANGE:
-		return take_range(r, bytes, len);
 	case VERDICT_WHOLE:
-		return take_stream(r, bytes, len);
+		return take(r, bytes, len);
 	default:
 		answer_text(&r->answer, bytes, len);
 		r->limit += len;
@@ -266,7 +281,7 @@ uint64_t range_due(const struct range *r)
 {
 	if (r->state == RANGE_BACKING_OFF)
 		return r->due_ns;
-	if (r->state == RANGE_ACTIVE && r->last_ns != 0 && !r->paused)
+	if (r->state == RANGE_ACTIVE && r->last_ns != 0 && !r->paused && r->held_ns == 0)
 		return r->last_ns + r->object->t->opts->stall_timeout_ms * 1000000;
 	return UINT64_MAX;
 }

@@ -154,9 +154,9 @@ static struct range *first_waiting(const struct http_object *o)
 
 static bool has_connection(const struct http_object *o)
 {
-	const struct transfer_options *opts = o->t->opts;
+	const struct transfer *t = o->t;
 
-	return o->t->active < opts->connections && o->host->active < opts->connections_per_host;
+	return t->active < t->connections && o->host->active < t->opts->connections_per_host;
 }
 
 /* What has its blocks goes first; then whoever has the least, and of those the one with the most
