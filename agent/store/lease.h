@@ -16,7 +16,8 @@
 enum lease_kind {
 	LEASE_CREATE,  /* a creation under way */
 	LEASE_COLLECT, /* a collection under way */
-	LEASE_CLOCK    /* nothing: asks the store for its time */
+	LEASE_CLOCK,   /* nothing: asks the store for its time */
+	LEASE_PROBE    /* nothing: a probe of the store that was killed */
 };
 
 struct lease_entry {

@@ -12,6 +12,7 @@ static const char *const prefixes[] = {
 	[LEASE_CREATE] = "leases/create-",
 	[LEASE_COLLECT] = "leases/collect-",
 	[LEASE_CLOCK] = "leases/clock-",
+	[LEASE_PROBE] = "leases/probe-",
 };
 
 uint64_t lease_clock_ms(void)

@@ -4,16 +4,13 @@
  * without a word. Worker threads. */
 #include "backend.h"
 #include "defer.h"
-#include "text.h"
+#include "lease.h"
 
 static int probe(struct store_hand *h, struct error *err)
 {
-	char random[17];
-	_free_ char *key = NULL;
+	_free_ char *key = lease_new_key(LEASE_PROBE);
 	int code, second = -EEXIST;
 
-	store_random(random);
-	key = format_text("leases/probe-%s", random);
 	code = store_put_if_absent(h, key, "1", 1, err);
 	/* Nobody else has this key: it was a request that was sent again. */
 	if (code == -EEXIST)

@@ -1,57 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /* A store in S3: an object is an object, its key behind the store's prefix. Everything that is hard about it
  * (signing, retries, what an answer means) is the S3 room's. */
-#include "backend.h"
+#include "store_s3.h"
 #include "defer.h"
-#include "log.h"
-#include "s3.h"
 #include "text.h"
-#include <limits.h>
 #include <string.h>
 
-struct store_s3 {
-	struct store base;
-	struct s3 *s3;
-	char *bucket;
-	char *prefix; /* "" or with a '/' at its end */
-};
-
-struct hand_s3 {
-	struct store_hand base;
-	struct s3_client *client;
-};
-
-struct upload_s3 {
-	struct store_upload base;
-	char *id, *key; /* with the prefix */
-	bool ended;
-	pthread_mutex_t mutex;
-	/* Under the mutex. */
-	char (*etags)[128]; /* "": not sent yet */
-	unsigned n;
-};
-
-static struct store_s3 *s3_of(const struct store_hand *h)
+struct store_s3 *store_s3_of(const struct store_hand *h)
 {
 	return container_of(h->store, struct store_s3, base);
 }
 
-static struct s3_client *client_of(struct store_hand *h)
+struct s3_client *store_s3_client(struct store_hand *h)
 {
 	return container_of(h, struct hand_s3, base)->client;
 }
 
-static char *full_key(const struct store_hand *h, const char *key)
+char *store_s3_key(const struct store_hand *h, const char *key)
 {
-	return format_text("%s%s", s3_of(h)->prefix, key);
+	return format_text("%s%s", store_s3_of(h)->prefix, key);
 }
 
 static int s3_read(struct store_hand *h, const char *key, struct store_read *r, struct error *err)
 {
-	_free_ char *full = full_key(h, key);
+	_free_ char *full = store_s3_key(h, key);
 	struct s3_object object = {0};
-	int code = s3_get(client_of(h), s3_of(h)->bucket, full, r->offset, r->buf, r->len, NULL,
-		&r->got, &object, err);
+	int code = s3_get(store_s3_client(h), store_s3_of(h)->bucket, full, r->offset, r->buf,
+		r->len, NULL, &r->got, &object, err);
 
 	r->size = object.size;
 	return code;
@@ -59,9 +34,9 @@ static int s3_read(struct store_hand *h, const char *key, struct store_read *r, 
 
 static int s3_size(struct store_hand *h, const char *key, uint64_t *ret_size, struct error *err)
 {
-	_free_ char *full = full_key(h, key);
+	_free_ char *full = store_s3_key(h, key);
 	struct s3_object object = {0};
-	int code = s3_head(client_of(h), s3_of(h)->bucket, full, &object, err);
+	int code = s3_head(store_s3_client(h), store_s3_of(h)->bucket, full, &object, err);
 
 	*ret_size = object.size;
 	return code;
@@ -70,9 +45,9 @@ static int s3_size(struct store_hand *h, const char *key, uint64_t *ret_size, st
 static int s3_write(struct store_hand *h, const char *key, const void *bytes, size_t len,
 	bool if_absent, struct error *err)
 {
-	_free_ char *full = full_key(h, key);
+	_free_ char *full = store_s3_key(h, key);
 
-	return s3_put(client_of(h), s3_of(h)->bucket, full, bytes, len, if_absent, err);
+	return s3_put(store_s3_client(h), store_s3_of(h)->bucket, full, bytes, len, if_absent, err);
 }
 
 static int s3_remove(struct store_hand *h, const char *const *keys, size_t n, struct error *err)
@@ -81,11 +56,12 @@ static int s3_remove(struct store_hand *h, const char *const *keys, size_t n, st
 	int code;
 
 	for (size_t i = 0; i < n; i++) {
-		_free_ char *key = full_key(h, keys[i]);
+		_free_ char *key = store_s3_key(h, keys[i]);
 
 		strings_add(&full, key);
 	}
-	code = s3_delete(client_of(h), s3_of(h)->bucket, (const char *const *)full.v, full.n, err);
+	code = s3_delete(store_s3_client(h), store_s3_of(h)->bucket, (const char *const *)full.v,
+		full.n, err);
 	strings_done(&full);
 	return code;
 }
@@ -107,93 +83,11 @@ static int s3_list_keys(struct store_hand *h, const char *prefix,
 	int (*each)(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err),
 	void *ctx, struct error *err)
 {
-	_free_ char *full = full_key(h, prefix);
-	struct listing l = {.prefix_len = strlen(s3_of(h)->prefix), .each = each, .ctx = ctx};
+	_free_ char *full = store_s3_key(h, prefix);
+	struct listing l = {.prefix_len = strlen(store_s3_of(h)->prefix), .each = each, .ctx = ctx};
 
-	return s3_list(client_of(h), s3_of(h)->bucket, full, NULL, '\0', on_object, &l, err);
-}
-
-/* --- uploads --- */
-
-static int s3_begin(
-	struct store_hand *h, const char *key, struct store_upload **ret, struct error *err)
-{
-	struct upload_s3 *u = zalloc(sizeof(*u));
-	int code;
-
-	u->key = full_key(h, key);
-	code = s3_upload_begin(client_of(h), s3_of(h)->bucket, u->key, &u->id, err);
-	if (code < 0) {
-		free(u->key);
-		free(u);
-		return code;
-	}
-	pthread_mutex_init(&u->mutex, NULL);
-	*ret = &u->base;
-	return 0;
-}
-
-static void remember_part(struct upload_s3 *u, unsigned number, const char etag[static 128])
-{
-	pthread_mutex_lock(&u->mutex);
-	if (number > u->n) {
-		u->etags = realloc(u->etags, number * sizeof(*u->etags));
-		if (u->etags == NULL)
-			abort();
-		memset(u->etags + u->n, 0, (number - u->n) * sizeof(*u->etags));
-		u->n = number;
-	}
-	memcpy(u->etags[number - 1], etag, sizeof(*u->etags));
-	pthread_mutex_unlock(&u->mutex);
-}
-
-static int s3_part(struct store_hand *h, struct store_upload *base, unsigned number,
-	const void *bytes, size_t len, struct error *err)
-{
-	struct upload_s3 *u = container_of(base, struct upload_s3, base);
-	char etag[128] = "";
-	int code = s3_upload_part(
-		client_of(h), s3_of(h)->bucket, u->key, u->id, number, bytes, len, etag, err);
-
-	if (code == 0)
-		remember_part(u, number, etag);
-	return code;
-}
-
-static int s3_complete(struct store_hand *h, struct store_upload *base, struct error *err)
-{
-	struct upload_s3 *u = container_of(base, struct upload_s3, base);
-	int code;
-
-	for (unsigned i = 0; i < u->n; i++) {
-		if (u->etags[i][0] == '\0')
-			return error_set(
-				err, -ERR_TRUNCATED, "part %u of '%s' was not sent", i + 1, u->key);
-	}
-	code = s3_upload_complete(client_of(h), s3_of(h)->bucket, u->key, u->id,
-		(const char(*)[128])u->etags, u->n, err);
-	u->ended = code == 0;
-	return code;
-}
-
-static void s3_abort(struct store_hand *h, struct store_upload *base)
-{
-	struct upload_s3 *u = container_of(base, struct upload_s3, base);
-
-	if (!u->ended)
-		(void)s3_upload_abort(client_of(h), s3_of(h)->bucket, u->key, u->id, NULL);
-	u->ended = true;
-}
-
-static void s3_upload_done(struct store_upload *base)
-{
-	struct upload_s3 *u = container_of(base, struct upload_s3, base);
-
-	pthread_mutex_destroy(&u->mutex);
-	free(u->etags);
-	free(u->id);
-	free(u->key);
-	free(u);
+	return s3_list(
+		store_s3_client(h), store_s3_of(h)->bucket, full, NULL, '\0', on_object, &l, err);
 }
 
 /* --- what is left behind --- */
@@ -218,11 +112,12 @@ static int on_upload(void *ctx, const char *key, const char *id, time_t begun, s
 static int sweep_uploads(struct store_hand *h, const char *prefix, time_t before, struct error *err)
 {
 	struct stale stale = {.before = before};
-	const char *bucket = s3_of(h)->bucket;
-	int code = s3_uploads(client_of(h), bucket, prefix, on_upload, &stale, err);
+	const char *bucket = store_s3_of(h)->bucket;
+	int code = s3_uploads(store_s3_client(h), bucket, prefix, on_upload, &stale, err);
 
 	for (size_t i = 0; i < stale.ids.n && code == 0; i++) {
-		code = s3_upload_abort(client_of(h), bucket, stale.keys.v[i], stale.ids.v[i], err);
+		code = s3_upload_abort(
+			store_s3_client(h), bucket, stale.keys.v[i], stale.ids.v[i], err);
 		if (code == -ENOENT)
 			code = 0;
 	}
@@ -236,21 +131,22 @@ static int s3_sweep(struct store_hand *h, time_t before, bool all, struct error 
 	int code = 0;
 
 	for (size_t i = 0; store_roots[i] != NULL && code == 0; i++) {
-		_free_ char *prefix = full_key(h, store_roots[i]);
+		_free_ char *prefix = store_s3_key(h, store_roots[i]);
 
 		code = sweep_uploads(h, prefix, before, err);
 		if (code == 0 && all)
-			code = s3_delete_versions(client_of(h), s3_of(h)->bucket, prefix, err);
+			code = s3_delete_versions(
+				store_s3_client(h), store_s3_of(h)->bucket, prefix, err);
 	}
 	return code;
 }
 
 static int s3_refuse(struct store_hand *h, struct error *err)
 {
-	const struct store_s3 *s = s3_of(h);
+	const struct store_s3 *s = store_s3_of(h);
 	bool versioned = false;
 
-	if (s3_is_versioned(client_of(h), s->bucket, &versioned, NULL) == 0 && versioned)
+	if (s3_is_versioned(store_s3_client(h), s->bucket, &versioned, NULL) == 0 && versioned)
 		return error_set(err, -ERR_UNSUPPORTED,
 			"bucket '%s' keeps old versions of objects, and this server then ignores "
 			"If-None-Match: two creators could get one number; use a bucket that never "
@@ -307,11 +203,11 @@ static const struct store_ops s3_ops = {
 	.put = s3_write,
 	.remove = s3_remove,
 	.list = s3_list_keys,
-	.upload_begin = s3_begin,
-	.upload_part = s3_part,
-	.upload_complete = s3_complete,
-	.upload_abort = s3_abort,
-	.upload_free = s3_upload_done,
+	.upload_begin = store_s3_upload_begin,
+	.upload_part = store_s3_upload_part,
+	.upload_complete = store_s3_upload_complete,
+	.upload_abort = store_s3_upload_abort,
+	.upload_free = store_s3_upload_free,
 	.sweep = s3_sweep,
 	.refuse = s3_refuse,
 };

@@ -117,11 +117,14 @@ TEST(a_creation_that_was_killed_does_not_keep_the_collector_away_for_longer_than
 	store_fixture_put(&f, PACK, "data");
 	store_fixture_age(&f, PACK, 1);
 	store_fixture_put(&f, "leases/create-dead.json", "{}");
+	store_fixture_put(&f, "leases/probe-dead.json", "1");
+	store_fixture_age(&f, "leases/probe-dead.json", 302);
 	store_fixture_age(&f, "leases/create-dead.json", 299);
 	assert_int_equal(collect(&f), 0);
 	store_fixture_age(&f, "leases/create-dead.json", 302);
 	assert_int_equal(collect(&f), 1);
 	assert_false(store_fixture_has(&f, "leases/create-dead.json"));
+	assert_false(store_fixture_has(&f, "leases/probe-dead.json"));
 	store_fixture_teardown(&f);
 }
 
