@@ -75,6 +75,7 @@ void record_free(struct record *r); /* accepts NULL */
 
 struct destination_options {
 	bool replace;
+	bool renew; /* replace, but only what the agent staged there itself: whole, or under this key */
 	struct cancel *cancel;
 	/* While another agent has the lock: called at once and then four times a second, in place of the log
 	 * line. May be NULL. */

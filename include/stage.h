@@ -32,6 +32,7 @@ struct stage_spec {
 	unsigned strip_components;
 	bool no_extract;
 	bool replace;
+	bool renew;                       /* replace, but only what was staged there before */
 	bool read_only;                   /* what is published has no write bits; datastores only */
 	unsigned shard_rank, shard_world; /* world 0: not sharded; datastores only */
 	char *origin;                     /* who asked: "config.yml:12", "--stage", for messages */

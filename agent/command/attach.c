@@ -136,7 +136,7 @@ void attach_spec(const struct attachment *a, struct stage_spec *ret)
 	*ret = (struct stage_spec){.to = copy_text(a->to),
 		.origin = copy_text(a->origin),
 		.read_only = true,
-		.replace = true};
+		.renew = true};
 	stage_spec_add_source(ret, url, NULL);
 }
 

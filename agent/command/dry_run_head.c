@@ -95,7 +95,7 @@ static void print_options(const struct stage_spec *spec)
 		dry_run_print("      strip_components %u\n", spec->strip_components);
 	if (spec->no_extract)
 		dry_run_print("      stored as it is\n");
-	if (spec->replace && !spec->read_only)
+	if (spec->replace)
 		dry_run_print("      replaces what is there\n");
 	if (spec->shard_world > 0)
 		dry_run_print("      shard %u of %u\n", spec->shard_rank, spec->shard_world);

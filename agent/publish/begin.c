@@ -50,7 +50,7 @@ static int may_replace_whole(struct destination *d, const char *key, struct erro
 	int code = 0;
 
 	d->replace = true;
-	if (old != NULL && !d->opts.replace && !is_fetched_again(old, key))
+	if (old != NULL && !d->opts.replace && !d->opts.renew && !is_fetched_again(old, key))
 		code = refuse_whole(d, old, err);
 	record_free(old);
 	return code;
@@ -60,7 +60,7 @@ static int prepare_merge(struct destination *d, const char *key, struct error *e
 {
 	struct record *old = holdings_find(d, key);
 
-	if (old != NULL && is_fetched_again(old, key))
+	if (old != NULL && (d->opts.renew || is_fetched_again(old, key)))
 		holdings_names(d, key, &d->mine);
 	record_free(old);
 	return dest_open(d, &d->dest_fd, err);

@@ -218,7 +218,8 @@ static void report_warm(const struct stage *s)
 
 static int stage_tell(struct stage *s, struct error *err)
 {
-	const struct destination_options opts = {.replace = s->spec->replace, .cancel = s->cancel};
+	const struct destination_options opts = {
+		.replace = s->spec->replace, .renew = s->spec->renew, .cancel = s->cancel};
 	int code = destination_open(s->to, &opts, &s->destination, err);
 
 	if (code < 0)

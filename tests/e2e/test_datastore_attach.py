@@ -194,3 +194,16 @@ def test_a_run_that_registers_keeps_its_datastores_while_it_runs(stagerun, cats,
         f'"$(readlink /proc/$PPID/exe)" datastore delete cats:1 2> {dest.parent}/why; test $? = 1')).ok()
     assert "cats" in (dest.parent / "why").read_text()
     stagerun.run("datastore", "delete", "cats:1").ok()
+
+
+def test_what_the_user_has_there_is_never_replaced(stagerun, cats, dest):
+    dest.mkdir()
+    (dest / "version").write_text("mine")
+    stagerun.run("run", "--datastore", f"cats={dest}", "true").failed(125, "version exists")
+    assert [p.name for p in dest.iterdir() if not p.name.startswith(".")] == ["version"]
+    assert (dest / "version").read_text() == "mine"
+    (dest / "version").rename(dest / "other")
+    stagerun.run("run", "--datastore", f"cats:1={dest}", "true").ok()
+    assert (dest / "other").read_text() == "mine" and (dest / "version").read_text() == "1"
+    stagerun.run("run", "--datastore", f"cats:2={dest}", "true").ok()
+    assert (dest / "other").read_text() == "mine" and (dest / "version").read_text() == "2"

@@ -239,7 +239,8 @@ TEST(what_is_attached_is_staged_read_only_and_may_replace_an_older_version)
 	assert_string_equal("datastore:cats:2", spec.sources[0].url);
 	assert_string_equal("/datastores/cats", spec.to);
 	assert_true(spec.read_only);
-	assert_true(spec.replace);
+	assert_true(spec.renew);
+	assert_false(spec.replace);
 	stage_spec_done(&spec);
 	done(&r);
 }
