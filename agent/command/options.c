@@ -75,22 +75,30 @@ static int take_option(int argc, char **argv, const struct option_row *const *ta
 	return row->take(into, equals != NULL ? equals + 1 : argv[++*i], err);
 }
 
-/* From argv[*i] on, to the first word that is no option; *ret_ended: to "--", which is passed. */
-static int take_options(int argc, char **argv, const struct option_row *const *tables, void *into,
-	int *i, bool *ret_ended, struct error *err)
+/* A command line, and how far it was read. */
+struct line {
+	int argc, i;
+	char **argv;
+	bool ended; /* "--" was passed */
+};
+
+/* Up to the first word that is no option, or behind "--". */
+static int take_options(
+	struct line *l, const struct option_row *const *tables, void *into, struct error *err)
 {
 	int code = 0;
 
-	*ret_ended = false;
-	for (; *i < argc && code == 0; (*i)++) {
-		if (strcmp(argv[*i], "--") == 0) {
-			*ret_ended = true;
-			(*i)++;
+	for (; l->i < l->argc && code == 0; l->i++) {
+		const char *word = l->argv[l->i];
+
+		if (strcmp(word, "--") == 0) {
+			l->ended = true;
+			l->i++;
 			return 0;
 		}
-		if (argv[*i][0] != '-' || argv[*i][1] == '\0')
+		if (word[0] != '-' || word[1] == '\0')
 			return 0;
-		code = take_option(argc, argv, tables, into, i, err);
+		code = take_option(l->argc, l->argv, tables, into, &l->i, err);
 	}
 	return code;
 }
@@ -98,24 +106,26 @@ static int take_options(int argc, char **argv, const struct option_row *const *t
 int options_parse(int argc, char **argv, const struct option_row *const *tables, void *into,
 	int *ret_rest, struct error *err)
 {
-	bool ended;
+	struct line l = {.argc = argc, .argv = argv};
+	int code = take_options(&l, tables, into, err);
 
-	*ret_rest = 0;
-	return take_options(argc, argv, tables, into, ret_rest, &ended, err);
+	if (code == 0)
+		*ret_rest = l.i;
+	return code;
 }
 
 int options_parse_all(int argc, char **argv, const struct option_row *const *tables, void *into,
 	struct strings *ret_words, struct error *err)
 {
-	bool ended = false;
+	struct line l = {.argc = argc, .argv = argv};
 
-	for (int i = 0; i < argc;) {
-		int code = ended ? 0 : take_options(argc, argv, tables, into, &i, &ended, err);
+	while (l.i < argc) {
+		int code = l.ended ? 0 : take_options(&l, tables, into, err);
 
 		if (code < 0)
 			return code;
-		if (i < argc)
-			strings_add(ret_words, argv[i++]);
+		if (l.i < argc)
+			strings_add(ret_words, argv[l.i++]);
 	}
 	return 0;
 }

@@ -49,7 +49,7 @@ static size_t find_columns(const char *headings, struct column columns[static MO
 
 static void widen(struct column *columns, size_t n, const struct strings *cells)
 {
-	for (size_t i = 0; i < cells->n; i++) {
+	for (size_t i = 0; i < cells->n && n > 0; i++) {
 		size_t width = strlen(cells->v[i]);
 
 		if (width > columns[i % n].width)
@@ -75,7 +75,7 @@ void table_print(const struct table *t, FILE *to)
 	widen(columns, n, &t->cells);
 	for (size_t i = 0; i < n; i++)
 		print_cell(&columns[i], columns[i].heading, columns[i].len, i + 1 == n, to);
-	for (size_t i = 0; i < t->cells.n; i++) {
+	for (size_t i = 0; i < t->cells.n && n > 0; i++) {
 		struct text shown = {0};
 
 		add_shown(&shown, t->cells.v[i], terminal);
@@ -106,24 +106,44 @@ void add_shown(struct text *to, const char *s, bool terminal)
 	text_add(to, s);
 }
 
+/* What may begin a character, what may follow then, and how many bytes it has: table 3-7 of the Unicode
+ * standard. The third and fourth are always 80 to bf. */
+static const struct utf8_row {
+	unsigned char first, last, second_min, second_max;
+	size_t len;
+} utf8_rows[] = {
+	{0x00, 0x7f, 0, 0, 1},
+	{0xc2, 0xdf, 0x80, 0xbf, 2},
+	{0xe0, 0xe0, 0xa0, 0xbf, 3},
+	{0xe1, 0xec, 0x80, 0xbf, 3},
+	{0xed, 0xed, 0x80, 0x9f, 3},
+	{0xee, 0xef, 0x80, 0xbf, 3},
+	{0xf0, 0xf0, 0x90, 0xbf, 4},
+	{0xf1, 0xf3, 0x80, 0xbf, 4},
+	{0xf4, 0xf4, 0x80, 0x8f, 4},
+};
+
+static bool follows(const struct utf8_row *row, const unsigned char *s)
+{
+	if (row->len > 1 && (s[1] < row->second_min || s[1] > row->second_max))
+		return false;
+	for (size_t i = 2; i < row->len; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return false;
+	}
+	return true;
+}
+
 /* How many bytes the character at s has; 0: it is not UTF-8. */
 static size_t utf8_len(const unsigned char *s)
 {
-	size_t len = *s < 0x80                 ? 1
-		     : *s >= 0xc2 && *s < 0xe0 ? 2
-		     : *s >= 0xe0 && *s < 0xf0 ? 3
-		     : *s >= 0xf0 && *s < 0xf5 ? 4
-					       : 0;
+	for (size_t i = 0; i < ARRAY_LEN(utf8_rows); i++) {
+		const struct utf8_row *row = &utf8_rows[i];
 
-	for (size_t i = 1; i < len; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
+		if (*s >= row->first && *s <= row->last)
+			return follows(row, s) ? row->len : 0;
 	}
-	/* Too long for what it says, a surrogate, or beyond the last one. */
-	if ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] > 0x9f) ||
-		(*s == 0xf0 && s[1] < 0x90) || (*s == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return len;
+	return 0;
 }
 
 static size_t plain_len(const char *s)

@@ -79,7 +79,7 @@ int datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error
 
 const char *datastore_ref_plain_name(const char *name)
 {
-	const char *colon = strchr(name, ':');
+	const char *colon = name != NULL ? strchr(name, ':') : NULL;
 
 	return colon != NULL ? colon + 1 : name;
 }
@@ -87,12 +87,12 @@ const char *datastore_ref_plain_name(const char *name)
 int datastore_source(char **url, struct error *err)
 {
 	struct datastore_ref ref = {0};
-	const char *rest = strchr(*url, ':');
+	size_t scheme = strcspn(*url, ":");
 	int code;
 
 	if (strncmp(*url, "datastore:", 10) != 0 && strncmp(*url, "grid:", 5) != 0)
 		return 0;
-	code = datastore_ref_parse(rest + 1, &ref, err);
+	code = datastore_ref_parse(*url + scheme + 1, &ref, err);
 	if (code == 0 && ref.mount_dir != NULL)
 		code = error_set(err, -ERR_USAGE, "'%s' is not datastore:NAME[:VERSION]", *url);
 	if (code == 0) {

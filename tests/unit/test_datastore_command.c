@@ -123,7 +123,8 @@ TEST(a_policy_lets_somebody_read_below_the_prefix_and_no_more)
 {
 	char *json = NULL;
 
-	assert_int_equal(0, datastore_policy("s3://bucket/p/", "arn:aws-cn:iam::1:role/x", &json, NULL));
+	assert_int_equal(
+		0, datastore_policy("s3://bucket/p/", "arn:aws-cn:iam::1:role/x", &json, NULL));
 	assert_non_null(strstr(json, "\"arn:aws-cn:s3:::bucket/p/*\""));
 	assert_non_null(strstr(json, "\"s3:prefix\""));
 	assert_non_null(strstr(json, "\"p/*\""));
