@@ -42,7 +42,7 @@ LIB  := $(O)/libstagerun.a
 Q    := $(if $(V),,@)
 obj   = $(patsubst %.c,$(O)/obj/%.o,$(1))
 
-.PHONY: all deps demo test unit e2e linux-tree init-table fuzz bench bench-datastores lint bundle install clean
+.PHONY: all deps demo test unit e2e linux-tree init-table fuzz bench bench-datastores bench-warm lint bundle install clean
 all: $(O)/stagerun
 
 # Everything but main.c is a library, linked by the program, the tests and the fuzzers.
@@ -62,7 +62,7 @@ $(O)/obj/%.o: %.c Makefile
 -include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
 
 # What was built before the packages were there would be built without them.
-ifneq ($(filter test demo bench bench-datastores,$(MAKECMDGOALS)),)
+ifneq ($(filter test demo bench bench-datastores bench-warm,$(MAKECMDGOALS)),)
 $(call obj,agent/main.c $(SRC) $(UNIT) $(wildcard tests/bench/*.c)): | deps
 endif
 
@@ -125,6 +125,9 @@ $(O)/replay-%: $(O)/obj/tests/fuzz/fuzz_%.o $(O)/obj/tests/fuzz/replay.o $(LIB)
 bench-datastores: MORE_DEPS := linux-source-6.1 rclone
 bench-datastores: $(O)/stagerun $(O)/bench/measure
 	$(PYTHON) tests/bench/datastores --build $(O) $(B)
+
+bench-warm: $(O)/stagerun
+	$(PYTHON) tests/bench/warm --build $(O) $(B)
 
 lint:
 	tests/lint/run
