@@ -34,7 +34,7 @@ struct fake_http {
 	pthread_mutex_t lock;
 	struct connection connections[CONNECTIONS_MAX];
 	unsigned n_connections;
-	struct fake_request *requests;
+	struct fake_request **requests;
 	unsigned n_requests, under_way, peak;
 };
 
@@ -275,6 +275,14 @@ static bool reply(struct fake_http *f, int fd, const struct fake_request *q)
 	return keep && r.content_length != FAKE_NONE && !r.closes;
 }
 
+static struct fake_request *copy_of(const struct fake_request *q)
+{
+	struct fake_request *copy = zalloc(sizeof(*copy));
+
+	*copy = *q;
+	return copy;
+}
+
 static void *serve(void *ctx)
 {
 	struct connection *c = ctx;
@@ -285,7 +293,7 @@ static void *serve(void *ctx)
 		pthread_mutex_lock(&f->lock);
 		q.number = f->n_requests;
 		if (f->n_requests < REQUESTS_MAX)
-			f->requests[f->n_requests++] = q;
+			f->requests[f->n_requests++] = copy_of(&q);
 		pthread_mutex_unlock(&f->lock);
 		if (!reply(f, c->fd, &q))
 			break;
@@ -345,6 +353,8 @@ void fake_http_stop(struct fake_http *f)
 	}
 	close(f->fd);
 	pthread_mutex_destroy(&f->lock);
+	for (unsigned i = 0; i < f->n_requests; i++)
+		free(f->requests[i]);
 	free(f->requests);
 	free(f);
 }
@@ -374,7 +384,7 @@ struct fake_request fake_http_request(struct fake_http *f, unsigned i)
 	struct fake_request q;
 
 	pthread_mutex_lock(&f->lock);
-	q = f->requests[i];
+	q = *f->requests[i];
 	pthread_mutex_unlock(&f->lock);
 	return q;
 }
