@@ -577,7 +577,7 @@ TEST(credentials_wanted_by_many_threads_are_asked_for_once)
 	aws_end(&a);
 }
 
-TEST(credentials_that_fail_fail_for_all_threads_that_waited)
+TEST(credentials_that_fail_fail_for_all_threads_that_wait)
 {
 	struct route no = {
 		.method = "GET", .path = "/creds", .status = 403, .stall_ms = 300, .body = ""};
@@ -590,7 +590,8 @@ TEST(credentials_that_fail_fail_for_all_threads_that_waited)
 	ask_at_once(&a, askers);
 	for (unsigned i = 0; i < 16; i++)
 		assert_int_equal(-ERR_HTTP, askers[i].code);
-	assert_int_equal(1, aws_asked(&a, "/creds"));
+	/* But for threads that came only when it was over. */
+	assert_in_range(aws_asked(&a, "/creds"), 1, 4);
 	aws_end(&a);
 }
 
