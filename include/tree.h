@@ -88,14 +88,20 @@ int tree_new(int root_fd, int scratch_fd, const struct tree_options *opts, struc
 /* Where entries go that become no files. Names come checked and normalised ("" is the root), each call is the
  * writer's of that name, on its thread: several threads at once. What depends on other entries (whether a hard
  * link's target is there, what comes twice) is the sink's to know. */
+struct tree_sink_file { /* what writer_file_open() gets */
+	const char *path;
+	const struct meta *meta;
+	uint64_t size;
+	bool existing;
+};
 struct tree_sink {
 	int (*dir)(void *ctx, const char *path, const struct meta *m, struct error *err);
 	/* verify: the target goes up again from a name of its own, which must be a directory. */
 	int (*symlink)(void *ctx, const char *path, const char *target, bool verify,
 		const struct meta *m, struct error *err);
 	int (*hardlink)(void *ctx, const char *path, const char *target, struct error *err);
-	int (*file_open)(void *ctx, const char *path, const struct meta *m, uint64_t size,
-		bool existing, void **ret, struct error *err);
+	int (*file_open)(
+		void *ctx, const struct tree_sink_file *file, void **ret, struct error *err);
 	/* Offsets rise; what lies between is zeros. */
 	int (*file_write)(
 		void *file, uint64_t offset, const void *bytes, size_t len, struct error *err);

@@ -60,6 +60,7 @@ struct item {
 	bool existing; /* file of an archive: content for all names of the link before */
 	bool linked;   /* of an archive: hard links to it follow */
 	struct item *link_to; /* hard link of an archive */
+	struct item *content; /* that came with this name of it */
 	mode_t mode;
 	struct timespec mtime, ctime;
 	uint64_t size;
@@ -185,7 +186,7 @@ int pack_make(struct hand *h, struct work *w, struct error *err);
 int hash_make(struct hand *h, struct work *w, struct error *err);
 /* One frame of it; *ret_done: the work that is done with it, or NULL. */
 int large_make_frame(
-	struct hand *h, struct work *w, size_t frame, struct work **ret_done, struct error *err);
+	struct hand *h, struct work *w, size_t number, struct work **ret_done, struct error *err);
 int streamed_make_frame(struct hand *h, struct work *w, struct work **ret_done, struct error *err);
 
 /* large.c */

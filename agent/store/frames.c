@@ -194,17 +194,18 @@ int frames_end(struct frames *f, struct error *err)
 	return 0;
 }
 
-void frames_locate(const struct index_frame *list, size_t n, uint64_t at, uint64_t size,
-	size_t *ret_first, size_t *ret_n, uint32_t *ret_skip)
+struct frame_range frames_locate(
+	const struct index_frame *list, size_t n, uint64_t at, uint64_t size)
 {
-	size_t first = 0, end;
+	struct frame_range r = {0};
 	uint64_t begins = 0;
+	size_t end;
 
-	while (first < n && begins + list[first].raw <= at)
-		begins += list[first++].raw;
-	*ret_first = first;
-	*ret_skip = (uint32_t)(at - begins);
-	for (end = first; end < n && begins < at + size; end++)
+	while (r.first < n && begins + list[r.first].raw <= at)
+		begins += list[r.first++].raw;
+	r.skip = (uint32_t)(at - begins);
+	for (end = r.first; end < n && begins < at + size; end++)
 		begins += list[end].raw;
-	*ret_n = end - first;
+	r.n = end - r.first;
+	return r;
 }

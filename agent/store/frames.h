@@ -53,9 +53,12 @@ void skippable_write(uint8_t *out, size_t len);
 int seek_table_read(struct store_hand *h, const char *key, uint64_t size, struct index_frame **ret,
 	size_t *ret_n, struct error *err);
 
-/* Which frames hold bytes [at, at + size) of the raw bytes: *ret_first and *ret_n of them, *ret_skip into
- * the first. */
-void frames_locate(const struct index_frame *list, size_t n, uint64_t at, uint64_t size,
-	size_t *ret_first, size_t *ret_n, uint32_t *ret_skip);
+/* Which frames hold bytes [at, at + size) of the raw bytes: n of them from first on, and skip bytes into that. */
+struct frame_range {
+	size_t first, n;
+	uint32_t skip;
+};
+struct frame_range frames_locate(
+	const struct index_frame *list, size_t n, uint64_t at, uint64_t size);
 
 #endif

@@ -30,7 +30,7 @@ static struct create_object *object_of(struct director *d, struct work *w)
 static struct whereabouts locate(struct director *d, struct item *i)
 {
 	struct whereabouts at = {0};
-	size_t first;
+	struct frame_range range;
 
 	if (i->earlier != NULL && !i->changed)
 		return (struct whereabouts){.object = i->earlier->object,
@@ -40,9 +40,10 @@ static struct whereabouts locate(struct director *d, struct item *i)
 	at.object = i->work != NULL ? object_of(d, i->work) : NULL;
 	if (at.object == NULL || !item_has_content(i))
 		return at;
-	frames_locate(
-		at.object->frames, at.object->n_frames, i->at, i->size, &first, &at.n, &at.skip);
-	at.frames = at.object->frames + first;
+	range = frames_locate(at.object->frames, at.object->n_frames, i->at, i->size);
+	at.frames = at.object->frames + range.first;
+	at.n = range.n;
+	at.skip = range.skip;
 	return at;
 }
 

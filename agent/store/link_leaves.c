@@ -14,6 +14,18 @@ static void go_up(char *path)
 	*(slash != NULL ? slash : path) = '\0';
 }
 
+static void go_down(char *path, size_t room, const char *name, size_t len)
+{
+	size_t used = strlen(path);
+
+	snprintf(path + used, room - used, "%s%.*s", used > 0 ? "/" : "", (int)len, name);
+}
+
+static bool is_name(const char *s, size_t len)
+{
+	return len > 0 && !(len == 1 && *s == '.');
+}
+
 bool link_leaves(
 	const char *path, const char *target, bool (*is_dir)(void *ctx, char *path), void *ctx)
 {
@@ -22,7 +34,7 @@ bool link_leaves(
 
 	if (*target == '/' || *target == '\0')
 		return true;
-	strcpy(at, path);
+	snprintf(at, sizeof(at), "%s", path);
 	go_up(at);
 	while (*target != '\0') {
 		size_t len = strcspn(target, "/");
@@ -32,11 +44,8 @@ bool link_leaves(
 				return true;
 			go_up(at);
 			named = false;
-		} else if (len > 0 && !(len == 1 && *target == '.')) {
-			size_t used = strlen(at);
-
-			snprintf(at + used, sizeof(at) - used, "%s%.*s", used > 0 ? "/" : "",
-				(int)len, target);
+		} else if (is_name(target, len)) {
+			go_down(at, sizeof(at), target, len);
 			named = true;
 		}
 		target += len + (target[len] == '/');

@@ -2,6 +2,7 @@
 /* Packs and large files by their keys. Memory only. */
 #include "objects.h"
 #include <search.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +34,7 @@ struct create_object *objects_find(struct objects *o, const char *key)
 
 	if (strlen(key) >= sizeof(wanted.key))
 		return NULL;
-	strcpy(wanted.key, key);
+	snprintf(wanted.key, sizeof(wanted.key), "%s", key);
 	found = tfind(&wanted, &o->by_key, by_key);
 	return found != NULL ? *found : NULL;
 }
@@ -66,7 +67,7 @@ void objects_know(struct objects *o, const struct manifest *m)
 			free(object);
 			continue;
 		}
-		strcpy(object->key, from->key);
+		snprintf(object->key, sizeof(object->key), "%s", from->key);
 		memcpy(object->sha256, from->sha256, sizeof(object->sha256));
 		object->bytes = from->bytes;
 		object->raw = from->raw;

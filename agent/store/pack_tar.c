@@ -2,6 +2,7 @@
 /* Tar members as POSIX.1-2001 has them (the format "pax"), which GNU tar, bsdtar and Python read. Knows bytes
  * only; where they go is its callers' business. */
 #include "pack_tar.h"
+#include "defer.h"
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -95,22 +96,30 @@ static void add_record(struct text *pax, const char *key, const char *value)
 	text_addf(pax, "%zu %s=%s\n", len, key, value);
 }
 
+/* How many bytes follow the first of a character; 9: none begins so. */
+static unsigned utf8_more(uint8_t first)
+{
+	static const struct {
+		uint8_t below, more;
+	} classes[] = {{0x80, 0}, {0xc2, 9}, {0xe0, 1}, {0xf0, 2}, {0xf5, 3}};
+
+	for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+		if (first < classes[i].below)
+			return classes[i].more;
+	return 9;
+}
+
 /* Names that are not UTF-8 are taken as bytes only when a record says so. */
 static bool is_utf8(const char *s)
 {
 	const uint8_t *p = (const uint8_t *)s;
 
 	while (*p != '\0') {
-		unsigned more = *p < 0x80   ? 0
-				: *p < 0xc2 ? 9
-				: *p < 0xe0 ? 1
-				: *p < 0xf0 ? 2
-				: *p < 0xf5 ? 3
-					    : 9;
+		unsigned more = utf8_more(*p++);
 
 		if (more == 9)
 			return false;
-		for (p++; more > 0; more--, p++)
+		for (; more > 0; more--, p++)
 			if ((*p & 0xc0) != 0x80)
 				return false;
 	}

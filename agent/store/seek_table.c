@@ -73,10 +73,8 @@ int seek_table_read(struct store_hand *h, const char *key, uint64_t size, struct
 	n = get32(footer);
 	if (get32(footer + 5) != SEEKABLE_MAGIC || footer[4] != 0 || SEEK_TABLE_SIZE(n) > size)
 		return error_set(err, -ERR_FORMAT, "%s has no table of its frames", key);
-	table = malloc(SEEK_TABLE_SIZE(n));
-	list = calloc(n + 1, sizeof(*list));
-	if (table == NULL || list == NULL)
-		return error_set(err, -ENOMEM, "no memory for the table of %s", key);
+	table = zalloc(SEEK_TABLE_SIZE(n));
+	list = zalloc((n + 1) * sizeof(*list));
 	if ((r = store_get(h, key, size - SEEK_TABLE_SIZE(n), table, SEEK_TABLE_SIZE(n), err)) < 0)
 		return r;
 	if (!parse(table, n, size, list))

@@ -29,7 +29,7 @@ static int value(char c)
 
 _Bool sha256_parse_hex(const char *hex, uint8_t ret[static SHA256_DIGEST_SIZE])
 {
-	if (strlen(hex) != 2 * SHA256_DIGEST_SIZE)
+	if (strlen(hex) != (size_t)2 * SHA256_DIGEST_SIZE)
 		return 0;
 	for (size_t i = 0; i < SHA256_DIGEST_SIZE; i++, hex += 2) {
 		if (value(hex[0]) < 0 || value(hex[1]) < 0)

@@ -13,11 +13,18 @@ void stream_init(struct stream *s, struct director *d)
 	pthread_mutex_init(&s->mutex, NULL);
 }
 
+void stream_drop(struct stream *s, struct item *i)
+{
+	if (i->content != NULL)
+		director_drop(s->director, i->content);
+	director_drop(s->director, i);
+}
+
 void stream_done(struct stream *s)
 {
 	for (size_t n = 0; n < s->n; n++)
 		if (s->items[n] != NULL)
-			director_drop(s->director, s->items[n]);
+			stream_drop(s, s->items[n]);
 	out_done(&s->pack);
 	free(s->items);
 	pthread_mutex_destroy(&s->mutex);

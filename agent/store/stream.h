@@ -31,11 +31,11 @@ int stream_hands(struct stream *s, struct hands **ret, struct error *err);
 /* An item of its own: its content, whose digest it has, is all of bytes. Takes i, also when it fails. */
 int stream_add_member(struct stream *s, struct item *i, const void *bytes, struct error *err);
 /* One that has its place already. Takes i. */
+void stream_drop(struct stream *s, struct item *i);
 void stream_keep(struct stream *s, struct item *i);
 
 /* stream_file.c: the sink's functions for files. */
-int stream_file_open(void *ctx, const char *path, const struct meta *m, uint64_t size,
-	bool existing, void **ret, struct error *err);
+int stream_file_open(void *ctx, const struct tree_sink_file *file, void **ret, struct error *err);
 int stream_file_write(
 	void *file, uint64_t offset, const void *bytes, size_t len, struct error *err);
 int stream_file_close(void *file, struct error *err);

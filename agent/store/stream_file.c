@@ -79,24 +79,22 @@ static int begin_unknown(struct stream_file *f, struct error *err)
 	return r;
 }
 
-int stream_file_open(void *ctx, const char *path, const struct meta *m, uint64_t size,
-	bool existing, void **ret, struct error *err)
+int stream_file_open(void *ctx, const struct tree_sink_file *file, void **ret, struct error *err)
 {
 	struct stream_file *f = zalloc(sizeof(*f));
 	int r = 0;
 
 	f->stream = ctx;
-	f->size = size;
-	f->item = item_new(INDEX_FILE, path, NULL, NULL);
-	f->item->mode = m->mode & 0777;
-	f->item->mtime = m->mtime;
-	f->item->existing = existing;
+	f->size = file->size;
+	f->item = item_new(INDEX_FILE, file->path, NULL, NULL);
+	f->item->mode = file->meta->mode & 0777;
+	f->item->mtime = file->meta->mtime;
+	f->item->existing = file->existing;
 	sha256_init(&f->sha256);
-	if (size != SIZE_UNKNOWN) {
-		f->item->size = size;
-		if (size >= LARGE_MIN)
-			r = begin_known(f, err);
-	}
+	if (f->size != SIZE_UNKNOWN)
+		f->item->size = f->size;
+	if (f->size != SIZE_UNKNOWN && f->size >= LARGE_MIN)
+		r = begin_known(f, err);
 	if (r < 0) {
 		stream_file_abandon(f);
 		return r;
@@ -125,7 +123,7 @@ static int add_small(struct stream_file *f, const void *bytes, size_t len, struc
 {
 	int r = reserve(f, len, err);
 
-	if (r < 0)
+	if (r < 0 || f->bytes == NULL)
 		return r;
 	if (bytes != NULL)
 		memcpy(f->bytes + f->end, bytes, len);

@@ -57,34 +57,36 @@ static int refuse_kind(const struct item *i, struct error *err)
 		i->path);
 }
 
-/* Leaves one of each path. Those with content for a link before them stay behind it, until links are
- * resolved. */
+static bool is_same_kind(const struct item *a, const struct item *b)
+{
+	return (a->type == INDEX_DIR) == (b->type == INDEX_DIR);
+}
+
+/* Of one path there is one; content for a link before it stays with that, until links are resolved. */
 static int drop_doubles(struct stream *s, struct error *err)
 {
 	size_t kept = 0;
+	int r = 0;
 
 	for (size_t n = 0; n < s->n; n++) {
 		struct item *i = s->items[n];
 		struct item *before = kept > 0 ? s->items[kept - 1] : NULL;
 
-		s->items[n] = NULL;
 		if (before == NULL || strcmp(before->path, i->path) != 0) {
 			s->items[kept++] = i;
-			continue;
+		} else if (!is_same_kind(before, i)) {
+			r = refuse_kind(i, err);
+			s->items[kept++] = i;
+		} else if (i->existing && before->type == INDEX_HARDLINK &&
+			   before->content == NULL) {
+			before->content = i;
+		} else {
+			stream_drop(s, before);
+			s->items[kept - 1] = i;
 		}
-		if ((before->type == INDEX_DIR) != (i->type == INDEX_DIR)) {
-			s->items[n] = i;
-			return refuse_kind(i, err);
-		}
-		if (i->existing && before->type == INDEX_HARDLINK) {
-			before->link_to = i; /* its content, for now */
-			continue;
-		}
-		director_drop(s->director, before);
-		s->items[kept - 1] = i;
 	}
 	s->n = kept;
-	return 0;
+	return r;
 }
 
 static int check_parents(const struct stream *s, struct error *err)
@@ -147,19 +149,19 @@ static struct item *as_symlink(struct stream *s, struct item *link, const struct
 	i->mode = to->mode;
 	i->mtime = to->mtime;
 	i->verify = true;
-	director_drop(s->director, link);
+	stream_drop(s, link);
 	return i;
 }
 
 static int resolve_link(struct stream *s, size_t n, struct error *err)
 {
-	struct item *link = s->items[n], *content = take_ptr(&link->link_to);
+	struct item *link = s->items[n], *content = take_ptr(&link->content);
 	struct item *to = follow(s, link);
 
 	if (content != NULL && to != NULL && to->type == INDEX_FILE)
 		give_content(to, content);
 	if (content != NULL)
-		director_drop(s->director, content);
+		stream_drop(s, content);
 	if (to == NULL || to->type == INDEX_DIR)
 		return error_set(err, -ERR_REFUSED,
 			"'%s' was refused: it is a hard link to '%s', which is no file of the "
@@ -217,7 +219,7 @@ static struct item *final_item(struct stream *s, struct item *i)
 	named->mtime = i->link_to->mtime;
 	named->size = i->link_to->size;
 	named->work = take_ptr(&i->work);
-	director_drop(s->director, i);
+	stream_drop(s, i);
 	return named;
 }
 

@@ -3,6 +3,7 @@
  * the walk keeps names of one directory for each level, and no descriptor. */
 #include "walk.h"
 #include "defer.h"
+#include "several.h"
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
@@ -20,15 +21,6 @@ struct level {
 	ino_t ino;
 };
 
-/* A file with several names, kept until all else is told. */
-struct several {
-	struct item *item;
-	dev_t dev;
-	ino_t ino;
-	size_t number; /* in the order of the walk */
-	size_t first;  /* of the first name of this file */
-};
-
 struct walk {
 	struct walk_options opts;
 	struct level *levels;
@@ -36,10 +28,7 @@ struct walk {
 	char path[2 * PATH_MAX];
 	bool begun;
 
-	struct several *several;
-	size_t n_several, several_cap;
-	size_t told;      /* of them */
-	char *first_name; /* of the file told last */
+	struct several several;
 	bool at_links;
 };
 
@@ -71,10 +60,7 @@ void walk_free(struct walk *w)
 	while (w->depth > 0)
 		level_done(&w->levels[--w->depth]);
 	free(w->levels);
-	for (size_t i = w->told; i < w->n_several; i++)
-		item_free(w->several[i].item);
-	free(w->several);
-	free(w->first_name);
+	several_done(&w->several);
 	free(w);
 }
 
@@ -160,52 +146,12 @@ static int descend(struct walk *w, const struct stat *st, struct error *err)
 	return list(w, l, dir, err);
 }
 
-int walk_refuse(const char *where, const char *path, mode_t mode, struct error *err)
-{
-	const char *what = S_ISSOCK(mode)                   ? "socket"
-			   : S_ISFIFO(mode)                 ? "fifo"
-			   : S_ISCHR(mode) || S_ISBLK(mode) ? "device"
-							    : "thing of unknown kind";
-
-	return error_set(err, -ERR_REFUSED,
-		"'%s' in %s is a %s: a datastore holds files, directories and links; leave it out "
-		"(--exclude) "
-		"or remove it",
-		path, where, what);
-}
-
-static void describe(struct item *i, const struct stat *st)
-{
-	i->mode = st->st_mode & 0777;
-	i->mtime = st->st_mtim;
-	i->ctime = st->st_ctim;
-}
-
-struct item *walk_file(const char *path, const struct stat *st)
-{
-	struct item *i = item_new(INDEX_FILE, path, NULL, NULL);
-
-	describe(i, st);
-	i->size = (uint64_t)st->st_size;
-	/* Very small files may lie in their inode. */
-	i->sparse = i->size > 4096 && (uint64_t)st->st_blocks * 512 < i->size;
-	return i;
-}
-
-static void keep(struct walk *w, struct item *i, const struct stat *st)
-{
-	w->several = with_room(w->several, w->n_several, &w->several_cap, sizeof(*w->several));
-	w->several[w->n_several] = (struct several){
-		.item = i, .dev = st->st_dev, .ino = st->st_ino, .number = w->n_several};
-	w->n_several++;
-}
-
 static int found_file(struct walk *w, const struct stat *st, struct item **ret)
 {
 	struct item *i = walk_file(w->path, st);
 
 	if (st->st_nlink > 1) {
-		keep(w, i, st);
+		several_keep(&w->several, i, st);
 		return 0;
 	}
 	*ret = i;
@@ -220,7 +166,7 @@ static int found_dir(
 	if (r < 0 || !wanted)
 		return r;
 	*ret = item_new(INDEX_DIR, *w->path != '\0' ? w->path : ".", NULL, NULL);
-	describe(*ret, st);
+	walk_describe(*ret, st);
 	return 1;
 }
 
@@ -278,7 +224,7 @@ static int found_link(struct walk *w, struct stat *st, struct item **ret, struct
 	if (link_leaves(w->path, target, is_real_dir, w))
 		return follow(w, target, st, err);
 	*ret = item_new(INDEX_SYMLINK, w->path, target, NULL);
-	describe(*ret, st);
+	walk_describe(*ret, st);
 	(*ret)->mode = 0777;
 	return 1;
 }
@@ -335,65 +281,6 @@ static int begin(struct walk *w, struct item **ret, struct error *err)
 	return tell(w, &st, ret, err);
 }
 
-static int by_inode(const void *va, const void *vb)
-{
-	const struct several *a = va, *b = vb;
-
-	if (a->dev != b->dev)
-		return a->dev < b->dev ? -1 : 1;
-	if (a->ino != b->ino)
-		return a->ino < b->ino ? -1 : 1;
-	return a->number < b->number ? -1 : 1;
-}
-
-static int by_first_name(const void *va, const void *vb)
-{
-	const struct several *a = va, *b = vb;
-
-	if (a->first != b->first)
-		return a->first < b->first ? -1 : 1;
-	return a->number < b->number ? -1 : 1;
-}
-
-/* Inode numbers say only which names belong together; the order is that of the first names. */
-static void group(struct walk *w)
-{
-	struct several *s = w->several;
-
-	if (w->n_several == 0)
-		return;
-	qsort(s, w->n_several, sizeof(*s), by_inode);
-	for (size_t i = 0; i < w->n_several; i++) {
-		bool again = i > 0 && s[i].dev == s[i - 1].dev && s[i].ino == s[i - 1].ino;
-
-		s[i].first = again ? s[i - 1].first : s[i].number;
-	}
-	qsort(s, w->n_several, sizeof(*s), by_first_name);
-}
-
-/* The other names of a file become links to the first. */
-static int tell_several(struct walk *w, struct item **ret)
-{
-	struct several *s = &w->several[w->told];
-	struct item *i;
-
-	if (w->told == w->n_several)
-		return 0;
-	i = s->item;
-	*ret = i;
-	if (w->told++ == 0 || s[-1].first != s->first) {
-		free(w->first_name);
-		w->first_name = copy_text(i->path);
-		return 1;
-	}
-	*ret = item_new(INDEX_HARDLINK, i->path, w->first_name, NULL);
-	(*ret)->mode = i->mode;
-	(*ret)->mtime = i->mtime;
-	(*ret)->size = i->size;
-	item_free(i);
-	return 1;
-}
-
 bool walk_is_at_links(const struct walk *w)
 {
 	return w->at_links;
@@ -417,7 +304,8 @@ int walk_next(struct walk *w, struct item **ret, struct error *err)
 	}
 	if (!w->at_links) {
 		w->at_links = true;
-		group(w);
+		several_group(&w->several);
 	}
-	return tell_several(w, ret);
+	*ret = several_next(&w->several);
+	return *ret != NULL;
 }

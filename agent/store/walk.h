@@ -26,6 +26,8 @@ bool walk_is_at_links(const struct walk *w);
 
 /* -ERR_REFUSED for what stands at path and is neither file, directory nor symbolic link. */
 int walk_refuse(const char *where, const char *path, mode_t mode, struct error *err);
+/* Mode and times. */
+void walk_describe(struct item *i, const struct stat *st);
 /* A regular file's entry. */
 struct item *walk_file(const char *path, const struct stat *st);
 

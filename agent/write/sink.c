@@ -9,6 +9,8 @@
 int sink_file_open(
 	struct writer *w, const struct meta *m, uint64_t size, bool existing, struct error *err)
 {
+	const struct tree_sink_file file = {
+		.path = w->path, .meta = m, .size = size, .existing = existing};
 	const struct tree *t = w->tree;
 	int r;
 
@@ -17,7 +19,7 @@ int sink_file_open(
 	if (size != SIZE_UNKNOWN && (r = limit_promised(w, size, err)) < 0)
 		return r;
 	w->file = (struct open_file){.fd = -1, .size = size};
-	return t->sink->file_open(t->sink_ctx, w->path, m, size, existing, &w->file.in_sink, err);
+	return t->sink->file_open(t->sink_ctx, &file, &w->file.in_sink, err);
 }
 
 void sink_file_abandon(struct writer *w)
