@@ -191,6 +191,7 @@ int datastore_fetch(const struct fetch_options *opts, const struct manifest *m, 
 		r = fetch_all(f, err);
 	if (f->reserved > 0)
 		budget_release(opts->budget, f->reserved);
+	fetch_parents_done(f);
 	free(f->bucket);
 	free(f->name);
 	free(f);

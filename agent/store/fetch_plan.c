@@ -278,7 +278,10 @@ int fetch_plan_part(struct fetch_part *p, struct error *err)
 		const struct index_entry *e = &p->index.entries[i];
 		const struct fetch_item item = {.entry = e, .name = fetch_select(p->fetch, e)};
 
+		fetch_parents_pass(p->fetch, e, item.name != NULL);
 		if (item.name != NULL)
+			r = fetch_parents_make(p->fetch, e, err);
+		if (item.name != NULL && r == 0)
 			r = plan_entry(p, &item, err);
 	}
 	return r < 0 ? r : plan_items(p, err);

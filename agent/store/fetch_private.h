@@ -14,6 +14,7 @@
  *
  *   fetch.c            memory, the walk, the end
  *   fetch_plan.c       entries of a part -> jobs
+ *   fetch_parents.c    directories of what was selected
  *   fetch_queue.c      jobs to workers, in order, as memory allows; failure; who may decode
  *   fetch_workers.c    the threads, and the buffers they take turns with
  *   fetch_span.c       a range with whole files in it
@@ -109,6 +110,9 @@ struct fetch {
 
 	/* The walk's. */
 	uint64_t total; /* bytes of all jobs so far */
+	struct fetch_parent
+		*parents; /* directories around the present entry that were not selected */
+	size_t n_parents, parents_cap;
 	struct fetch_worker workers[FETCH_WORKERS_MAX];
 	unsigned n_workers;
 
@@ -185,6 +189,14 @@ int fetch_plan_part(struct fetch_part *p, struct error *err);
 const char *fetch_select(const struct fetch *f, const struct index_entry *e);
 /* The same for the target of a hard link. */
 const char *fetch_select_target(const struct fetch *f, const struct index_entry *e);
+
+/* --- fetch_parents.c --- */
+
+/* The walk's. Of each entry, in order, selected or not: remembers a directory that is not. */
+void fetch_parents_pass(struct fetch *f, const struct index_entry *e, bool is_selected);
+/* Makes those that a selected entry lies in. */
+int fetch_parents_make(struct fetch *f, const struct index_entry *e, struct error *err);
+void fetch_parents_done(struct fetch *f);
 
 /* --- what workers do; errors name the file --- */
 

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* One part of an index, from its stored bytes to entries: decompressed once, then parsed where it lies. The
- * bytes are foreign: their size is known and bounded before they are decoded, and nothing in them is believed
- * that was not looked at. Any thread. */
+/* One part of an index, from its text to entries, parsed where it lies. The bytes are foreign: nothing in
+ * them is believed that was not looked at. Any thread. */
 #include "index.h"
+#include "index_bytes.h"
 #include "index_line.h"
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
 enum { FIELDS_MAX = 10, FIRST_ARRAY = 64, REFERENCE_KEY_MAX = 1024, ETAG_MAX = 127 };
 
@@ -245,43 +243,12 @@ static int parse_lines(struct parser *p, char *text, const char *end, struct err
 	return number > 1 ? 0 : error_set(err, -ERR_FORMAT, "the index is empty");
 }
 
-static int decompress(const void *bytes, size_t len, char **ret, size_t *ret_len, struct error *err)
-{
-	unsigned long long size = ZSTD_getFrameContentSize(bytes, len);
-	char *text;
-	size_t got;
-
-	if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN)
-		return error_set(err, -ERR_FORMAT, "the index is no zstd frame of known size");
-	if (size > INDEX_TEXT_MAX)
-		return error_set(err, -ERR_FORMAT,
-			"the index would have %llu bytes, and %zu is the limit", size,
-			INDEX_TEXT_MAX);
-	text = malloc((size_t)size + 1);
-	if (text == NULL)
-		return error_set(err, -ENOMEM, "no memory for an index of %llu bytes", size);
-	got = ZSTD_decompress(text, (size_t)size, bytes, len);
-	if (ZSTD_isError(got) || got != size) {
-		free(text);
-		return error_set(err, -ERR_FORMAT, "the index is damaged: %s",
-			ZSTD_isError(got) ? ZSTD_getErrorName(got) : "too short");
-	}
-	text[got] = '\0';
-	if (strlen(text) != got) {
-		free(text);
-		return error_set(err, -ERR_FORMAT, "the index has a NUL in it");
-	}
-	*ret = text;
-	*ret_len = got;
-	return 0;
-}
-
 int index_part_decode(const void *bytes, size_t len, struct index_part *ret, struct error *err)
 {
 	struct index_part part = {0};
 	struct parser p = {.part = &part};
 	size_t text_len = 0;
-	int r = decompress(bytes, len, &part.text, &text_len, err);
+	int r = index_decompress(bytes, len, &part.text, &text_len, err);
 
 	if (r >= 0)
 		r = parse_lines(&p, part.text, part.text + text_len, err);

@@ -212,6 +212,35 @@ TEST(fetch_moves_only_the_frames_that_a_selection_needs)
 	version_close(&v);
 }
 
+TEST(fetch_makes_the_directories_of_what_was_selected_as_they_were)
+{
+	static const char *const include[] = {"a/b/wanted", "z", NULL};
+	struct version v;
+	struct meta root;
+
+	version_open(&v);
+	v.selection.include = include;
+	v.options.read_only = true;
+	version_dir(&v, ".", 0711);
+	version_dir(&v, "a", 0775);
+	version_dir(&v, "a/a", 0700);
+	version_text(&v, "a/a/x", "no");
+	version_dir(&v, "a/b", 0750);
+	version_text(&v, "a/b/wanted", "yes");
+	version_text(&v, "a/c", "no");
+	version_text(&v, "z", "yes");
+	version_store(&v);
+	assert_int_equal(0, datastore_fetch(&v.options, v.manifest, v.box.tree, &v.box.err));
+	assert_int_equal(0, tree_finish(v.box.tree, &root, &v.box.err));
+	assert_int_equal(0511, root.mode);
+	assert_int_equal(0555, box_stat(&v.box, "a").st_mode & 07777);
+	assert_int_equal(0550, box_stat(&v.box, "a/b").st_mode & 07777);
+	assert_int_equal(1600000000, box_stat(&v.box, "a").st_mtim.tv_sec);
+	box_assert_absent(&v.box, "a/a");
+	box_assert_absent(&v.box, "a/c");
+	version_close(&v);
+}
+
 TEST(fetch_strips_components)
 {
 	struct version v;
