@@ -31,6 +31,10 @@ void inherited_take(struct inherited *in);
 void inherited_restore(
 	const struct inherited *in); /* async-signal-safe: used between fork and exec */
 
+/* From here on this thread, and all that it starts, lets others go first: nice 10, and the lowest best-effort
+ * priority for the disk. */
+int process_make_way(struct error *err);
+
 /* Replaces this process by the command: never returns on success. env NULL-terminated. On failure
  * the exit code for it: 127 not found, 126 cannot be executed; err says why and where it was looked
  * for (PATH of env, as the shell would: a name with '/' is used as it is; a script without #! is

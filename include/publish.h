@@ -76,6 +76,7 @@ void record_free(struct record *r); /* accepts NULL */
 struct destination_options {
 	bool replace;
 	bool renew; /* replace, but only what the agent staged there itself: whole, or under this key */
+	bool keep_replaced; /* what is replaced stays, hidden, until the next open, for who still reads it */
 	struct cancel *cancel;
 	/* While another agent has the lock: called at once and then four times a second, in place of the log
 	 * line. May be NULL. */

@@ -33,6 +33,7 @@ struct stage_spec {
 	bool no_extract;
 	bool replace;
 	bool renew;                       /* replace, but only what was staged there before */
+	bool keep_replaced;               /* until it is staged again, for who still reads it */
 	bool read_only;                   /* what is published has no write bits; datastores only */
 	unsigned shard_rank, shard_world; /* world 0: not sharded; datastores only */
 	char *origin;                     /* who asked: "config.yml:12", "--stage", for messages */
@@ -58,6 +59,42 @@ struct stage_datastore {
 	const char *to; /* as the spec has it */
 };
 
+/* How a destination got what it has. */
+#define STAGE_ENDS(X) \
+	X(STAGE_WARM, "warm") /* it had it already */ \
+	X(STAGE_FETCHED, "staged") \
+	X(STAGE_CACHED, "cached") /* the node cache had it */ \
+	X(STAGE_FAILED, "failed") \
+	X(STAGE_CANCELLED, "cancelled") /* by a signal, or another's failure */
+
+enum stage_end {
+#define X(id, name) id,
+	STAGE_ENDS(X)
+#undef X
+};
+
+const char *stage_end_name(enum stage_end e);
+
+struct stage_result_source {
+	const char *name;  /* for people */
+	uint64_t received; /* bytes, compressed as they came */
+	/* Which version it is; "" where there is none. Of a datastore: its number and its manifest's digest, and
+	 * no more. */
+	const char *etag, *last_modified, *sha256;
+	const char *datastore; /* NULL: it is none */
+	unsigned version;
+};
+
+struct stage_result {
+	const char *to, *origin; /* as the spec has them */
+	enum stage_end end;
+	const struct error *err; /* of a failure */
+	uint64_t bytes, entries; /* of the whole directory; 0 after a failure */
+	uint64_t elapsed_ns;
+	const struct stage_result_source *sources;
+	size_t n_sources;
+};
+
 struct stage_env {
 	uv_loop_t *loop;
 	struct transfer *transfer;
@@ -71,6 +108,7 @@ struct stage_env {
 	unsigned threads;         /* decoding and inflating, for all stages together */
 	unsigned parallel;        /* stages at once */
 	bool show_progress;       /* a live line for each source, on a terminal */
+	bool keep_going;          /* one that fails does not end the others */
 	bool log_failures;        /* each stage's reason is logged; else only on_done() tells one */
 	/* Exactly once for each set, from the loop: 0, or the first failure, when every thread has
 	 * ended. */
@@ -80,6 +118,9 @@ struct stage_env {
 	 * it is, and the digest of its manifest. May be NULL. */
 	void (*on_datastore)(void *ctx, const struct stage_datastore *d);
 	void *on_datastore_ctx;
+	/* From the loop, before on_done, for each destination. May be NULL. */
+	void (*on_result)(void *ctx, const struct stage_result *r);
+	void *on_result_ctx;
 };
 
 struct stage_set;

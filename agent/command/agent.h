@@ -35,9 +35,12 @@ struct agent {
 	bool cache_keeps; /* the command goes on to use what is staged; the cache stays open for it */
 	struct signals *signals;
 	uv_timer_t deadline;
-	bool opened;                 /* the loop is there */
-	bool outlives;               /* it will be the command's parent: see agent_outlive() */
-	struct run_facts facts;      /* what actions are told; the command's to fill in */
+	bool opened;            /* the loop is there */
+	bool outlives;          /* it will be the command's parent: see agent_outlive() */
+	struct run_facts facts; /* what actions are told; the command's to fill in */
+	bool keep_going;        /* a stage that fails does not end the others */
+	void (*on_result)(void *ctx, const struct stage_result *r); /* of each stage; may be NULL */
+	void *on_result_ctx;
 	struct strings *environment; /* told which datastores were staged; NULL: there is no run */
 
 	int signal;         /* the first that asked us to end; 0: none */
@@ -140,6 +143,9 @@ void agent_step_done(void *ctx, int code, const struct error *err);
 /* Runs the loop until the step that a->cancel describes is done. When the time is up before that, it is killed,
  * and has a last moment to be cleaned up after; if it is not done then, it is abandoned. */
 int agent_await(struct agent *a, struct outcome *o);
+
+/* Until the time is over, or a signal has come. */
+void agent_pause(struct agent *a, uint64_t ms);
 
 unsigned agent_threads(const struct settings *s); /* that decode or compress */
 

@@ -53,6 +53,9 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 		.threads = agent_threads(s),
 		.parallel = s->parallel_stages,
 		.show_progress = s->progress && s->log_format == LOG_TEXT,
+		.keep_going = a->keep_going,
+		.on_result = a->on_result,
+		.on_result_ctx = a->on_result_ctx,
 		.on_datastore = on_datastore,
 		.on_datastore_ctx = a};
 }

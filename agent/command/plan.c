@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* From config.yml, options and environment to a plan. No I/O but reading config.yml. */
+/* From config.yml, options and environment to a plan. No I/O but reading config.yml and lists. */
 #include "plan.h"
 #include "contract.h"
 #include "datastore.h"
@@ -110,13 +110,15 @@ static int make_head(
 	const struct actions *start = plan_actions(p, point);
 	int code = 0;
 
-	p->head = zalloc((p->attached.n + r->n_stages + start->n) * sizeof(*p->head));
+	p->head = zalloc((p->attached.n + r->n_stages + p->n_listed + start->n) * sizeof(*p->head));
 	for (size_t i = 0; i < p->attached.n && code == 0; i++) {
 		attach_spec(&p->attached.v[i], &p->head[p->n_head++]);
 		code = finish_spec(p, err);
 	}
 	for (size_t i = 0; i < r->n_stages && code == 0; i++)
 		code = add_option(p, &r->stages[i], err);
+	for (size_t i = 0; i < p->n_listed && code == 0; i++)
+		code = add_option(p, &p->listed[i], err);
 	for (; p->first_action < start->n && code == 0; p->first_action++) {
 		const struct action *a = &start->v[p->first_action];
 
@@ -196,7 +198,9 @@ int plan_make(const struct request *r, const struct settings *s, char *const *wo
 	make_environment(ret, s);
 	make_command(ret, words);
 	mention_build_points(ret);
-	code = plan_attach(ret, r, s, err);
+	code = plan_lists(ret, r, err);
+	if (code == 0)
+		code = plan_attach(ret, r, s, err);
 	if (code == 0)
 		code = find_dependencies(ret, r, err);
 	if (code == 0)
@@ -225,6 +229,9 @@ void plan_done(struct plan *p)
 	for (size_t i = 0; i < p->n_head; i++)
 		stage_spec_done(&p->head[i]);
 	free(p->head);
+	for (size_t i = 0; i < p->n_listed; i++)
+		stage_spec_done(&p->listed[i]);
+	free(p->listed);
 	attachments_done(&p->attached);
 	dependencies_free(p->dependencies);
 	strings_done(&p->destinations);

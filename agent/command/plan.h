@@ -15,6 +15,8 @@ struct plan {
 	struct strings environment; /* of actions and the command */
 	struct strings command;     /* its words, hyper_params appended; none for prewarm */
 	struct attachments attached;
+	struct stage_spec *listed; /* of --list files */
+	size_t n_listed;
 	struct stage_spec *head; /* staged first and at once: attached, options, items; expanded */
 	size_t n_head;
 	struct strings destinations;       /* the head's directories, each once */
@@ -34,6 +36,9 @@ void plan_done(struct plan *p);
 /* Adds to p->attached, sets what the environment says of it, and puts directories into p->command. */
 int plan_attach(
 	struct plan *p, const struct request *r, const struct settings *s, struct error *err);
+
+/* What --list files say, into p->attached and p->listed. Errors name file and line. */
+int plan_lists(struct plan *p, const struct request *r, struct error *err);
 
 /* "${VAR}" from the run's environment. */
 int plan_expand(struct plan *p, const char *text, char **ret, struct error *err);

@@ -172,6 +172,7 @@ void request_done(struct request *r)
 	free(r->stages);
 	stage_spec_done(&r->fetch);
 	strings_done(&r->datastores);
+	strings_done(&r->lists);
 }
 
 int request_settings(const struct request *r, struct settings **ret, struct error *err)

@@ -18,7 +18,7 @@ struct override {
 struct request {
 	const char *config;       /* NULL: $STAGERUN_CONFIG, else none */
 	const char *agent_config; /* NULL: as settings_read_file() says */
-	struct override overrides[8];
+	struct override overrides[16];
 	size_t n_overrides;
 	bool dry_run, help;
 	const char *dependency_file; /* NULL: config.yml's, if any */
@@ -31,6 +31,11 @@ struct request {
 	const char *datastore_name, *datastore_version,
 		*datastore_mount_dir; /* one, as Grid has it */
 
+	/* Of `prewarm`; and json. */
+	struct strings lists;
+	uint64_t keep_fresh_ms; /* 0: once */
+	bool refresh, low_priority;
+
 	/* Of `datastore ...`. */
 	const char *name, *role;
 	bool extract, no_copy, dereference; /* and fetch.no_extract, .include, .exclude, .replace */
@@ -41,12 +46,13 @@ struct request {
 	uint64_t evict_to; /* UINT64_MAX: as the settings say */
 };
 
-extern const struct option_row common_rows[]; /* log, progress, agent.ini, help */
-extern const struct option_row config_rows[]; /* config.yml */
-extern const struct option_row run_rows[];    /* stages, dry run */
-extern const struct option_row fetch_rows[];  /* the options of one stage */
-extern const struct option_row select_rows[]; /* include, exclude */
-extern const struct option_row store_rows[];  /* the store */
+extern const struct option_row common_rows[];  /* log, progress, agent.ini, help */
+extern const struct option_row config_rows[];  /* config.yml */
+extern const struct option_row run_rows[];     /* stages, dry run */
+extern const struct option_row prewarm_rows[]; /* prewarm's own */
+extern const struct option_row fetch_rows[];   /* the options of one stage */
+extern const struct option_row select_rows[];  /* include, exclude */
+extern const struct option_row store_rows[];   /* the store */
 /* Of `datastore ...`. */
 extern const struct option_row create_rows[], get_rows[], delete_rows[], purge_rows[],
 	policy_rows[], json_rows[];

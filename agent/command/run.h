@@ -24,6 +24,23 @@ struct run {
 	struct error why;  /* it ended so */
 };
 
+/* ---- run_stage.c: up to the end of staging. ---- */
+
+/* Everything up to the plan: nothing is touched yet. words: of the command; none for prewarm. */
+int run_prepare(struct run *r, char *const *words, struct error *err);
+/* That failed, but operators want to know: exit_code. */
+int run_fail_early(
+	struct run *r, int exit_code, const struct error *err, const struct inherited *in);
+/* The hooks of the point. */
+int run_reach(struct run *r, enum hook_point point, struct error *err);
+/* What the plan says is staged, between the hooks of staging. *ret_logged: err was told already. */
+int run_stage(struct run *r, bool *ret_logged, struct error *err);
+/* The start has failed, or a signal came: the exit code, once operators' hooks know. */
+int run_end_start(struct run *r, int failed, const struct error *err, bool logged);
+void run_done(struct run *r);
+
+/* ---- run_end.c: how it ended. ---- */
+
 /* Where the reason goes, also when it is that the settings cannot be read. */
 const char *run_termination_path(const struct run *r);
 

@@ -21,7 +21,7 @@ void begin_undo(struct destination *d, bool leave_tree)
 		close(d->dest_fd);
 	d->tree_fd = d->dest_fd = -1;
 	strings_done(&d->mine);
-	if (d->lock_fd >= 0 && !leave_tree)
+	if (d->lock_fd >= 0 && !leave_tree && !d->keeps_replaced)
 		(void)leftovers_remove(d, NULL, NULL);
 	d->tree[0] = '\0';
 }

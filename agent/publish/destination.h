@@ -36,6 +36,7 @@ struct destination {
 	char tree[16]; /* name of the hidden tree in the state directory; "" without one */
 	int tree_fd;
 	mode_t tree_mode;    /* of a directory made with the user's umask */
+	bool keeps_replaced; /* what was replaced is not removed yet */
 	bool replace;        /* DEST_OURS may be replaced */
 	struct strings mine; /* DEST_OTHER: top-level names this stage may replace, sorted */
 };

@@ -127,6 +127,7 @@ int destination_publish(struct destination *d, const struct record *record, cons
 	if (code == 0)
 		code = moves_carry_out(d, err);
 	/* What was replaced lies in the state directory now. */
+	d->keeps_replaced = code == 0 && d->opts.keep_replaced;
 	if (code == 0)
 		begin_undo(d, false);
 	return code;

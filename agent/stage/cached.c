@@ -112,6 +112,8 @@ static int deliver(
 	if (code < 0)
 		return code;
 	tell_arrivals(s, cache_entry_record(e));
+	if (!filled)
+		s->end = STAGE_CACHED;
 	for (size_t i = 0; i < s->n_sources && !filled; i++)
 		report_source_cached(&s->progress[i], s->to, how);
 	if (filled)

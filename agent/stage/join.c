@@ -58,7 +58,8 @@ static bool same_options(const struct stage_spec *a, const struct stage_spec *b)
 {
 	return same_strings(&a->include, &b->include) && same_strings(&a->exclude, &b->exclude) &&
 	       a->strip_components == b->strip_components && a->no_extract == b->no_extract &&
-	       a->replace == b->replace && a->renew == b->renew && a->read_only == b->read_only &&
+	       a->replace == b->replace && a->renew == b->renew &&
+	       a->keep_replaced == b->keep_replaced && a->read_only == b->read_only &&
 	       a->shard_rank == b->shard_rank && a->shard_world == b->shard_world;
 }
 
@@ -234,6 +235,7 @@ void stage_done(struct stage *s)
 	}
 	free(s->progress);
 	free(s->arrivals);
+	free(s->found);
 	free(s->sources);
 	free(s->to);
 	cancel_done(&s->attempt);

@@ -71,7 +71,8 @@ static void hear_failure(struct stage_set *set, int code, const struct error *er
 	}
 	if (code != -ECANCELED && set->env.log_failures)
 		log_error("%s", err->msg);
-	cancel_stages(set);
+	if (!set->env.keep_going)
+		cancel_stages(set);
 }
 
 static void tell_datastores(const struct stage_set *set, const struct stage *s)
@@ -100,6 +101,7 @@ static void hear_thread(struct stage_set *set, struct stage_thread *t)
 		hear_failure(set, t->stage->code, &t->stage->err);
 	else
 		tell_datastores(set, t->stage);
+	stage_tell_result(t->stage);
 }
 
 static void on_closed(uv_handle_t *h)

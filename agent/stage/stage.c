@@ -218,26 +218,34 @@ static void report_warm(const struct stage *s)
 
 static int stage_tell(struct stage *s, struct error *err)
 {
-	const struct destination_options opts = {
-		.replace = s->spec->replace, .renew = s->spec->renew, .cancel = s->cancel};
+	const struct destination_options opts = {.replace = s->spec->replace,
+		.renew = s->spec->renew,
+		.keep_replaced = s->spec->keep_replaced,
+		.cancel = s->cancel};
 	int code = destination_open(s->to, &opts, &s->destination, err);
 
 	if (code < 0)
 		return code;
 	code = stage_is_warm(s, err);
+	s->end = code > 0 ? STAGE_WARM : STAGE_FETCHED;
 	if (code > 0)
 		report_warm(s);
 	else if (code == 0)
 		code = stage_from_cache(s, err);
 	if (code == 0)
 		code = stage_fill(s, err);
+	if (code >= 0)
+		stage_note_found(s);
 	destination_close(take_ptr(&s->destination), atomic_load(s->signalled));
 	return code < 0 ? code : 0;
 }
 
 void stage_run(struct stage *s)
 {
+	uint64_t started = now_ns();
+
 	s->code = stage_tell(s, &s->err);
+	s->elapsed_ns = now_ns() - started;
 	if (s->code >= 0)
 		return;
 	error_item(&s->err, "%s", s->n_sources == 1 ? s->progress[0].name : s->to);

@@ -33,6 +33,12 @@ struct arrival {
 	char manifest_sha256[65];
 };
 
+/* What the destination says that a source is, once it is there. */
+struct found {
+	struct identity identity;
+	char sha256[65];
+};
+
 struct stage {
 	/* Set at creation. */
 	const struct stage_env *env;
@@ -62,6 +68,9 @@ struct stage {
 	int root_fd, state_fd;
 
 	/* Stage thread, then the loop thread once it has ended. */
+	enum stage_end end;
+	struct found *found; /* one for each source; NULL: nobody wants to know, or it failed */
+	uint64_t bytes, entries, elapsed_ns;
 	int code;
 	struct error err;
 };
@@ -76,6 +85,11 @@ void stage_digest(const struct text *t, char hex[static 65]);
 
 /* Stage thread: the whole story. Leaves its outcome in s->code and s->err. */
 void stage_run(struct stage *s);
+
+/* result.c. Stage thread, before the destination is closed: notes what it holds, if somebody wants to know. */
+void stage_note_found(struct stage *s);
+/* Loop thread: tells it. */
+void stage_tell_result(const struct stage *s);
 
 /* Fetches source i and unpacks it into s->tree. Its own thread when there are several. *ret is
  * filled in for the state file. */
