@@ -60,7 +60,7 @@ def test_a_list_comes_from_standard_input_too(stagerun, server, dest, tmp_path):
     ("https://host/x.zip", "is not SOURCE=DIR, where DIR begins with"),
     ("x://host/x=/tmp/x", "the scheme 'x://' is not known"),
     ("datastore:Cats", "'Cats'"),
-    ("datastore:=/x", "datastore"),
+    ("datastore:=/x", "'=/x' is not NAME"),
     ("${NOT_THERE}=/tmp/x", "NOT_THERE"),
     ("a\0b=/tmp/x", "zero byte"),
 ])
