@@ -86,7 +86,7 @@ struct stage_result_source {
 };
 
 struct stage_result {
-	const char *to, *origin; /* as the spec has them */
+	const char *to, *origin; /* as the spec has them; with cache_only to is the cache's entry */
 	enum stage_end end;
 	const struct error *err; /* of a failure */
 	uint64_t bytes, entries; /* of the whole directory; 0 after a failure */
@@ -102,7 +102,8 @@ struct stage_env {
 	struct store *store;  /* for datastore: sources; NULL: there are none */
 	unsigned connections; /* to the store, at once, for each source */
 	struct cache *cache;  /* NULL: there is none */
-	bool cache_keeps;     /* what is staged goes on to be used, so the cache is told */
+	bool cache_only;  /* into the cache, and nowhere else; what that cannot keep is an error */
+	bool cache_keeps; /* what is staged goes on to be used, so the cache is told */
 	struct budget *budget;
 	struct tree_options tree; /* limits and ownership; the stage fills in the rest */
 	unsigned threads;         /* decoding and inflating, for all stages together */

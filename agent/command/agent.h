@@ -38,6 +38,7 @@ struct agent {
 	bool opened;            /* the loop is there */
 	bool outlives;          /* it will be the command's parent: see agent_outlive() */
 	struct run_facts facts; /* what actions are told; the command's to fill in */
+	bool cache_only;        /* what is staged goes into the node cache, and nowhere else */
 	bool keep_going;        /* a stage that fails does not end the others */
 	void (*on_result)(void *ctx, const struct stage_result *r); /* of each stage; may be NULL */
 	void *on_result_ctx;

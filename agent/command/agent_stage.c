@@ -43,6 +43,7 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 		.s3 = a->s3,
 		.store = a->store,
 		.cache = a->cache,
+		.cache_only = a->cache_only,
 		.cache_keeps = a->cache_keeps,
 		.connections = s->network.connections_per_host,
 		.budget = a->budget,

@@ -144,6 +144,23 @@ static void make_way(void)
 		log_warn("%s", err.msg);
 }
 
+static int open_agent(struct run *r, const struct inherited *in, struct error *err)
+{
+	int code = agent_open(&r->agent, r->settings, in, err);
+
+	if (code < 0 || !r->request.cache_only)
+		return code;
+	r->agent.cache_only = true;
+	agent_need_cache(&r->agent);
+	if (r->agent.cache != NULL)
+		return 0;
+	return error_set(err, -ERR_CONFIG,
+		"--cache-only: there is no node cache that can be used%s",
+		r->settings->cache_dir[0] == '\0' ? "; name its directory in agent.ini (dir of "
+						    "[cache]) or $STAGERUN_CACHE_DIR"
+						  : "");
+}
+
 static int work(struct prewarm *p, const struct inherited *in)
 {
 	struct run *r = &p->run;
@@ -155,7 +172,7 @@ static int work(struct prewarm *p, const struct inherited *in)
 		follow_versions(&r->plan);
 	if (r->request.low_priority)
 		make_way();
-	if (agent_open(&r->agent, r->settings, in, &err) < 0) {
+	if (open_agent(r, in, &err) < 0) {
 		agent_close(&r->agent);
 		exit_code = run_fail(r, EXIT_FAILED, &err, false);
 		print_summary(p, exit_code, err.msg);

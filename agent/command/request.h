@@ -34,7 +34,7 @@ struct request {
 	/* Of `prewarm`; and json. */
 	struct strings lists;
 	uint64_t keep_fresh_ms; /* 0: once */
-	bool refresh, low_priority;
+	bool refresh, low_priority, cache_only;
 
 	/* Of `datastore ...`. */
 	const char *name, *role;

@@ -48,6 +48,14 @@ static int take_keep_fresh(void *into, const char *value, struct error *err)
 	return 0;
 }
 
+static int take_cache_only(void *into, const char *value, struct error *err)
+{
+	(void)value;
+	(void)err;
+	((struct request *)into)->cache_only = true;
+	return 0;
+}
+
 static int take_refresh(void *into, const char *value, struct error *err)
 {
 	(void)value;
@@ -74,6 +82,8 @@ const struct option_row prewarm_rows[] = {
 		take_max_rate},
 	{"low-priority", 0, NULL, "let others have the disk and the processors first",
 		take_low_priority},
+	{"cache-only", 0, NULL, "into the node cache, and not into the directories",
+		take_cache_only},
 	{"refresh", 0, NULL, "a later version takes the place of the one that was staged before",
 		take_refresh},
 	{"keep-fresh", 0, "DURATION",

@@ -59,7 +59,7 @@ int run_stage(struct run *r, bool *ret_logged, struct error *err)
 	code = run_reach(r, HOOK_STAGE_START, err);
 	if (code == 0)
 		code = check_dependencies(r, err);
-	if (code == 0)
+	if (code == 0 && !r->agent.cache_only)
 		code = make_scratch(r->plan.runfile, r->agent.inherited, err);
 	if (code < 0)
 		return code;
@@ -68,7 +68,8 @@ int run_stage(struct run *r, bool *ret_logged, struct error *err)
 	*ret_logged = code < 0;
 	if (code < 0)
 		return code;
-	r->agent.facts.staged = &r->plan.destinations;
+	if (!r->agent.cache_only)
+		r->agent.facts.staged = &r->plan.destinations;
 	return run_reach(r, HOOK_STAGE_END, err);
 }
 

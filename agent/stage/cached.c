@@ -36,7 +36,7 @@ bool stage_keep_shared(struct stage *s, const struct record *had)
 static int go_without(
 	const struct stage *s, enum log_level level, int code, const struct error *err)
 {
-	if (code == -ECANCELED)
+	if (code == -ECANCELED || s->env->cache_only)
 		return code;
 	log_line(level, "%s is staged without the node cache: %s", s->progress[0].name, err->msg);
 	return 0;
@@ -168,4 +168,55 @@ int stage_from_cache(struct stage *s, struct error *err)
 		code = 0;
 	}
 	return code;
+}
+
+/* s->to was for messages; now it is where the entry is. */
+static void tell_entry(struct stage *s, const struct cache_entry *e)
+{
+	const struct record *record = cache_entry_record(e);
+
+	free(s->to);
+	s->to = copy_text(cache_entry_path(e));
+	tell_arrivals(s, record);
+	stage_note_found(s, record);
+}
+
+static int make_entry(struct stage *s, struct error *err)
+{
+	struct cache_wish wish = wish_of(s);
+	struct cache_entry *e = NULL;
+	uint64_t bytes;
+	int code = pin_sources(s, &bytes, err);
+
+	if (code == 0)
+		return error_set(err, -ERR_UNSUPPORTED,
+			"%s cannot be kept in the node cache: nothing names its version for "
+			"certain "
+			"(a strong ETag, or a sha256 in config.yml)",
+			s->progress[0].name);
+	if (code > 0)
+		code = cache_entry_open(s->env->cache, &wish, &e, err);
+	if (code < 0)
+		return code;
+	s->end = cache_entry_record(e) != NULL ? STAGE_WARM : STAGE_FETCHED;
+	if (s->end == STAGE_FETCHED)
+		code = fill(s, e, bytes, err);
+	else
+		stage_report_warm(s);
+	if (code >= 0)
+		tell_entry(s, e);
+	cache_entry_close(e, false, atomic_load(s->signalled));
+	return code;
+}
+
+int stage_into_cache(struct stage *s, struct error *err)
+{
+	int code = -ERR_CHANGED;
+
+	for (int n = 0; n < CACHE_TRIES && code == -ERR_CHANGED; n++) {
+		if (n > 0)
+			log_warn("%s; starting again", err->msg);
+		code = make_entry(s, err);
+	}
+	return code < 0 ? code : 0;
 }

@@ -16,14 +16,14 @@ const char *stage_end_name(enum stage_end e)
 	return names[e];
 }
 
-void stage_note_found(struct stage *s)
+const char *stage_place(const struct stage *s)
 {
-	const struct record *r;
+	return s->env->cache_only ? s->to : s->spec->to;
+}
 
-	if (s->env->on_result == NULL)
-		return;
-	r = destination_holds(s->destination, s->key);
-	if (r == NULL || r->n_sources != s->n_sources)
+void stage_note_found(struct stage *s, const struct record *r)
+{
+	if (s->env->on_result == NULL || r == NULL || r->n_sources != s->n_sources)
 		return;
 	s->bytes = r->bytes;
 	s->entries = r->entries;
@@ -59,7 +59,7 @@ static struct stage_result_source tell_source(const struct stage *s, size_t i)
 void stage_tell_result(const struct stage *s)
 {
 	struct stage_result_source *sources;
-	struct stage_result r = {.to = s->spec->to,
+	struct stage_result r = {.to = stage_place(s),
 		.origin = s->spec->origin,
 		.end = s->end,
 		.bytes = s->bytes,

@@ -82,7 +82,7 @@ static void tell_datastores(const struct stage_set *set, const struct stage *s)
 		const struct stage_datastore d = {.name = a->datastore,
 			.version = a->version,
 			.manifest_sha256 = a->manifest_sha256,
-			.to = s->spec->to};
+			.to = stage_place(s)};
 
 		if (a->datastore != NULL)
 			set->env.on_datastore(set->env.on_datastore_ctx, &d);
@@ -174,6 +174,10 @@ static void lend_to_stages(struct stage_set *set)
 	unsigned threads = threads_each(set);
 
 	for (size_t i = 0; i < set->n; i++) {
+		if (set->env.cache_only) {
+			free(set->stages[i].to);
+			set->stages[i].to = copy_text("the node cache");
+		}
 		set->stages[i].env = &set->env;
 		set->stages[i].cancel = &set->cancel;
 		set->stages[i].signalled = &set->signalled;

@@ -210,7 +210,7 @@ int stage_fill(struct stage *s, struct error *err)
 	}
 }
 
-static void report_warm(const struct stage *s)
+void stage_report_warm(const struct stage *s)
 {
 	for (size_t i = 0; i < s->n_sources; i++)
 		report_source_done(&s->progress[i], s->to, NULL, 0, true);
@@ -229,13 +229,13 @@ static int stage_tell(struct stage *s, struct error *err)
 	code = stage_is_warm(s, err);
 	s->end = code > 0 ? STAGE_WARM : STAGE_FETCHED;
 	if (code > 0)
-		report_warm(s);
+		stage_report_warm(s);
 	else if (code == 0)
 		code = stage_from_cache(s, err);
 	if (code == 0)
 		code = stage_fill(s, err);
-	if (code >= 0)
-		stage_note_found(s);
+	if (code >= 0 && s->env->on_result != NULL)
+		stage_note_found(s, destination_holds(s->destination, s->key));
 	destination_close(take_ptr(&s->destination), atomic_load(s->signalled));
 	return code < 0 ? code : 0;
 }
@@ -244,7 +244,7 @@ void stage_run(struct stage *s)
 {
 	uint64_t started = now_ns();
 
-	s->code = stage_tell(s, &s->err);
+	s->code = s->env->cache_only ? stage_into_cache(s, &s->err) : stage_tell(s, &s->err);
 	s->elapsed_ns = now_ns() - started;
 	if (s->code >= 0)
 		return;

@@ -86,8 +86,9 @@ void stage_digest(const struct text *t, char hex[static 65]);
 /* Stage thread: the whole story. Leaves its outcome in s->code and s->err. */
 void stage_run(struct stage *s);
 
-/* result.c. Stage thread, before the destination is closed: notes what it holds, if somebody wants to know. */
-void stage_note_found(struct stage *s);
+/* result.c. Stage thread: notes what r says is there (NULL: nothing), if somebody wants to know. */
+void stage_note_found(struct stage *s, const struct record *r);
+const char *stage_place(const struct stage *s); /* where its content is, for who asked for it */
 /* Loop thread: tells it. */
 void stage_tell_result(const struct stage *s);
 
@@ -103,6 +104,7 @@ int stage_is_warm(struct stage *s, struct error *err);
 
 /* Fetches and unpacks into s->destination, and publishes that. */
 int stage_fill(struct stage *s, struct error *err);
+void stage_report_warm(const struct stage *s);
 struct tree_options stage_tree_options(const struct stage *s);
 
 /* ---- pin.c: versions of all sources together, known before their bytes are there. ---- */
@@ -118,6 +120,8 @@ int pin_sources(struct stage *s, uint64_t *ret_bytes, struct error *err);
 
 /* Brings it out of the node cache, filling that first if need be. 1, or 0: it is to be staged directly. */
 int stage_from_cache(struct stage *s, struct error *err);
+/* Makes sure that it is there, and no more. */
+int stage_into_cache(struct stage *s, struct error *err);
 
 /* Keeps in use what the destination, which is warm with record had, shares with the cache. false: that is not
  * whole any more. */

@@ -303,3 +303,66 @@ def test_a_wrong_duration_is_a_usage_error(stagerun, args, says):
 def test_a_wrong_rate_or_number_of_jobs_is_named(stagerun):
     stagerun.run("prewarm", "--max-rate", "fast").failed(1, "--max-rate.*fast")
     stagerun.run("prewarm", "--jobs", "0").failed(1, "--jobs")
+
+
+# The node cache alone.
+
+@pytest.fixture
+def cache(stagerun, tmp_path):
+    stagerun.configure(cache={"dir": tmp_path / "cache", "min_free": "none"})
+    return tmp_path / "cache"
+
+
+def test_cache_only_makes_no_directory_and_the_run_is_warm(stagerun, server, store, cats, cache, dest, tmp_path):
+    create(stagerun, cats)
+    served = server.put("/x.tar", tar(file("a", noise(400_000))))
+    args = ["--stage", f"{served.url}={dest}/x", "--datastore", f"cats={dest}/cats"]
+    told = summary(stagerun.run("prewarm", "--cache-only", "--json", *args).ok())
+    assert not dest.exists() and sorted(os.listdir(tmp_path / "agent/cwd")) == []
+    assert {d["result"] for d in told["destinations"]} == {"staged"}
+    assert all(d["to"].startswith(str(cache)) for d in told["destinations"])
+    versions = [s.get("version") for d in told["destinations"] for s in d["sources"]]
+    assert sorted(versions, key=str) == [1, None]
+    again = summary(stagerun.run("prewarm", "--cache-only", "--json", *args).ok())
+    assert again["total"]["warm"] == 2 and again["total"]["entries"] == told["total"]["entries"] > 2
+    before = served.body_bytes
+    stagerun.run("run", *args, "--", "true").ok()
+    assert served.body_bytes - before <= 1
+    assert (dest / "x/a").read_bytes() == noise(400_000) and (dest / "cats/a.txt").exists()
+
+
+def test_a_prewarm_with_a_cache_fills_that_too_and_says_what_came_from_it(stagerun, server, cache, dest):
+    served = server.put("/x.tar", SMALL)
+    told = summary(stagerun.run("prewarm", "--json", "--stage", f"{served.url}={dest}/1").ok())
+    assert told["destinations"][0]["result"] == "staged"
+    told = summary(stagerun.run("prewarm", "--json", "--stage", f"{served.url}={dest}/2").ok())
+    assert told["destinations"][0]["result"] == "cached" and told["total"]["received_bytes"] == 0
+    assert (dest / "2/a").exists()
+
+
+def test_cache_only_says_what_cannot_be_kept(stagerun, server, cache, dest):
+    weak = server.put("/x.tar", SMALL, etag=None)
+    stagerun.run("prewarm", "--cache-only", "--stage", f"{weak.url}={dest}").failed(
+        1, "cannot be kept in the node cache: nothing names its version")
+    assert not dest.exists()
+
+
+def test_cache_only_needs_a_cache(stagerun, server, dest, tmp_path):
+    served = server.put("/x.tar", SMALL)
+    args = ["prewarm", "--cache-only", "--stage", f"{served.url}={dest}"]
+    stagerun.run(*args).failed(1, "no node cache.*STAGERUN_CACHE_DIR")
+    (tmp_path / "file").write_text("")
+    stagerun.run(*args, env={"STAGERUN_CACHE_DIR": str(tmp_path / "file")}).failed(1, "no node cache")
+    assert served.requests == []
+
+
+def test_keep_fresh_fills_the_cache_with_each_version(stagerun, server, cache, dest, slowness):
+    served = server.put("/x.tar", SMALL)
+    running = keeping_fresh(stagerun, "--json", "--cache-only", "--stage", f"{served.url}={dest}")
+    wait_until(lambda: rounds(running))
+    served.replace(tar(file("b")))
+    wait_until(lambda: sum(r["total"]["staged"] for r in rounds(running)) == 2, what="the second version")
+    stop(running, slowness)
+    before = served.body_bytes
+    stagerun.run("prewarm", "--stage", f"{served.url}={dest}").ok()
+    assert os.listdir(dest) == ["b"] and served.body_bytes - before <= 1
