@@ -84,7 +84,7 @@ const struct option_row prewarm_rows[] = {
 		take_low_priority},
 	{"cache-only", 0, NULL, "into the node cache, and not into the directories",
 		take_cache_only},
-	{"refresh", 0, NULL, "a later version takes the place of the one that was staged before",
+	{"refresh", 0, NULL, "replace what was staged there before by its present version",
 		take_refresh},
 	{"keep-fresh", 0, "DURATION",
 		"stay, and look for later versions that often; SIGTERM ends it", take_keep_fresh},

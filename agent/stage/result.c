@@ -8,7 +8,7 @@
 const char *stage_end_name(enum stage_end e)
 {
 	static const char *const names[] = {
-#define X(id, name) [id] = name,
+#define X(id, name) [id] = (name),
 		STAGE_ENDS(X)
 #undef X
 	};

@@ -142,8 +142,10 @@ static int unpack_and_publish(struct destination *d, const struct staging *s,
 
 int stage(const struct staging *s, struct error *err)
 {
-	const struct destination_options opts = {
-		.replace = s->replace, .follow = s->follow, .cancel = s->cancel};
+	const struct destination_options opts = {.replace = s->replace,
+		.renew = s->renew,
+		.keep_replaced = s->renew,
+		.cancel = s->cancel};
 	struct record *record = record_for(s);
 	struct destination *d = NULL;
 	int code = destination_open(s->to, &opts, &d, err);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A destination that follows its sources: what may take whose place, and what becomes of the one before. */
+/* A destination that is renewed: what may take whose place, and what becomes of the one before. */
 #include "defer.h"
 #include "publish_fixture.h"
 #include "test.h"
@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct staging followed(const char *dir, const char *etag)
+static struct staging renewed(const char *dir, const char *etag)
 {
 	return (struct staging){
-		.to = in(dir, "cats"), .key = "aaaa", .etag = etag, .names = "a b", .follow = true};
+		.to = in(dir, "cats"), .key = "aaaa", .etag = etag, .names = "a b", .renew = true};
 }
 
 static bool holds_a_tree(const char *dir)
@@ -23,33 +23,37 @@ static bool holds_a_tree(const char *dir)
 	return strstr(names, "tree.") != NULL;
 }
 
-TEST(follow_lets_a_later_version_take_the_place_of_the_one_before)
+TEST(renew_replaces_what_was_staged_before)
 {
 	_free_ char *dir = test_directory();
-	struct staging one = followed(dir, "v1"), two = followed(dir, "v2"), other = one;
+	struct staging one = renewed(dir, "v1"), two = renewed(dir, "v2"), other = one;
 
 	assert_int_equal(STAGED, stage(&one, NULL));
 	assert_int_equal(STAGED, stage(&two, NULL));
 	assert_true(is_complete(&two));
 	other.key = "bbbb";
+	other.renew = false;
 	assert_int_equal(-EEXIST, stage(&other, NULL));
 	assert_true(is_complete(&two));
+	other.renew = true;
+	assert_int_equal(STAGED, stage(&other, NULL));
+	assert_true(is_complete(&other));
 }
 
-TEST(follow_replaces_nothing_that_was_not_staged)
+TEST(renew_replaces_nothing_that_was_not_staged)
 {
 	_free_ char *dir = test_directory();
-	struct staging s = followed(dir, "v1");
+	struct staging s = renewed(dir, "v1");
 
 	assert_int_equal(0, mkdir(s.to, 0755));
 	put_text(in(s.to, "a"), "mine");
 	assert_int_equal(-EEXIST, stage(&s, NULL));
 }
 
-TEST(follow_keeps_what_it_replaced_until_the_next_time)
+TEST(renew_may_keep_what_it_replaced_until_the_next_time)
 {
 	_free_ char *dir = test_directory();
-	struct staging one = followed(dir, "v1"), two = followed(dir, "v2");
+	struct staging one = renewed(dir, "v1"), two = renewed(dir, "v2");
 	_close_ int reader = -1;
 	char content[8] = "";
 	int fd;
@@ -69,10 +73,10 @@ TEST(follow_keeps_what_it_replaced_until_the_next_time)
 	assert_true(is_complete(&two));
 }
 
-TEST(follow_merges_a_later_version_over_the_entries_of_the_one_before)
+TEST(renew_merges_a_later_version_over_the_entries_of_the_one_before)
 {
 	_free_ char *dir = test_directory();
-	struct staging one = followed(dir, "v1"), two = followed(dir, "v2");
+	struct staging one = renewed(dir, "v1"), two = renewed(dir, "v2");
 
 	assert_int_equal(0, mkdir(one.to, 0755));
 	put_text(in(one.to, "mine"), "mine");
