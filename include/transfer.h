@@ -55,6 +55,7 @@ struct http_keys { /* heap strings; session_token NULL: none */
 
 struct http_refusal {
 	long status;
+	bool in_transfer; /* the object is open already, or will be */
 	const char *body; /* its first 4 KiB, NUL-terminated */
 	size_t body_len;
 	const char *request_id, *region,
@@ -66,9 +67,11 @@ struct http_signer {
 	const char *scope;   /* "aws:amz:us-east-1:s3", for libcurl; copied */
 	const char *ca_file; /* NULL: as everybody; copied */
 	/* Loop thread, never sleep. keys(): those for the next request; false: it is not signed. refused():
-	 * sets the error, and says whether to try again (later, as for other transient trouble). */
+	 * sets the error, and says whether to try again: later, as for other transient trouble, and not before
+	 * *ret_after_ms, if it sets that. */
 	bool (*keys)(void *ctx, struct http_keys *ret);
-	bool (*refused)(void *ctx, const struct http_refusal *r, struct error *err);
+	bool (*refused)(
+		void *ctx, const struct http_refusal *r, uint64_t *ret_after_ms, struct error *err);
 	void (*release)(
 		void *ctx); /* the last call. Any thread; also when the object was not opened */
 	void *ctx;

@@ -4,19 +4,29 @@
 #include "defer.h"
 #include "s3_private.h"
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
-/* Of one object; goes with it. Constant, but for what s3 guards itself. */
+/* In the middle of a transfer: between two looks whether the credentials have been renewed. */
+enum { RENEWAL_MS = 1000 };
+
+/* Of one object; held by it and by whoever opens it. Constant, but for what s3 guards itself. */
 struct passage {
 	struct s3 *s3;
 	char *bucket, *key, *region, *endpoint, *who;
 	bool is_signed;
+
+	/* Any thread. */
+	atomic_uint refs;
+	atomic_bool again; /* to be opened once more: elsewhere, or with other credentials */
 };
 
 static void release(void *ctx)
 {
 	struct passage *p = ctx;
 
+	if (atomic_fetch_sub(&p->refs, 1) > 1)
+		return;
 	free(p->bucket);
 	free(p->key);
 	free(p->region);
@@ -43,9 +53,40 @@ static const char *or_null(const char *s)
 	return s[0] != '\0' ? s : NULL;
 }
 
-static bool refused(void *ctx, const struct http_refusal *r, struct error *err)
+/* Whoever opens it waits for the new credentials; on the loop thread nobody may. */
+static bool renew(struct passage *p, const struct http_refusal *r, uint64_t *ret_after_ms)
 {
-	const struct passage *p = ctx;
+	if (!p->is_signed)
+		return false;
+	credentials_reject(p->s3->credentials, r->access_key);
+	*ret_after_ms = RENEWAL_MS;
+	atomic_store(&p->again, true);
+	return r->in_transfer;
+}
+
+static bool is_worth_another(struct passage *p, const struct s3_fault *f,
+	const struct http_refusal *r, uint64_t *ret_after_ms)
+{
+	switch (s3_fault_judge(f, p->region)) {
+	case S3_LATER:
+	case S3_SLOWER:
+		return true;
+	case S3_RENEW:
+		return renew(p, r, ret_after_ms);
+	case S3_MOVED:
+		if (s3_found_region(p->s3, p->bucket, f->region))
+			atomic_store(&p->again, true);
+		return false;
+	case S3_FINAL:
+		break;
+	}
+	return false;
+}
+
+static bool refused(
+	void *ctx, const struct http_refusal *r, uint64_t *ret_after_ms, struct error *err)
+{
+	struct passage *p = ctx;
 	const struct s3_subject subject = {.doing = "read",
 		.bucket = p->bucket,
 		.key = p->key,
@@ -59,22 +100,7 @@ static bool refused(void *ctx, const struct http_refusal *r, struct error *err)
 	s3_fault_read(&fault, r->status, r->body, r->body_len);
 	s3_fault_headers(&fault, or_null(r->request_id), or_null(r->region), or_null(r->date));
 	s3_fault_tell(&fault, &subject, err);
-	switch (s3_fault_judge(&fault, p->region)) {
-	case S3_LATER:
-	case S3_SLOWER:
-		return true;
-	case S3_RENEW:
-		if (!p->is_signed)
-			return false;
-		credentials_reject(p->s3->credentials, r->access_key);
-		return true;
-	case S3_MOVED: /* whoever opens it looks */
-		s3_found_region(p->s3, p->bucket, fault.region);
-		return false;
-	case S3_FINAL:
-		break;
-	}
-	return false;
+	return is_worth_another(p, &fault, r, ret_after_ms);
 }
 
 static struct passage *passage_new(
@@ -88,7 +114,8 @@ static struct passage *passage_new(
 		.region = copy_text(region),
 		.endpoint = s3_endpoint_of(s, region),
 		.who = s3_who(s),
-		.is_signed = is_signed};
+		.is_signed = is_signed,
+		.refs = 2};
 	return p;
 }
 
@@ -100,28 +127,34 @@ struct wanted {
 	struct http_request request;
 };
 
-static int open_in(
-	const struct wanted *w, const char *region, struct object **ret, struct error *err)
+/* *ret_again: it failed, and is worth another try. */
+static int open_once(
+	const struct wanted *w, struct object **ret, bool *ret_again, struct error *err)
 {
-	struct credentials_value now = {0};
-	struct http_request request = w->request;
-	int is_signed = s3_keys(w->s3, w->request.cancel, &now, err);
+	_free_ char *region = s3_region_of(w->s3, w->bucket);
+	_free_ char *url = s3_url(w->s3, region, w->bucket, w->key, NULL);
 	_free_ char *scope = format_text("aws:amz:%s:s3", region);
-	_free_ char *url = NULL;
+	struct http_request request = w->request;
+	struct credentials_value now = {0};
+	int code = s3_keys(w->s3, w->request.cancel, &now, err);
+	struct passage *p;
 	struct http_signer signer = {.scope = scope,
 		.ca_file = w->s3->ca_file,
 		.keys = keys,
 		.refused = refused,
 		.release = release};
 
-	if (is_signed < 0)
-		return is_signed;
+	if (code < 0)
+		return code;
 	credentials_value_done(&now); /* the loop thread asks for them anew, without waiting */
-	url = s3_url(w->s3, region, w->bucket, w->key, NULL);
-	signer.ctx = passage_new(w->s3, w->bucket, w->key, region, is_signed > 0);
+	p = passage_new(w->s3, w->bucket, w->key, region, code > 0);
+	signer.ctx = p;
 	request.url = url;
 	request.signer = &signer;
-	return http_object_open(w->transfer, &request, ret, err);
+	code = http_object_open(w->transfer, &request, ret, err);
+	*ret_again = code < 0 && code != -ECANCELED && atomic_load(&p->again);
+	release(p);
+	return code;
 }
 
 /* NOLINTNEXTLINE(readability-function-size): its parameters, which have nothing in common */
@@ -130,16 +163,16 @@ int s3_object_open(struct s3 *s, struct transfer *t, const char *bucket, const c
 	struct object **ret, struct error *err)
 {
 	_free_ char *name = format_text("s3://%s/%s", bucket, key);
-	_free_ char *region = s3_region_of(s, bucket);
-	_free_ char *found = NULL;
 	struct wanted w = {.s3 = s, .transfer = t, .bucket = bucket, .key = key};
-	int code;
+	bool again = true;
+	int code = 0;
 
 	w.request = (struct http_request){
 		.name = name, .have = have, .probe = probe, .progress = progress, .cancel = cancel};
-	code = open_in(&w, region, ret, err);
-	if (code == 0 || code == -ECANCELED)
-		return code;
-	found = s3_region_of(s, bucket);
-	return strcmp(found, region) == 0 ? code : open_in(&w, found, ret, err);
+	/* Once for the region, once for the credentials. */
+	for (unsigned n = 0; again && n < 3; n++) {
+		again = false;
+		code = open_once(&w, ret, &again, err);
+	}
+	return code;
 }

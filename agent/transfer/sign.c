@@ -54,6 +54,7 @@ static enum verdict judge_refusal(struct range *r)
 	const struct answer *a = &r->answer;
 	const struct http_signer *signer = &r->object->signer;
 	const struct http_refusal refusal = {.status = a->status,
+		.in_transfer = r->object->discovered,
 		.body = a->text,
 		.body_len = a->text_len,
 		.request_id = a->request_id,
@@ -61,7 +62,13 @@ static enum verdict judge_refusal(struct range *r)
 		.date = a->date,
 		.access_key = r->signed_with};
 
-	return signer->refused(signer->ctx, &refusal, &r->why) ? VERDICT_RETRY : VERDICT_FAIL;
+	uint64_t after_ms = 0;
+
+	if (!signer->refused(signer->ctx, &refusal, &after_ms, &r->why))
+		return VERDICT_FAIL;
+	if (r->answer.retry_after_ms < after_ms)
+		r->answer.retry_after_ms = after_ms;
+	return VERDICT_RETRY;
 }
 
 enum verdict sign_judge(struct range *r)

@@ -10,6 +10,12 @@ ODD_KEYS = ["a b.txt", "plus+and%20percent", "what?is=this#not", "ünïcödé/ф
             "semi:colon@at,comma", "~tilde_-.", "(paren)[brack]{brace}", "back\\slash", "*star!"]
 
 
+@pytest.fixture(autouse=True)
+def patience(stagerun):
+    """A busy server is none that stalls."""
+    stagerun.configure(network={"stall_timeout": "20s"})
+
+
 def s3(ceph, key=""):
     return f"s3://{ceph.bucket}/{key}"
 

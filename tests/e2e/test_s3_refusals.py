@@ -21,17 +21,20 @@ def refuse(code, name, times=None, when=lambda request: True, more="", **headers
 
 
 @pytest.fixture
-def aws(server):
+def aws(stagerun, server):
+    # Nothing here stalls; a machine that does is no reason to try again.
+    stagerun.configure(network={"stall_timeout": "20s"})
     return {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SECRET-OF-THIS-TEST",
             "AWS_ENDPOINT_URL_S3": server.url("").rstrip("/"), "AWS_EC2_METADATA_DISABLED": "true",
             "NO_PROXY": "127.0.0.1"}
 
 
 def test_an_expired_session_gets_one_clear_line(stagerun, server, aws, dest):
-    server.put("/data/a", DATA, refuse(400, "ExpiredToken"))
+    served = server.put("/data/a", DATA, refuse(400, "ExpiredToken"))
     result = stagerun.fetch("s3://data/a", dest, env=aws).failed(
         1, "400 ExpiredToken 'No.'", "request R42", "has expired: get new ones")
     assert result.err.count("\n") == 1 and "SECRET-OF-THIS-TEST" not in result.err
+    assert 2 <= len(served.requests) <= 3
     assert not dest.exists()
 
 
@@ -143,7 +146,7 @@ def test_a_signal_ends_a_prefix_under_way_at_once(stagerun, server, aws, dest):
     server.put("/data", f"<ListBucketResult>{keys}</ListBucketResult>".encode())
     served = [server.put(f"/data/p/{i}", b"abc", delay(10)) for i in range(50)]
     running = stagerun.start("fetch", "s3://data/p/", dest, env=aws)
-    wait_until(lambda: sum(len(s.requests) for s in served) >= 20, what="requests by the dozen")
+    wait_until(lambda: sum(len(s.requests) for s in served) >= 5, what="several requests")
     sent = time.monotonic()
     running.signal(signal.SIGTERM)
     assert running.wait().code == 128 + signal.SIGTERM
