@@ -49,7 +49,8 @@ static void wake_touched(struct transfer *t)
 /* After every event: what curl finished, who goes next, and then the workers that got bytes. */
 static void pump(struct transfer *t)
 {
-	read_results(t);
+	if (t->multi != NULL)
+		read_results(t);
 	if (t->dirty) {
 		t->dirty = false;
 		schedule(t);

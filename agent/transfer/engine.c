@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CANNOT_START "the network engine cannot start: out of memory or file descriptors"
+
 CURL *engine_take_easy(struct transfer *t)
 {
 	CURL *easy = t->n_idle > 0 ? t->idle[--t->n_idle] : curl_easy_init();
@@ -63,16 +65,30 @@ static int start_handles(struct transfer *t)
 	return 0;
 }
 
-static int start_curl(struct transfer *t)
+/* 0, or -1 with nothing started. */
+static int init_curl(struct transfer *t)
 {
-	t->inherited = cloexec_inherited();
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		return -ENOMEM;
+		return -1;
 	t->multi = curl_multi_init();
 	t->share = curl_share_init();
+	if (t->multi != NULL && t->share != NULL)
+		return 0;
+	if (t->multi != NULL)
+		curl_multi_cleanup(take_ptr(&t->multi));
+	if (t->share != NULL)
+		curl_share_cleanup(take_ptr(&t->share));
+	curl_global_cleanup();
+	return -1;
+}
+
+static int start_curl(struct transfer *t)
+{
+	int code = init_curl(t);
+
 	cloexec_sweep(t->inherited);
-	if (t->multi == NULL || t->share == NULL)
-		return -ENOMEM;
+	if (code < 0)
+		return code;
 	curl_share_setopt(t->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
 	curl_multi_setopt(t->multi, CURLMOPT_SOCKETFUNCTION, drive_on_curl_socket);
 	curl_multi_setopt(t->multi, CURLMOPT_SOCKETDATA, t);
@@ -83,8 +99,22 @@ static int start_curl(struct transfer *t)
 	return 0;
 }
 
+int engine_start_curl(struct transfer *t, struct error *err)
+{
+	int code;
+
+	if (t->multi != NULL)
+		return 0;
+	code = libcurl_load(err);
+	if (code == 0 && start_curl(t) < 0)
+		code = error_set(err, -ENOMEM, CANNOT_START);
+	return code;
+}
+
 static void stop_curl(struct transfer *t)
 {
+	if (t->multi == NULL)
+		return;
 	while (t->n_idle > 0)
 		curl_easy_cleanup(t->idle[--t->n_idle]);
 	curl_multi_cleanup(t->multi);
@@ -111,10 +141,8 @@ int transfer_new(uv_loop_t *loop, const struct transfer_options *opts, uint64_t 
 	struct transfer **ret, struct error *err)
 {
 	struct transfer *t;
-	int code = libcurl_load(err);
+	int code = request_check_headers(opts, err);
 
-	if (code == 0)
-		code = request_check_headers(opts, err);
 	if (code < 0)
 		return code;
 	assert(opts->connections > 0 && opts->connections_per_host > 0 && opts->range_min > 0);
@@ -122,13 +150,11 @@ int transfer_new(uv_loop_t *loop, const struct transfer_options *opts, uint64_t 
 	t->loop = loop;
 	t->opts = opts;
 	t->connections = throttle_connections(opts->throttle, opts->connections);
+	t->inherited = cloexec_inherited();
 	code = trust_find(opts->ca_file, &t->ca_file, err);
-	if (code == 0 && (start_curl(t) < 0 || start_handles(t) < 0))
-		code = error_set(err, -ENOMEM,
-			"the network engine cannot start: out of memory or file descriptors");
+	if (code == 0 && start_handles(t) < 0)
+		code = error_set(err, -ENOMEM, CANNOT_START);
 	if (code < 0) {
-		if (t->multi != NULL)
-			stop_curl(t);
 		transfer_free(t);
 		return code;
 	}

@@ -197,6 +197,8 @@ struct http_object {
 };
 
 /* engine */
+/* Before the first object: loading libcurl takes longer than a start for which there is nothing to fetch. */
+int engine_start_curl(struct transfer *t, struct error *err);
 CURL *engine_take_easy(struct transfer *t);
 void engine_give_easy(struct transfer *t, CURL *easy);
 struct host *engine_host(struct transfer *t, const char *url);

@@ -83,17 +83,18 @@ void upkeep_on_open(struct post *post)
 {
 	struct http_object *o = container_of(post, struct http_object, open_post);
 	struct http_object **at = &o->t->objects;
+	struct error why;
+	int code;
 
 	while (*at != NULL)
 		at = &(*at)->next;
 	*at = o;
 	pace_init(&o->pace, now_ns(), o->t->opts->range_min);
-	if (object_set_url(o, o->asked_url) < 0) {
-		struct error why;
-
-		error_set(&why, -ERR_USAGE, "%s: not a well-formed URL", o->name);
-		object_fail(o, why.code, &why);
-	}
+	code = engine_start_curl(o->t, &why);
+	if (code == 0 && object_set_url(o, o->asked_url) < 0)
+		code = error_set(&why, -ERR_USAGE, "%s: not a well-formed URL", o->name);
+	if (code < 0)
+		object_fail(o, code, &why);
 	engine_clock(o->t, now_ns());
 }
 

@@ -230,6 +230,13 @@ def test_a_link_whose_entry_is_gone_is_staged_again(stagerun, cats, dest, cache)
     assert not dest.is_symlink()
 
 
+def test_a_start_with_nothing_to_fetch_does_not_load_what_fetches(stagerun, cats, dest, cache):
+    stagerun.configure(cache={"deliver": "symlink"})
+    argv = ("run", "--datastore", f"cats:1={dest}", "--", "true")
+    stagerun.run(*argv).ok()
+    assert "libcurl" not in stagerun.run(*argv, env={"LD_DEBUG": "libs"}).ok().err
+
+
 # Damage.
 
 def test_a_damaged_entry_is_fetched_again_with_a_warning(stagerun, server, place, cache, expected):
