@@ -127,7 +127,7 @@ struct stage_env {
 struct stage_set;
 
 /* Loop thread. Specs with the same destination are joined into one stage first (options must agree:
- * -ERR_USAGE). Starts all; when one fails, the others are cancelled. env is copied; specs outlive the
+ * -ERR_USAGE). Starts all; when one fails, the others are cancelled (unless keep_going). env is copied; specs outlive the
  * set. */
 int stage_set_start(const struct stage_env *env, const struct stage_spec *specs, size_t n,
 	struct stage_set **ret, struct error *err);

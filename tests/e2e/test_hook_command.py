@@ -108,10 +108,16 @@ def test_a_stage_item_that_fails_ends_it(stagerun, server, dest):
     assert not (stagerun.cwd / "ran").exists()
 
 
-def test_a_datastore_item_is_refused_before_anything_is_done(stagerun):
-    hook(stagerun, "on_build", "touch ran", "stage: {datastore: 'cats:1', to: cats}").failed(
-        1, "cats", r"config\.yml:6")
-    assert not (stagerun.cwd / "ran").exists()
+def test_a_datastore_item_at_a_build_point_is_staged_from_the_store(stagerun):
+    (stagerun.cwd / "src").mkdir()
+    (stagerun.cwd / "src" / "a").write_text("a cat")
+    stagerun.run("datastore", "create", "src", "--name", "cats").ok()
+    hook(stagerun, "on_build", "touch ran", "stage: {datastore: 'cats:1', to: cats}").ok()
+    assert (stagerun.cwd / "cats" / "a").read_text() == "a cat"
+
+
+def test_a_datastore_item_that_is_not_there_fails_with_its_line(stagerun):
+    hook(stagerun, "on_build", "stage: {datastore: 'cats:1', to: cats}").failed(1, "cats", r"config\.yml:5")
 
 
 def test_the_scratch_directory_of_the_config_is_there(stagerun):

@@ -449,9 +449,9 @@ def test_forty_sources_share_a_small_budget(stagerun, server, dest):
 
 def test_one_failing_source_cancels_the_others_quickly(stagerun, server, dest, slowness):
     slow = server.put("/slow.tar", ARCHIVE, rate(20_000))
-    stagerun.run("prewarm", "--stage", f"{slow.url}={dest}/slow",
-                 "--stage", f"{server.url('/gone.tar')}={dest}/gone").failed(
-        1, r"/gone\.tar", "404")
+    stagerun.run("run", "--stage", f"{slow.url}={dest}/slow",
+                 "--stage", f"{server.url('/gone.tar')}={dest}/gone", "--", "true").failed(
+        125, r"/gone\.tar", "404")
     assert not (dest / "slow").exists() and not (dest / "gone").exists()
 
 
