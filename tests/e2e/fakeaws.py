@@ -43,6 +43,11 @@ class Asked:
         self.path, self.headers, self.form = path, headers, form
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
 class FakeAws:
     """objects: "bucket/key" -> bytes. lives: seconds that minted keys live; None: for ever. rate: bytes/s of
     each answer; None: as fast as it goes. fail: {"sts", "container", "instance"} that refuse."""
@@ -51,8 +56,7 @@ class FakeAws:
         self.objects, self.keys, self.asked, self.refused = {}, {}, [], []
         self.lives, self.rate, self.fail = 3600, None, set()
         self.lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.aws = self
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
