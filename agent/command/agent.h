@@ -31,15 +31,15 @@ struct agent {
 	struct s3 *s3;             /* NULL until something needs it, as is store */
 	struct store *store;
 	struct cache *cache; /* NULL until something is staged, or there is none */
-	bool cache_refused;  /* there is none that can be used: said once */
-	bool cache_keeps; /* the command goes on to use what is staged; the cache stays open for it */
 	struct signals *signals;
 	uv_timer_t deadline;
 	bool opened;            /* the loop is there */
 	bool outlives;          /* it will be the command's parent: see agent_outlive() */
-	struct run_facts facts; /* what actions are told; the command's to fill in */
+	bool cache_refused;     /* there is none that can be used: said once */
+	bool cache_keeps;       /* the command goes on to use what is staged, so it stays open */
 	bool cache_only;        /* what is staged goes into the node cache, and nowhere else */
 	bool keep_going;        /* a stage that fails does not end the others */
+	struct run_facts facts; /* what actions are told; the command's to fill in */
 	void (*on_result)(void *ctx, const struct stage_result *r); /* of each stage; may be NULL */
 	void *on_result_ctx;
 	struct strings *environment; /* told which datastores were staged; NULL: there is no run */
