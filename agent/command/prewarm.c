@@ -5,6 +5,7 @@
 #include "defer.h"
 #include "dry_run.h"
 #include "log.h"
+#include "process.h"
 #include "run.h"
 #include "source.h"
 #include "summary.h"
@@ -59,6 +60,7 @@ static int stage_all(struct prewarm *p, bool *ret_logged, struct error *err)
 	struct run *r = &p->run;
 	int code;
 
+	environment_unset(&r->plan.environment, "STAGERUN_DATASTORES"); /* the round's before */
 	summary_begin(&p->summary);
 	code = run_stage(r, ret_logged, err);
 	registration_remove(&r->registration, &r->agent);

@@ -293,6 +293,21 @@ def test_keep_fresh_ends_at_once_in_the_middle_of_a_download(stagerun, server, d
     assert not dest.exists() and stagerun.leftovers() == []
 
 
+def test_every_round_has_its_hooks_which_are_told_of_that_round(stagerun, store, cats, dest, tmp_path, slowness):
+    create(stagerun, cats)
+    hook = tmp_path / "hooks/on_stage_end/10-a"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(f'#!/bin/sh\necho "$STAGERUN_DATASTORES" | wc -l >>{tmp_path}/lines\n')
+    for path in (hook, hook.parent, hook.parent.parent):
+        path.chmod(0o755)
+    stagerun.configure(hooks={"dir": hook.parent.parent})
+    running = keeping_fresh(stagerun, "--json", "--datastore", f"cats={dest}")
+    wait_until(lambda: len(rounds(running)) > 2)
+    stop(running, slowness)
+    lines = (tmp_path / "lines").read_text().split()
+    assert len(lines) > 2 and set(lines) == {"1"}
+
+
 @pytest.mark.parametrize("args, says", [
     (["--keep-fresh", "soon"], "--keep-fresh"),
     (["--keep-fresh", "0"], "too short"),
