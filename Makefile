@@ -74,17 +74,18 @@ demo: $(O)/stagerun
 
 export STAGERUN_TEST_BUILD := $(abspath $(O))
 export ASAN_OPTIONS  ?= detect_leaks=1:abort_on_error=0:exitcode=99
+export LSAN_OPTIONS  ?= suppressions=$(abspath tests/lsan.supp):print_suppressions=0
 export UBSAN_OPTIONS ?= print_stacktrace=1
 export TSAN_OPTIONS  ?= exitcode=99:suppressions=$(abspath tests/tsan.supp)
 # The kernel's address randomisation can use more bits than the sanitizers' maps allow.
 UNRANDOM := $(if $(SAN),setarch -R)
 
 unit: $(O)/unit
-	$(UNRANDOM) $(O)/unit -j 6 $(T)
+	$(UNRANDOM) $(O)/unit -j 3 $(T)
 e2e: $(O)/stagerun $(O)/bench/slowfs
 	$(UNRANDOM) $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e $(T)
 test: $(O)/unit $(O)/stagerun $(O)/bench/slowfs
-	$(UNRANDOM) $(O)/unit -j 6
+	$(UNRANDOM) $(O)/unit -j 3
 	$(UNRANDOM) $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e
 
 # The heavy check, by hand: Debian's Linux source in every format, compared with GNU tar's tree.
