@@ -288,8 +288,8 @@ def test_many_at_once_fetch_it_once(stagerun, server, place, cache):
         assert (place.parent / f"many-{i}/a").read_bytes() == noise(3_000_000)
 
 
-def test_who_waits_sees_how_far_it_is(stagerun, server, place, cache):
-    served = server.put("/x.tar", tar(file("a", noise(3_000_000))), rate(500_000))
+def test_who_waits_sees_how_far_it_is(stagerun, server, place, cache, slowness):
+    served = server.put("/x.tar", tar(file("a", noise(3_000_000))), rate(300_000 // slowness))
     first = stagerun.start("fetch", served.url, place.parent / "one")
     wait_until(lambda: served.body_bytes > 100_000, what="the download")
     time.sleep(0.3)
