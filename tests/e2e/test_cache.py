@@ -289,13 +289,13 @@ def test_many_at_once_fetch_it_once(stagerun, server, place, cache):
 
 
 def test_who_waits_sees_how_far_it_is(stagerun, server, place, cache, slowness):
-    served = server.put("/x.tar", tar(file("a", noise(1_500_000))), rate(500_000 // min(slowness, 4)))
+    served = server.put("/x.tar", tar(file("a", noise(3_000_000))), rate(400_000 // min(slowness, 2)))
     first = stagerun.start("fetch", served.url, place.parent / "one")
     wait_until(lambda: served.body_bytes > 100_000, what="the download")
     time.sleep(0.3)
     second = stagerun.start("fetch", served.url, place.parent / "two")
     first.wait().ok()
-    assert re.search(r"waiting for process \d+ on .*, which stages .* of 1.5\d MB", second.wait().ok().err)
+    assert re.search(r"waiting for process \d+ on .*, which stages .* of 3.0\d MB", second.wait().ok().err)
 
 
 def test_whoever_is_killed_the_others_take_over(stagerun, server, place, cache):
