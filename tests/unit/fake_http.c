@@ -329,7 +329,8 @@ struct fake_http *fake_http_start(const struct fake_options *opts)
 	socklen_t len = sizeof(a);
 
 	f->opts = *opts;
-	f->requests = zalloc(REQUESTS_MAX * sizeof(*f->requests));
+	f->requests = zalloc(
+		REQUESTS_MAX * sizeof(*f->requests)); /* NOLINT(bugprone-sizeof-expression) */
 	pthread_mutex_init(&f->lock, NULL);
 	f->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (bind(f->fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(f->fd, 128) < 0 ||

@@ -16,7 +16,7 @@ struct made_parts {
 	size_t n;
 };
 
-int made_parts_add(void *parts, const struct index_part_info *part, struct error *err);
+int made_parts_add(void *ctx, const struct index_part_info *part, struct error *err);
 void made_parts_done(struct made_parts *p);
 
 /* A text as the stored bytes of a part. */

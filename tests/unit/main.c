@@ -64,7 +64,7 @@ static struct process start(const char *glob, size_t first, size_t step)
 		return p;
 	dup2(fileno(p.output), STDOUT_FILENO);
 	dup2(fileno(p.output), STDERR_FILENO);
-	exit(run(glob, first, step));
+	exit(run(glob, first, step)); /* NOLINT(concurrency-mt-unsafe): the only thread */
 }
 
 static int finish(const struct process *p)
@@ -101,7 +101,6 @@ int main(int argc, char **argv)
 
 	if (argc > 2 && strcmp(argv[1], "-j") == 0) {
 		n = strtoul(argv[2], NULL, 10);
-		argc -= 2;
 		argv += 2;
 	}
 	snprintf(root, sizeof(root), "/tmp/stagerun-unit-XXXXXX");

@@ -276,9 +276,9 @@ TEST(cache_entry_of_another_user_is_refused)
 
 struct agent {
 	struct cached *c;
-	bool filled;
 	pthread_t thread;
 	int code;
+	bool filled;
 };
 
 static void *run_agent(void *ctx)

@@ -107,6 +107,7 @@ TEST(credentials_files_may_be_elsewhere_and_have_lines_of_any_length)
 
 	aws_begin(&a);
 	path = format_text("%s/.aws/config", a.dir);
+	assert_non_null(path);
 	memset(token, 't', 5000);
 	token[5000] = '\0';
 	text_addf(&text,

@@ -287,6 +287,7 @@ TEST(credentials_of_a_container_read_the_token_file_anew_and_prefer_it)
 	aws_set(&a, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", path);
 	assert_string_equal("TASK1", aws_key(&a));
 	again = make_file(&a, "token", "second-token");
+	assert_non_null(again);
 	credentials_reject(a.c, "TASK1");
 	assert_string_equal("TASK2", aws_key(&a));
 	q = fake_http_request(a.server, 0);

@@ -362,6 +362,7 @@ TEST(fetch_names_the_large_file_whose_digest_is_wrong_and_takes_it_away)
 
 	version_open(&v);
 	bytes = add_large(&v, "bad", 20 * MIB);
+	assert_non_null(bytes);
 	v.entries[0].sha256[3] ^= 1;
 	version_store(&v);
 	assert_true(version_fetch(&v) == -ERR_DIGEST);
@@ -415,6 +416,7 @@ TEST(fetch_ends_when_it_is_cancelled)
 
 	version_open(&v);
 	bytes = add_large(&v, "one", 20 * MIB);
+	assert_non_null(bytes);
 	version_store(&v);
 	cancel_request(&v.box.cancel);
 	assert_true(version_fetch(&v) == -ECANCELED);
