@@ -370,9 +370,9 @@ TEST(transfer_asks_for_no_more_when_enough_lies_before_its_reader)
 	assert_int_equal(0, net_open(&n, &o));
 	object_stream(o);
 	usleep(700000);
-	/* 8 MiB, four ranges that were under way then, and what a slow machine adds; twice four
-	 * ranges would be 64 MiB. */
-	assert_true(counted(&n.progress.received) <= 52 << 20);
+	/* 8 MiB, and the ranges that were under way then: a machine that is slow to begin has up to eight. Without
+	 * the pace it would be all 128 MiB. */
+	assert_true(counted(&n.progress.received) <= 72 << 20);
 	object_close(o);
 	net_stop(&n);
 }
