@@ -44,6 +44,10 @@ int crew_hardlink(struct crew *c, struct writer *own, const char *name, const ch
 int crew_file(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	const struct slice *content, struct error *err);
 
+/* As writer_has(), once nothing of this name is under way. */
+int crew_has(struct crew *c, struct writer *own, const char *name, const struct meta *m,
+	uint64_t size, struct error *err);
+
 /* Waits until nothing of this name is under way, before the caller writes it with its own writer: a
  * file in parts, say. */
 int crew_await(struct crew *c, const char *name, struct error *err);

@@ -22,6 +22,13 @@ bool identity_pins(const struct identity *id);
 /* Whether a and b are both pinned, the same way, to the same version. */
 bool identity_same(const struct identity *a, const struct identity *b);
 
+/* How much of an object its opener wants. */
+enum object_want {
+	WANT_ALL,
+	WANT_PARTS,    /* here and there: hardly anything is fetched before it is asked for */
+	WANT_IDENTITY, /* no body */
+};
+
 struct object;
 
 struct object_ops {

@@ -4,6 +4,7 @@
 
 #include "cancel.h"
 #include "error.h"
+#include "file_sum.h"
 #include "object.h"
 #include "tree.h"
 #include <stdbool.h>
@@ -18,13 +19,17 @@
  *
  * lock             flock'd while a stage works on DEST: liveness, never a pid
  * tree.XXXXXX/     the unfinished tree (also an old one that is being removed)
+ * unfinished.json  which version of what that tree is becoming: the next run goes on with it
+ * download         the compressed bytes that have arrived for it, where that is wanted (keep_download)
  * journal.json     the publish that is under way; a rerun completes it. Of a merge it is fsynced
  *                  before the first rename. After the last it becomes, by a rename, one of:
  * whole.json       what DEST as a whole was staged from, with DEST's inode
+ * published        a symbolic link whose text is that inode: it is on the disk as soon as DEST is there,
+ *                  which cannot be said of whole.json's content
  * merged/KEY.json  what some of DEST's entries were staged from, with their inodes
  *
  * and nothing else for long: whatever else is found there with the lock held is a dead agent's and
- * is removed. Without any record the state directory is removed too.
+ * is removed; also an unfinished tree, unless unfinished.json says that it can be gone on with. Without any record the state directory is removed too.
  *
  * What happens to DEST:
  *
@@ -48,18 +53,32 @@
  * Entries are known by inode, type and, where the file system keeps it, time of birth; not by
  * device number, which changes whenever a volume is mounted.
  *
- * After a crash of the machine: finished records are believed (a volume moves between machines, and
- * unmounting syncs it). A journal of another boot is not, since the tree's bytes were not synced:
+ * After the kernel was started anew: nothing is synced when it is published, unless the record says so. A record
+ * of another boot is believed when the names and sizes of the files are what it says and none has a hole (a
+ * volume moves between machines, and unmounting syncs it). If not, the machine crashed, and what was
+ * staged is staged anew; but not when files have changed since, for these are somebody's work. A
+ * journal of another boot is not believed, since the tree's bytes were not synced:
  * what it had made visible is taken back, what it had replaced is put back, and the stage starts
- * anew.
+ * anew. Nor is an unfinished tree of another boot gone on with.
  *
  * Worker threads, one at a time for each destination, where nothing else is said. */
+
+/* In the state directory, beside an unfinished tree: the compressed bytes that have arrived for it. It goes where
+ * the tree goes. */
+#define KEPT_FILE "download"
 
 struct record_source {
 	char *key;  /* source_key() */
 	char *name; /* source_display() */
 	struct identity identity;
 	char sha256[65]; /* of the bytes as fetched, when it was computed; "" otherwise */
+};
+
+/* Whether what a record of another boot tells of is still there, all of it. */
+enum record_doubt {
+	RECORD_SOUND,
+	RECORD_LOST,    /* the machine crashed before it was on the disk, or nothing tells */
+	RECORD_TOUCHED, /* the same, but somebody has changed files in it */
 };
 
 /* What was staged. Written as JSON; a file that is damaged or foreign counts as absent. */
@@ -69,6 +88,9 @@ struct record {
 	size_t n_sources;
 	uint64_t bytes, entries; /* of the tree */
 	time_t staged_at;
+	bool synced;             /* it was on the disk before it was published */
+	struct file_sum sum;     /* else that tells whether a crash of the machine has damaged it */
+	enum record_doubt doubt; /* not written */
 };
 
 void record_free(struct record *r); /* accepts NULL */
@@ -104,6 +126,18 @@ const struct record *destination_holds(struct destination *d, const char *key);
  * was not asked. May be called again to start over: the previous tree is removed. The fds are the
  * destination's. state_fd: the state directory, for temporary files. */
 int destination_begin(struct destination *d, const char *key, int *ret_root_fd, int *ret_state_fd,
+	struct error *err);
+
+/* As destination_begin(), but when a killed agent left a tree for this key, that tree is taken up as it is, and
+ * destination_continued() says of which version it is. NULL: it is a new one. */
+int destination_continue(struct destination *d, const char *key, int *ret_root_fd,
+	int *ret_state_fd, struct error *err);
+const struct record *destination_continued(const struct destination *d);
+
+/* Before the first entry: what the tree is becoming, for a run that has to go on with it (bytes and entries do not
+ * matter). *ret_since: what is changed in the tree from now on has this time of change or a later one, by the
+ * file system's clock. */
+int destination_note(struct destination *d, const struct record *r, struct timespec *ret_since,
 	struct error *err);
 
 /* Any thread, between begin and publish. Fails early, when the first entry with this top-level name

@@ -116,7 +116,7 @@ int s3_is_versioned(struct s3_client *c, const char *bucket, bool *ret, struct e
 /* Worker threads. One object through the transfer engine, as parallel ranges, for sources: as
  * http_object_open(). */
 int s3_object_open(struct s3 *s, struct transfer *t, const char *bucket, const char *key,
-	const struct identity *have, bool probe, struct progress *progress, struct cancel *cancel,
-	struct object **ret, struct error *err);
+	const struct identity *have, enum object_want want, struct progress *progress,
+	struct cancel *cancel, struct object **ret, struct error *err);
 
 #endif

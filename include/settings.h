@@ -66,6 +66,7 @@ struct settings {
 	char *owner;     /* "uid:gid" or ""; parsed into uid and gid */
 	uid_t owner_uid; /* (uid_t)-1: not set */
 	gid_t owner_gid;
+	bool keep_download;
 
 	/* [cache] */
 	char *cache_dir;                         /* "": none */

@@ -21,12 +21,15 @@ struct source_env {
 struct source_request {
 	const char *url;             /* or a plain path */
 	const struct identity *have; /* a version at hand, or NULL; see object.not_modified */
-	bool probe;                  /* identity only: no body bytes are wanted */
-	struct progress *progress;   /* may be NULL; outlives the object */
+	enum object_want want;
+	struct progress *progress; /* may be NULL; outlives the object */
 };
 
 /* Without any I/O: is the scheme known and the URL well-formed? 0 or -ERR_USAGE with a sentence. */
 int source_check(const char *url, struct error *err);
+
+/* Whether its bytes come over a network. */
+bool source_is_remote(const char *url);
 
 /* Worker threads; sleeps until the size and identity are known. Connection problems were retried. */
 int source_open(const struct source_env *env, const struct source_request *req, struct object **ret,

@@ -108,9 +108,10 @@ struct stage_env {
 	struct tree_options tree; /* limits and ownership; the stage fills in the rest */
 	unsigned threads;         /* decoding and inflating, for all stages together */
 	unsigned parallel;        /* stages at once */
-	bool show_progress;       /* a live line for each source, on a terminal */
-	bool keep_going;          /* one that fails does not end the others */
-	bool log_failures;        /* each stage's reason is logged; else only on_done() tells one */
+	bool keep_download; /* an archive that is one stream is kept as it came, until it is unpacked */
+	bool show_progress; /* a live line for each source, on a terminal */
+	bool keep_going;    /* one that fails does not end the others */
+	bool log_failures;  /* each stage's reason is logged; else only on_done() tells one */
 	/* Exactly once for each set, from the loop: 0, or the first failure, when every thread has
 	 * ended. */
 	void (*on_done)(void *ctx, int code, const struct error *err);

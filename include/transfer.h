@@ -81,8 +81,8 @@ struct http_request {
 	const char *url;
 	const char *name;            /* display name for messages; copied */
 	const struct identity *have; /* sends If-None-Match or If-Modified-Since */
-	bool probe;                  /* asks for one byte, to learn size and identity */
-	struct progress *progress;   /* may be NULL */
+	enum object_want want; /* WANT_IDENTITY: asks for one byte, to learn size and identity */
+	struct progress *progress; /* may be NULL */
 	struct cancel *cancel;
 	const struct http_signer *signer; /* NULL: none; copied */
 };

@@ -4,6 +4,7 @@
 
 #include "cancel.h"
 #include "error.h"
+#include "file_sum.h"
 #include "progress.h"
 #include "reader.h"
 #include <stdbool.h>
@@ -113,6 +114,15 @@ struct tree *tree_new_sink(
 	const struct tree_sink *sink, void *ctx, const struct tree_options *opts);
 void tree_free(struct tree *t); /* accepts NULL; all writers closed before */
 
+/* Before the first entry: the directory is not empty but what a killed run left of the same entries, and this run
+ * changes nothing in it before since, by its file system's clock (struct stat's st_ctim). tree_finish()
+ * is to come after all entries have been seen again. Not with several_sources. */
+void tree_continue(struct tree *t, const struct timespec *since);
+/* Of what was written or found so far. Not known where a hard link brought content for its other names. */
+struct file_sum tree_file_sum(const struct tree *t);
+bool tree_is_continued(const struct tree *t);
+uint64_t tree_found(const struct tree *t); /* files that writer_has() found */
+
 /* After the last entry, with all writers closed: checks what could only be checked now, sets the
  * directories' modes and times. ret_root_meta (may be NULL) says whether the archive spoke of the root
  * itself ("./"), whose own metadata the publisher applies: mode (mode_t)-1 when not. Its uid and gid
@@ -121,7 +131,7 @@ void tree_free(struct tree *t); /* accepts NULL; all writers closed before */
 int tree_finish(struct tree *t, struct meta *ret_root_meta, struct error *err);
 
 /* -ERR_SPACE when the file system cannot take bytes and entries more (0: not known). Says what is
- * needed and what there is. */
+ * needed and what there is. A tree that is continued may have most of it already: 0. */
 int tree_check_room(struct tree *t, uint64_t bytes, uint64_t entries, struct error *err);
 
 /* source: for messages; borrowed. progress may be NULL. */
@@ -142,6 +152,11 @@ int writer_file_open(struct writer *w, const char *name, const struct meta *m, u
 int writer_file_write(
 	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err);
 int writer_file_close(struct writer *w, struct error *err);
+
+/* Whether this regular file is there already, exactly, from before tree_continue(): 1 (then it counts as
+ * written), or 0: it is to be written. A file of this name that is under way would be missed. */
+int writer_has(
+	struct writer *w, const char *name, const struct meta *m, uint64_t size, struct error *err);
 
 /* A whole small file whose bytes are at hand. The writer takes its own reference to content. */
 int writer_file(struct writer *w, const char *name, const struct meta *m,

@@ -232,6 +232,9 @@ static int deliver(const struct cache_entry *e, struct delivery *d, struct error
 
 	if (code == 0)
 		code = fill_tree(d, err);
+	record.synced = false;
+	if (code == 0)
+		record.sum = tree_file_sum(d->tree);
 	tree_free(d->tree);
 	if (code < 0)
 		return code;

@@ -53,6 +53,7 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 			.gid = s->owner_gid},
 		.threads = agent_threads(s),
 		.parallel = s->parallel_stages,
+		.keep_download = s->keep_download,
 		.show_progress = s->progress && s->log_format == LOG_TEXT,
 		.keep_going = a->keep_going,
 		.on_result = a->on_result,

@@ -55,7 +55,7 @@ static int probe_datastore(struct probe *p, struct error *err)
 
 static int probe_stream(struct probe *p, struct error *err)
 {
-	const struct source_request request = {.url = p->url, .probe = true};
+	const struct source_request request = {.url = p->url, .want = WANT_IDENTITY};
 	struct object *o;
 	int code = source_open(&p->env, &request, &o, err);
 

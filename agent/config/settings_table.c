@@ -135,6 +135,9 @@ const struct setting settings_table[] = {
 	{"stage", "owner", SETTING_TEXT, AT(owner), "",
 		"Files belong to this user and group; empty: to the running user.",
 		.unit = "uid:gid, as numbers", .check = check_owner},
+	{"stage", "keep_download", SETTING_BOOL, AT(keep_download), "no",
+		"Keep the bytes of an archive that is one stream until it is unpacked, for the run "
+		"after a killed one."},
 
 	{"cache", "dir", SETTING_TEXT, AT(cache_dir), "",
 		"The node cache: where what was staged is kept for later runs; empty: none.",

@@ -3,6 +3,7 @@
  * visible changes here. */
 #include "defer.h"
 #include "destination.h"
+#include "log.h"
 #include "record.h"
 #include "resolve.h"
 #include <errno.h>
@@ -13,6 +14,12 @@
 
 #define NAME_TRIES 100
 
+static void remove_unfinished(const struct destination *d)
+{
+	if (d->lock_fd >= 0 && !d->keeps_replaced)
+		(void)leftovers_remove(d, NULL, NULL, NULL);
+}
+
 void begin_undo(struct destination *d, bool leave_tree)
 {
 	if (d->tree_fd >= 0)
@@ -21,8 +28,9 @@ void begin_undo(struct destination *d, bool leave_tree)
 		close(d->dest_fd);
 	d->tree_fd = d->dest_fd = -1;
 	strings_done(&d->mine);
-	if (d->lock_fd >= 0 && !leave_tree && !d->keeps_replaced)
-		(void)leftovers_remove(d, NULL, NULL);
+	record_free(take_ptr(&d->continued));
+	if (!leave_tree)
+		remove_unfinished(d);
 	d->tree[0] = '\0';
 }
 
@@ -31,6 +39,32 @@ void begin_undo(struct destination *d, bool leave_tree)
 static bool is_fetched_again(const struct record *old, const char *key)
 {
 	return strcmp(old->key, key) == 0 && !record_is_pinned(old);
+}
+
+static int refuse_touched(const struct destination *d, const struct record *old, struct error *err)
+{
+	struct text what = {0};
+
+	record_describe(old, &what);
+	error_set(err, -EEXIST,
+		"%s holds %s, which was not on the disk for certain when this machine went down, "
+		"and "
+		"files in it have changed since; --replace (or replace: true) stages it anew",
+		d->place.path, what.s);
+	text_done(&what);
+	return -EEXIST;
+}
+
+/* What a crash of the machine has damaged may be replaced, unless there is somebody's work in it. */
+static int is_lost(const struct destination *d, const struct record *old, struct error *err)
+{
+	if (old->doubt == RECORD_TOUCHED)
+		return refuse_touched(d, old, err);
+	if (old->doubt == RECORD_LOST)
+		log_warn("%s is not as it was staged before this machine went down: it is staged "
+			 "anew",
+			d->place.path);
+	return old->doubt == RECORD_LOST;
 }
 
 static int refuse_whole(const struct destination *d, const struct record *old, struct error *err)
@@ -50,20 +84,26 @@ static int may_replace_whole(struct destination *d, const char *key, struct erro
 	int code = 0;
 
 	d->replace = true;
-	if (old != NULL && !d->opts.replace && !d->opts.renew && !is_fetched_again(old, key))
-		code = refuse_whole(d, old, err);
+	if (old != NULL && !d->opts.replace && !d->opts.renew && !is_fetched_again(old, key)) {
+		code = is_lost(d, old, err);
+		if (code == 0)
+			code = refuse_whole(d, old, err);
+	}
 	record_free(old);
-	return code;
+	return code < 0 ? code : 0;
 }
 
 static int prepare_merge(struct destination *d, const char *key, struct error *err)
 {
 	struct record *old = holdings_find(d, key);
+	int code = 0;
 
-	if (old != NULL && (d->opts.renew || is_fetched_again(old, key)))
+	if (old != NULL && !d->opts.replace && !d->opts.renew && !is_fetched_again(old, key))
+		code = is_lost(d, old, err);
+	if (old != NULL && (code > 0 || d->opts.renew || is_fetched_again(old, key)))
 		holdings_names(d, key, &d->mine);
 	record_free(old);
-	return dest_open(d, &d->dest_fd, err);
+	return code < 0 ? code : dest_open(d, &d->dest_fd, err);
 }
 
 static void random_name(char *name, size_t size)
@@ -89,6 +129,7 @@ int begin_make(struct destination *d, const char *link, struct error *err)
 {
 	int state_fd = d->place.state_fd, code = -1;
 
+	remove_unfinished(d);
 	for (int i = 0; i < NAME_TRIES && code != 0; i++) {
 		random_name(d->tree, sizeof(d->tree));
 		code = make_at(state_fd, d->tree, link);
@@ -97,6 +138,16 @@ int begin_make(struct destination *d, const char *link, struct error *err)
 	}
 	if (code != 0)
 		return disk_error(err, errno, state_fd, "make a directory in", d->place.state_path);
+	return 0;
+}
+
+static int open_tree(struct destination *d, struct error *err)
+{
+	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+
+	d->tree_fd = openat(d->place.state_fd, d->tree, flags);
+	if (d->tree_fd < 0 || fchmod(d->tree_fd, 0700) != 0)
+		return disk_error(err, errno, d->place.state_fd, "open", d->place.state_path);
 	return 0;
 }
 
@@ -110,10 +161,23 @@ static int make_tree(struct destination *d, struct error *err)
 	if (inode_look(state_fd, d->tree, &tree) < 0)
 		return disk_error(err, errno, state_fd, "look into", d->place.state_path);
 	d->tree_mode = tree.mode & 07777;
-	d->tree_fd = openat(state_fd, d->tree, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (d->tree_fd < 0 || fchmod(d->tree_fd, 0700) != 0)
-		return disk_error(err, errno, state_fd, "open", d->place.state_path);
-	return 0;
+	return open_tree(d, err);
+}
+
+/* 1: the tree that j speaks of is d's now. */
+static int take_up(struct destination *d, struct journal *j, const char *key, struct error *err)
+{
+	struct journal_entry tree;
+	int code;
+
+	if (j == NULL || strcmp(j->record->key, key) != 0 || strlen(j->tree) >= sizeof(d->tree) ||
+		journal_next(j, &tree) == 0)
+		return 0;
+	snprintf(d->tree, sizeof(d->tree), "%s", j->tree);
+	d->tree_mode = tree.inode.mode & 07777;
+	d->continued = take_ptr(&j->record);
+	code = open_tree(d, err);
+	return code < 0 ? code : 1;
 }
 
 int begin_judge(struct destination *d, const char *key, struct error *err)
@@ -122,7 +186,7 @@ int begin_judge(struct destination *d, const char *key, struct error *err)
 
 	if (d->lock_fd < 0)
 		return error_set(err, d->refusal.code, "%s", d->refusal.msg);
-	begin_undo(d, false);
+	begin_undo(d, true);
 	d->replace = d->opts.replace;
 	code = dest_look(d, &d->kind, err);
 	if (code == 0 && d->kind == DEST_OURS)
@@ -130,13 +194,20 @@ int begin_judge(struct destination *d, const char *key, struct error *err)
 	return code;
 }
 
-int destination_begin(struct destination *d, const char *key, int *ret_root_fd, int *ret_state_fd,
-	struct error *err)
+static int prepare(struct destination *d, const char *key, struct error *err)
 {
 	int code = begin_judge(d, key, err);
 
 	if (code == 0 && d->kind == DEST_OTHER)
 		code = prepare_merge(d, key, err);
+	return code;
+}
+
+int destination_begin(struct destination *d, const char *key, int *ret_root_fd, int *ret_state_fd,
+	struct error *err)
+{
+	int code = prepare(d, key, err);
+
 	if (code == 0)
 		code = make_tree(d, err);
 	if (code < 0)
@@ -144,6 +215,29 @@ int destination_begin(struct destination *d, const char *key, int *ret_root_fd, 
 	*ret_root_fd = d->tree_fd;
 	*ret_state_fd = d->place.state_fd;
 	return 0;
+}
+
+int destination_continue(struct destination *d, const char *key, int *ret_root_fd,
+	int *ret_state_fd, struct error *err)
+{
+	int code = prepare(d, key, err);
+	struct journal *j = code == 0 ? unfinished_open(d) : NULL;
+
+	if (code == 0)
+		code = take_up(d, j, key, err);
+	journal_close(j);
+	if (code == 0)
+		code = make_tree(d, err);
+	if (code < 0)
+		return code;
+	*ret_root_fd = d->tree_fd;
+	*ret_state_fd = d->place.state_fd;
+	return 0;
+}
+
+const struct record *destination_continued(const struct destination *d)
+{
+	return d->continued;
 }
 
 static bool is_mine(const struct destination *d, const char *name)

@@ -83,12 +83,18 @@ int dest_look(const struct destination *d, enum dest_kind *ret, struct error *er
 
 static int clear_up(struct destination *d, struct error *err)
 {
+	struct journal *unfinished;
+	int code;
+
 	if (d->lock_fd < 0)
 		return 0;
 	moves_resume(d);
 	if (cancel_requested(d->opts.cancel))
 		return error_set(err, -ECANCELED, "cancelled");
-	return leftovers_remove(d, d->opts.cancel, err);
+	unfinished = unfinished_open(d);
+	code = leftovers_remove(d, unfinished, d->opts.cancel, err);
+	journal_close(unfinished);
+	return code;
 }
 
 int destination_open(const char *dir, const struct destination_options *opts,
@@ -115,7 +121,7 @@ int destination_open(const char *dir, const struct destination_options *opts,
 const struct record *destination_holds(struct destination *d, const char *key)
 {
 	record_free(d->held);
-	d->held = holdings_find(d, key);
+	d->held = holdings_sound(d, key);
 	return d->held;
 }
 

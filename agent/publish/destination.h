@@ -39,6 +39,8 @@ struct destination {
 	bool keeps_replaced; /* what was replaced is not removed yet */
 	bool replace;        /* DEST_OURS may be replaced */
 	struct strings mine; /* DEST_OTHER: top-level names this stage may replace, sorted */
+	struct record
+		*continued; /* of which version the tree is that was taken up; NULL: it is new */
 };
 
 /* What is there. Looks afresh at every call. */
@@ -61,11 +63,18 @@ void settle_leave(struct destination *d);
 /* What is there, and whether it may be replaced by what is staged under key. */
 int begin_judge(struct destination *d, const char *key, struct error *err);
 
-/* Makes d->tree in the state directory: a directory, or a symbolic link to link. */
+/* Makes d->tree in the state directory, once what else is unfinished there is removed: a directory, or a
+ * symbolic link to link. */
 int begin_make(struct destination *d, const char *link, struct error *err);
 
 /* Forgets what destination_begin() made, and removes it unless it is to be left. */
 void begin_undo(struct destination *d, bool leave_tree);
+
+/* ---- unfinished.c ---- */
+
+/* What says of which version the tree in the state directory is that a killed agent left, if a run may go on
+ * with it: its bytes are there, since the kernel that has them still runs. NULL: there is none. */
+struct journal *unfinished_open(const struct destination *d);
 
 /* ---- link.c ---- */
 
@@ -77,11 +86,26 @@ char *link_look(int dir_fd, const char *name);
 
 struct record *holdings_whole(const struct destination *d); /* of any key; NULL */
 struct record *holdings_find(const struct destination *d, const char *key);
+struct record *holdings_sound(
+	const struct destination *d, const char *key); /* not what is doubtful */
 bool holdings_any(const struct destination *d);
 /* Whose entry DEST/name is: NULL when nobody's. */
 struct record *holdings_owner(const struct destination *d, const char *name);
 /* The top-level names that were merged under key, sorted. */
 void holdings_names(const struct destination *d, const char *key, struct strings *ret);
+
+/* ---- doubt.c ---- */
+
+/* Sets the doubt of j's record. If there was none to be had, the record, which is called name in the state
+ * directory, says from now on that all is synced. */
+void doubt(const struct destination *d, struct journal *j, const char *name);
+/* Before the tree of this inode becomes DEST as a whole: notes it where a crash of the machine that loses the
+ * record does not lose it. */
+void doubt_prepare(const struct destination *d, const struct inode *tree);
+/* DEST is such a tree, and its record was lost: one that says so, the caller's. NULL: it is not. */
+struct record *doubt_lost(const struct destination *d);
+/* Forgets a tree that is no more. */
+void doubt_tidy(const struct destination *d);
 
 /* ---- moves.c: what a journal says, done or undone. ---- */
 
@@ -95,9 +119,11 @@ void moves_resume(struct destination *d);
 
 /* ---- leftovers.c ---- */
 
-/* Removes all that is neither lock nor record from the state directory; nothing while a journal is
- * pending. Stops with -ECANCELED; what cannot be removed is warned about and left. */
-int leftovers_remove(const struct destination *d, struct cancel *cancel, struct error *err);
+/* Removes all that is neither lock nor record nor (unless it is NULL) the unfinished tree from the state
+ * directory; nothing while a journal is pending. Stops with -ECANCELED; what cannot be removed is warned
+ * about and left. */
+int leftovers_remove(const struct destination *d, const struct journal *unfinished,
+	struct cancel *cancel, struct error *err);
 
 /* Removes the state directory when it holds no record. The lock is held. */
 void leftovers_tidy(const struct destination *d);

@@ -35,13 +35,18 @@ struct record *holdings_whole(const struct destination *d)
 	struct journal_entry e;
 	struct journal *j;
 
-	if (d->place.inside || journal_open(d->place.state_fd, WHOLE_FILE, &j) < 0)
+	if (d->place.inside)
 		return NULL;
+	if (journal_open(d->place.state_fd, WHOLE_FILE, &j) < 0)
+		return doubt_lost(d);
 	if (j->kind == PUBLISH_WHOLE && journal_next(j, &e) > 0 &&
-		entry_holds(d->place.parent_fd, &e, d->place.name) && leads_somewhere(d, &e))
+		entry_holds(d->place.parent_fd, &e, d->place.name) && leads_somewhere(d, &e)) {
+		journal_rewind(j);
+		doubt(d, j, WHOLE_FILE);
 		record = take_record(j);
+	}
 	journal_close(j);
-	return record;
+	return record != NULL ? record : doubt_lost(d);
 }
 
 static struct journal *open_merged(const struct destination *d, const char *file)
@@ -75,6 +80,15 @@ static bool merged_holds(struct journal *j, int dest_fd)
 	return true;
 }
 
+static struct record *take_merged(const struct destination *d, struct journal *j)
+{
+	_free_ char *name = format_text(MERGED_DIR "/%s.json", j->record->key);
+
+	journal_rewind(j);
+	doubt(d, j, name);
+	return take_record(j);
+}
+
 struct record *holdings_find(const struct destination *d, const char *key)
 {
 	struct record *record = holdings_whole(d);
@@ -87,9 +101,19 @@ struct record *holdings_find(const struct destination *d, const char *key)
 	if (dest_open(d, &dest_fd, NULL) < 0)
 		return NULL;
 	j = open_merged_key(d, key);
-	record = j != NULL && merged_holds(j, dest_fd) ? take_record(j) : NULL;
+	record = j != NULL && merged_holds(j, dest_fd) ? take_merged(d, j) : NULL;
 	journal_close(j);
 	return record;
+}
+
+struct record *holdings_sound(const struct destination *d, const char *key)
+{
+	struct record *record = holdings_find(d, key);
+
+	if (record == NULL || record->doubt == RECORD_SOUND)
+		return record;
+	record_free(record);
+	return NULL;
 }
 
 /* The record of the first journal among the merged ones that satisfies. */

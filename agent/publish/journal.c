@@ -12,7 +12,8 @@
 #define FORMAT   1
 #define NEW_FILE "journal.new"
 
-static const char *const kind_names[] = {[PUBLISH_WHOLE] = "whole", [PUBLISH_MERGE] = "merge"};
+static const char *const kind_names[] = {
+	[PUBLISH_WHOLE] = "whole", [PUBLISH_MERGE] = "merge", [PUBLISH_UNFINISHED] = "unfinished"};
 
 /* Different for every start of every kernel; "" where it cannot be read. */
 static void boot_id(char buf[static 64])
@@ -60,6 +61,7 @@ int journal_begin(struct journal_writer *w, const struct journal_head *head, str
 	_close_ int fd = openat(head->dir_fd, NEW_FILE, flags, 0644);
 
 	*w = (struct journal_writer){.dir_fd = head->dir_fd, .path = head->path};
+	w->name = head->kind == PUBLISH_UNFINISHED ? UNFINISHED_FILE : JOURNAL_FILE;
 	if (fd < 0 || (w->f = fdopen(fd, "w")) == NULL)
 		return cannot_write(w, err);
 	take_fd(&fd);
@@ -99,7 +101,7 @@ int journal_commit(struct journal_writer *w, bool sync, struct error *err)
 
 	if (code < 0)
 		return code;
-	if (finish_file(w, sync) || renameat(w->dir_fd, NEW_FILE, w->dir_fd, JOURNAL_FILE) != 0)
+	if (finish_file(w, sync) || renameat(w->dir_fd, NEW_FILE, w->dir_fd, w->name) != 0)
 		return cannot_write(w, err);
 	return sync && fsync(w->dir_fd) != 0 ? cannot_write(w, err) : 0;
 }

@@ -18,13 +18,16 @@
  *is no moment with neither. A file without its last line, or with a line that does not parse,
  *counts as absent. One thread. */
 
-#define JOURNAL_FILE "journal.json"
-#define WHOLE_FILE   "whole.json"
-#define MERGED_DIR   "merged"
+#define JOURNAL_FILE    "journal.json"
+#define UNFINISHED_FILE "unfinished.json"
+#define WHOLE_FILE      "whole.json"
+#define MERGED_DIR      "merged"
+#define PUBLISHED_LINK  "published"
 
 enum publish_kind {
-	PUBLISH_WHOLE, /* one entry: the tree itself becomes DEST */
-	PUBLISH_MERGE, /* the tree's top-level entries go into DEST */
+	PUBLISH_WHOLE,      /* one entry: the tree itself becomes DEST */
+	PUBLISH_MERGE,      /* the tree's top-level entries go into DEST */
+	PUBLISH_UNFINISHED, /* nothing is published yet; one entry: the tree */
 };
 
 struct journal_entry {
@@ -44,12 +47,13 @@ struct journal_head {
 struct journal_writer {
 	int dir_fd;       /* the state directory; borrowed */
 	const char *path; /* its path, for messages; borrowed */
+	const char *name; /* what it is called once committed */
 	FILE *f;
 	uint64_t n;
 };
 
-/* begin, any number of entries, then commit or abandon. Nothing is called journal.json before
- * commit, which with sync puts file and directory on disk first. */
+/* begin, any number of entries, then commit or abandon. Nothing is called journal.json (or, while it is
+ * unfinished, unfinished.json) before commit, which with sync puts file and directory on disk first. */
 int journal_begin(struct journal_writer *w, const struct journal_head *head, struct error *err);
 int journal_add(struct journal_writer *w, const struct journal_entry *e, struct error *err);
 int journal_commit(struct journal_writer *w, bool sync, struct error *err);

@@ -10,14 +10,16 @@
 #include <fcntl.h>
 #include <string.h>
 
-static bool is_kept(const char *name)
+static bool is_kept(const char *name, const struct journal *unfinished)
 {
-	static const char *const kept[] = {LOCK_FILE, WHOLE_FILE, MERGED_DIR};
+	static const char *const kept[] = {LOCK_FILE, WHOLE_FILE, MERGED_DIR, PUBLISHED_LINK};
 
 	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
 		if (strcmp(name, kept[i]) == 0)
 			return true;
-	return false;
+	return unfinished != NULL &&
+	       (strcmp(name, UNFINISHED_FILE) == 0 || strcmp(name, KEPT_FILE) == 0 ||
+		       strcmp(name, unfinished->tree) == 0);
 }
 
 static int remove_one(
@@ -36,7 +38,8 @@ static int remove_one(
 	return 0;
 }
 
-int leftovers_remove(const struct destination *d, struct cancel *cancel, struct error *err)
+int leftovers_remove(const struct destination *d, const struct journal *unfinished,
+	struct cancel *cancel, struct error *err)
 {
 	_closedir_ DIR *dir = listing_open(d->place.state_fd, ".");
 	struct inode journal;
@@ -47,7 +50,7 @@ int leftovers_remove(const struct destination *d, struct cancel *cancel, struct 
 	if (inode_look(d->place.state_fd, JOURNAL_FILE, &journal) == 0)
 		return 0;
 	while (dir != NULL && code == 0 && (name = listing_next(dir)) != NULL)
-		if (!is_kept(name))
+		if (!is_kept(name, unfinished))
 			code = remove_one(d, name, cancel, err);
 	return code;
 }
@@ -58,6 +61,7 @@ void leftovers_tidy(const struct destination *d)
 	struct inode ignored;
 
 	unlinkat(state_fd, MERGED_DIR, AT_REMOVEDIR);
+	doubt_tidy(d);
 	if (inode_look(state_fd, MERGED_DIR, &ignored) == -ENOENT &&
 		inode_look(state_fd, WHOLE_FILE, &ignored) == -ENOENT &&
 		inode_look(state_fd, JOURNAL_FILE, &ignored) == -ENOENT &&

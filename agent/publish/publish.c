@@ -52,6 +52,7 @@ static int list_root(
 
 	if (inode_look(d->tree_fd, "", &e.inode) < 0)
 		return cannot_finish(d, err);
+	doubt_prepare(d, &e.inode);
 	e.inode.mode = S_IFDIR | mode;
 	return journal_add(w, &e, err);
 }

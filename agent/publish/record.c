@@ -3,6 +3,8 @@
  * writes those. */
 #include "record.h"
 #include "defer.h"
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define DIGEST_LEN 64
@@ -34,6 +36,31 @@ static json_t *source_to_json(const struct record_source *s)
 	return o;
 }
 
+static void sum_to_json(const struct record *r, json_t *o)
+{
+	char sum[17];
+
+	if (r->synced)
+		json_object_set_new(o, "synced", json_true());
+	if (!r->sum.known)
+		return;
+	snprintf(sum, sizeof(sum), "%016" PRIx64, r->sum.sum);
+	json_object_set_new(o, "files", json_integer((json_int_t)r->sum.files));
+	json_object_set_new(o, "sum", json_string(sum));
+}
+
+/* What is missing or damaged is not known. */
+static struct file_sum sum_from_json(const json_t *o)
+{
+	const json_t *files = json_object_get(o, "files");
+	const char *sum = json_string_value(json_object_get(o, "sum"));
+	struct file_sum c = {.files = (uint64_t)json_integer_value(files)};
+
+	c.known = json_is_integer(files) && sum != NULL && strlen(sum) == 16 &&
+		  sscanf(sum, "%16" SCNx64, &c.sum) == 1; /* NOLINT(cert-err34-c) */
+	return c;
+}
+
 json_t *record_to_json(const struct record *r)
 {
 	json_t *o = json_object(), *sources = json_array();
@@ -45,6 +72,7 @@ json_t *record_to_json(const struct record *r)
 	json_object_set_new(o, "bytes", json_integer((json_int_t)r->bytes));
 	json_object_set_new(o, "entries", json_integer((json_int_t)r->entries));
 	json_object_set_new(o, "staged_at", json_integer((json_int_t)r->staged_at));
+	sum_to_json(r, o);
 	if (o == NULL || sources == NULL)
 		abort();
 	return o;
@@ -98,6 +126,8 @@ struct record *record_from_json(const json_t *object)
 	r->bytes = (uint64_t)json_integer_value(bytes);
 	r->entries = (uint64_t)json_integer_value(entries);
 	r->staged_at = (time_t)json_integer_value(staged_at);
+	r->synced = json_is_true(json_object_get(object, "synced"));
+	r->sum = sum_from_json(object);
 	if (sources_from_json(json_object_get(object, "sources"), r) && r->key != NULL &&
 		strchr(r->key, '/') == NULL && json_is_integer(bytes) && json_is_integer(entries) &&
 		json_is_integer(staged_at))

@@ -159,8 +159,8 @@ static int open_once(
 
 /* NOLINTNEXTLINE(readability-function-size): its parameters, which have nothing in common */
 int s3_object_open(struct s3 *s, struct transfer *t, const char *bucket, const char *key,
-	const struct identity *have, bool probe, struct progress *progress, struct cancel *cancel,
-	struct object **ret, struct error *err)
+	const struct identity *have, enum object_want want, struct progress *progress,
+	struct cancel *cancel, struct object **ret, struct error *err)
 {
 	_free_ char *name = format_text("s3://%s/%s", bucket, key);
 	struct wanted w = {.s3 = s, .transfer = t, .bucket = bucket, .key = key};
@@ -168,7 +168,7 @@ int s3_object_open(struct s3 *s, struct transfer *t, const char *bucket, const c
 	int code = 0;
 
 	w.request = (struct http_request){
-		.name = name, .have = have, .probe = probe, .progress = progress, .cancel = cancel};
+		.name = name, .have = have, .want = want, .progress = progress, .cancel = cancel};
 	/* Once for the region, once for the credentials. */
 	for (unsigned n = 0; again && n < 3; n++) {
 		again = false;

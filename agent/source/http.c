@@ -41,7 +41,7 @@ int http_open(const struct source_env *env, const struct source_request *req, st
 		.url = req->url,
 		.name = name,
 		.have = req->have,
-		.probe = req->probe,
+		.want = req->want,
 		.progress = req->progress,
 		.cancel = env->cancel,
 	};

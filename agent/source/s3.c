@@ -86,7 +86,7 @@ static int open_prefix(const struct source_env *env, const struct source_request
 	struct identity id;
 	int code;
 
-	if (!req->probe)
+	if (req->want != WANT_IDENTITY)
 		return error_set(err, -ERR_USAGE,
 			"%s ends in '/', and so is a directory of objects; one object is wanted "
 			"here",
@@ -111,7 +111,7 @@ int s3_source_open(const struct source_env *env, const struct source_request *re
 		code = open_prefix(env, req, &place, ret, err);
 	else
 		code = s3_object_open(env->s3, env->transfer, place.bucket, place.key, req->have,
-			req->probe, req->progress, env->cancel, ret, err);
+			req->want, req->progress, env->cancel, ret, err);
 	s3_place_done(&place);
 	return code;
 }

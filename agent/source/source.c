@@ -54,6 +54,11 @@ int source_check(const char *url, struct error *err)
 	return scheme->check != NULL ? scheme->check(url, err) : 0;
 }
 
+bool source_is_remote(const char *url)
+{
+	return find(url) != NULL && find(url)->open != file_source_open;
+}
+
 int source_open(const struct source_env *env, const struct source_request *req, struct object **ret,
 	struct error *err)
 {

@@ -137,6 +137,9 @@ int stage_datastore_fetch(struct stage *s, size_t i, struct identity *ret, struc
 		arrive(s, i, m->name, m->version, m->sha256);
 		*ret = (struct identity){.size = SIZE_UNKNOWN};
 		snprintf(ret->etag, sizeof(ret->etag), "%u:%s", m->version, m->sha256);
+		code = stage_continue(s, ret, err);
+	}
+	if (code == 0) {
 		code = fetch(s, i, m, err);
 	}
 	manifest_free(m);

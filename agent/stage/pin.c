@@ -53,7 +53,7 @@ static int probe(
 {
 	const struct source_env env = {
 		.transfer = s->env->transfer, .s3 = s->env->s3, .cancel = &s->attempt};
-	const struct source_request request = {.url = s->sources[i].url, .probe = true};
+	const struct source_request request = {.url = s->sources[i].url, .want = WANT_IDENTITY};
 	struct object *o;
 	int code;
 

@@ -113,8 +113,8 @@ static int fetch_large(
 
 	if (code < 0)
 		return code;
-	code = s3_object_open(s->env->s3, s->env->transfer, p->place.bucket, item->key, NULL, false,
-		NULL, &s->attempt, &o, err);
+	code = s3_object_open(s->env->s3, s->env->transfer, p->place.bucket, item->key, NULL,
+		WANT_ALL, NULL, &s->attempt, &o, err);
 	if (code == 0)
 		code = stream_object(p, item, o, w, err);
 	object_close(o);

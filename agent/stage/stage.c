@@ -79,11 +79,6 @@ static int unpack_sources(struct stage *s, struct record *record, struct error *
 	return unpack_in_threads(s, record, err);
 }
 
-static int accept_top_name(void *destination, const char *name, struct error *err)
-{
-	return destination_accepts(destination, name, err);
-}
-
 struct tree_options stage_tree_options(const struct stage *s)
 {
 	struct tree_options opts = s->env->tree;
@@ -96,20 +91,6 @@ struct tree_options stage_tree_options(const struct stage *s)
 	return opts;
 }
 
-static int open_tree(struct stage *s, struct error *err)
-{
-	struct tree_options opts = stage_tree_options(s);
-	int code;
-
-	opts.cancel = &s->attempt;
-	opts.accept_top_name = accept_top_name;
-	opts.accept_ctx = s->destination;
-	code = destination_begin(s->destination, s->key, &s->root_fd, &s->state_fd, err);
-	if (code == 0)
-		code = tree_new(s->root_fd, s->state_fd, &opts, &s->tree, err);
-	return code;
-}
-
 static void sum_up(const struct stage *s, struct record *record)
 {
 	for (size_t i = 0; i < s->n_sources; i++) {
@@ -117,6 +98,7 @@ static void sum_up(const struct stage *s, struct record *record)
 		record->entries += counted(&s->progress[i].entries);
 	}
 	record->staged_at = time(NULL);
+	record->synced = s->entry != NULL; /* by the seal */
 }
 
 /* Only now: what is not published is not done. */
@@ -154,7 +136,7 @@ static int fill_and_publish(struct stage *s, struct error *err)
 {
 	struct record *record = zalloc(sizeof(*record));
 	struct meta root;
-	int code = open_tree(s, err);
+	int code = stage_open_tree(s, err);
 
 	record->key = copy_text(s->key);
 	record->sources = zalloc(s->n_sources * sizeof(*record->sources));
@@ -163,6 +145,10 @@ static int fill_and_publish(struct stage *s, struct error *err)
 		code = unpack_sources(s, record, err);
 	if (code == 0)
 		code = finish_tree(s, &root, err);
+	if (code == 0) {
+		stage_tell_continued(s);
+		record->sum = tree_file_sum(s->tree);
+	}
 	tree_free(take_ptr(&s->tree));
 	if (code == 0) {
 		sum_up(s, record);
@@ -205,6 +191,7 @@ int stage_fill(struct stage *s, struct error *err)
 			code = fill_and_publish(s, err);
 		if (!worth_another_try(s, code) || n == ATTEMPTS)
 			return code;
+		s->anew = code == -ERR_CHANGED;
 		log_warn("%s; starting again (try %u of %u)", err->msg, n + 1, (unsigned)ATTEMPTS);
 		usleep(n * PAUSE_MS * 1000);
 	}

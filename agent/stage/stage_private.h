@@ -66,6 +66,7 @@ struct stage {
 	char version[65];                /* of all sources: what the entry must become */
 	struct tree *tree;
 	int root_fd, state_fd;
+	bool anew; /* what a killed run left is of no use: an attempt found another version */
 
 	/* Stage thread, then the loop thread once it has ended. */
 	enum stage_end end;
@@ -106,6 +107,16 @@ int stage_is_warm(struct stage *s, struct error *err);
 int stage_fill(struct stage *s, struct error *err);
 void stage_report_warm(const struct stage *s);
 struct tree_options stage_tree_options(const struct stage *s);
+
+/* ---- continue.c: the tree that a killed run left, or that the next one will find. ---- */
+
+/* Takes the destination's unfinished tree, or makes a new one. */
+int stage_open_tree(struct stage *s, struct error *err);
+/* The one source of s is open and is id: its entries go on in the tree, if that is of the same version; else in
+ * an empty one. From now on the next run can go on. */
+int stage_continue(struct stage *s, const struct identity *id, struct error *err);
+/* Once all entries are there: says so if some were before. */
+void stage_tell_continued(const struct stage *s);
 
 /* ---- pin.c: versions of all sources together, known before their bytes are there. ---- */
 

@@ -3,6 +3,7 @@
  * code on a worker thread; the rooms it calls do the work. */
 #include "decode.h"
 #include "defer.h"
+#include "keep.h"
 #include "log.h"
 #include "prefix.h"
 #include "source.h"
@@ -83,6 +84,19 @@ static int unpack_stream(struct passage *p, struct reader *in, struct error *err
 	return unpack(&env, &input, &p->container, err);
 }
 
+/* Of a zip, what is missing is fetched, and of what cannot be told from another version nothing is used again. */
+static bool is_kept(const struct passage *p, struct reader *in)
+{
+	const struct stage *s = p->stage;
+	struct error ignored; /* sticky: told when it is read */
+	char first[2] = {0};
+
+	return s->env->keep_download && s->n_sources == 1 && p->object->seekable &&
+	       identity_pins(&p->object->identity) && source_is_remote(s->sources[p->i].url) &&
+	       reader_peek(in, first, sizeof(first), &ignored) == sizeof(first) &&
+	       memcmp(first, "PK", sizeof(first)) != 0;
+}
+
 /* Everything between an open object and its last entry written and its digest checked. */
 static int pass_through(struct passage *p, struct error *err)
 {
@@ -90,6 +104,9 @@ static int pass_through(struct passage *p, struct error *err)
 	struct reader *in = object_stream(p->object);
 	int code = 0;
 
+	if (is_kept(p, in))
+		in = stage_keep(
+			&(struct keep_env){p->stage->state_fd, &p->stage->attempt}, p->object, in);
 	if (sha256 != NULL)
 		in = reader_sha256(in, sha256);
 	if (!p->stage->spec->no_extract)
@@ -163,15 +180,19 @@ static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret,
 {
 	const struct source_env env = {
 		.transfer = s->env->transfer, .s3 = s->env->s3, .cancel = &s->attempt};
-	const struct source_request request = {
-		.url = s->sources[i].url, .progress = &s->progress[i]};
+	const bool continued = destination_continued(s->destination) != NULL;
+	const struct source_request request = {.url = s->sources[i].url,
+		.want = continued ? WANT_PARTS : WANT_ALL,
+		.progress = &s->progress[i]};
 	struct passage p = {.stage = s, .i = i};
 	uint64_t started = now_ns();
 	int code = source_open(&env, &request, &p.object, err);
 
 	if (code < 0)
 		return code;
-	code = pass_through(&p, err);
+	code = stage_continue(s, &p.object->identity, err);
+	if (code == 0)
+		code = pass_through(&p, err);
 	if (code == 0)
 		code = check_selection(s, i, err);
 	if (code == 0) {

@@ -13,7 +13,7 @@ int stage_source_is_unchanged(
 	const struct source_env env = {
 		.transfer = s->env->transfer, .s3 = s->env->s3, .cancel = &s->attempt};
 	const struct source_request request = {
-		.url = s->sources[i].url, .have = &had->identity, .probe = true};
+		.url = s->sources[i].url, .have = &had->identity, .want = WANT_IDENTITY};
 	struct object *o;
 	int code;
 

@@ -38,6 +38,14 @@ static int plan_reference(struct fetch_part *p, const struct fetch_item *item, s
 	return r;
 }
 
+/* 1: an earlier run has written it. Names come once, so that no worker has it in hand. */
+static int is_there(struct fetch *f, const struct fetch_item *item, struct error *err)
+{
+	const struct meta m = fetch_meta(f, item->entry);
+
+	return writer_has(f->writer, item->name, &m, item->entry->size, err);
+}
+
 static int make_empty(struct fetch *f, const struct fetch_item *item, struct error *err)
 {
 	const struct meta m = fetch_meta(f, item->entry);
@@ -55,6 +63,10 @@ static void add_link(struct fetch_part *p, const struct fetch_item *item)
 
 static int plan_file(struct fetch_part *p, const struct fetch_item *item, struct error *err)
 {
+	int r = is_there(p->fetch, item, err);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
 	if (item->entry->size == 0)
 		return make_empty(p->fetch, item, err);
 	p->items[p->n_items++] = *item;
@@ -66,6 +78,7 @@ static int plan_entry(struct fetch_part *p, const struct fetch_item *item, struc
 	const struct index_entry *e = item->entry;
 	struct fetch *f = p->fetch;
 	const struct meta m = fetch_meta(f, e);
+	int r;
 
 	switch (e->type) {
 	case INDEX_DIR:
@@ -73,7 +86,8 @@ static int plan_entry(struct fetch_part *p, const struct fetch_item *item, struc
 	case INDEX_SYMLINK:
 		return crew_symlink(f->crew, f->writer, item->name, e->target, &m, err);
 	case INDEX_REFERENCE:
-		return plan_reference(p, item, err);
+		r = is_there(f, item, err);
+		return r == 0 ? plan_reference(p, item, err) : r < 0 ? r : 0;
 	case INDEX_HARDLINK:
 		if (fetch_select_target(f, e) == NULL)
 			return plan_file(p, item, err);

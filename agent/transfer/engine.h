@@ -155,12 +155,14 @@ struct http_object {
 	struct reader reader;
 	char *name;
 	char *asked_url;
-	bool probe;
+	bool probe;   /* WANT_IDENTITY */
+	bool sparing; /* WANT_PARTS */
 	bool conditional;
 	struct identity have;      /* when conditional */
 	struct http_signer signer; /* ctx NULL: none */
 	struct cancel *cancel;
 	struct cancel_watch watch;
+	bool streaming; /* the worker's: stream_post is sent */
 	struct post open_post, stream_post, skip_post, close_post;
 
 	/* Loop thread. */
@@ -263,6 +265,7 @@ uint64_t retry_delay_ms(
 	const struct transfer_options *opts, unsigned attempt, uint64_t retry_after_ms);
 
 /* window; those that end in _locked need the object's lock */
+void window_begin(struct http_object *o);     /* the worker's: bytes are wanted one after another */
 bool window_fit(struct range *r, size_t len); /* blocks for len more bytes; false: none free */
 void window_fill(struct range *r, const uint8_t *bytes, size_t len);
 void window_make_stream(struct range *r);

@@ -14,7 +14,8 @@ static struct reader *http_stream(struct object *base)
 {
 	struct http_object *o = container_of(base, struct http_object, base);
 
-	inbox_post(&o->t->inbox, &o->stream_post);
+	if (!o->sparing)
+		window_begin(o);
 	return &o->reader;
 }
 
@@ -97,7 +98,8 @@ static struct http_object *object_new(struct transfer *t, const struct http_requ
 	o->asked_url = copy_text(req->url);
 	o->base = (struct object){.ops = &ops, .name = o->name, .identity.size = SIZE_UNKNOWN};
 	reader_init(&o->reader, &window_reader_ops, o->name);
-	o->probe = req->probe;
+	o->probe = req->want == WANT_IDENTITY;
+	o->sparing = req->want == WANT_PARTS;
 	if (req->have != NULL && identity_pins(req->have)) {
 		o->conditional = true;
 		o->have = *req->have;

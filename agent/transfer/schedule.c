@@ -9,6 +9,9 @@
 
 enum { HEADROOM = 4 };
 
+/* Enough to tell what it is. */
+#define SPARING_BYTES ((uint64_t)4096)
+
 bool schedule_reserve(struct http_object *o, unsigned n)
 {
 	struct transfer *t = o->t;
@@ -198,7 +201,7 @@ static void admit(struct transfer *t)
 		if (!block_pool_reserve(t->pool, OWN_BLOCKS))
 			return;
 		o->own = block_pool_new(BLOCK_BYTES, OWN_BLOCKS, inbox_wake, &t->inbox);
-		plan(o, o->probe ? 1 : t->opts->range_min);
+		plan(o, o->probe ? 1 : o->sparing ? SPARING_BYTES : t->opts->range_min);
 	}
 }
 

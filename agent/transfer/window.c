@@ -174,11 +174,21 @@ static int next_locked(struct http_object *o, struct slice *ret, struct error *e
 	}
 }
 
+void window_begin(struct http_object *o)
+{
+	if (!o->streaming)
+		inbox_post(&o->t->inbox, &o->stream_post);
+	o->streaming = true;
+}
+
 static int window_next(struct reader *reader, struct slice *ret, struct error *err)
 {
 	struct http_object *o = container_of(reader, struct http_object, reader);
 	int code;
 
+	/* The first bytes are there; only the worker, which is us, moves on from them. */
+	if (o->position > 0)
+		window_begin(o);
 	pthread_mutex_lock(&o->lock);
 	code = next_locked(o, ret, err);
 	pthread_mutex_unlock(&o->lock);

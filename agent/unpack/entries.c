@@ -184,8 +184,11 @@ static int extract_file(struct extraction *x, const char *name, const struct met
 		archive_entry_size_is_set(e) ? (uint64_t)archive_entry_size(e) : SIZE_UNKNOWN;
 	struct file f = {.name = name, .meta = meta, .size = size, .existing = existing};
 	struct part first = {0};
-	int r = next_part(x, &first, err);
+	int r = existing ? 0 : crew_has(x->crew, x->writer, name, meta, size, err);
 
+	if (r != 0)
+		return r < 0 ? r : 0; /* next_entry() passes over its content */
+	r = next_part(x, &first, err);
 	if (r < 0)
 		return r;
 	if (first.is_end)

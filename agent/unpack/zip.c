@@ -166,11 +166,25 @@ static int unpack_here(
 	return r < 0 ? r : zip_unpack_large(&w->stream, e, &to, err);
 }
 
+/* 1: an earlier run has written it, and its bytes are not asked for. */
+static int is_there(struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
+{
+	int r;
+
+	if (!tree_is_continued(w->env->tree) || e->type != S_IFREG)
+		return 0;
+	r = zip_workers_await(w->workers, name, err);
+	return r < 0 ? r : crew_has(w->crew, w->writer, name, &e->meta, e->size, err);
+}
+
 static int unpack_entry(
 	struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
 {
-	int r = zip_stream_enter(&w->stream, e, err);
+	int r = is_there(w, e, name, err);
 
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = zip_stream_enter(&w->stream, e, err);
 	if (r < 0)
 		return r;
 	if (e->type == S_IFDIR && e->size > 0)

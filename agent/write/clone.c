@@ -162,8 +162,10 @@ static int adopt(struct writer *w, const char *name, int from_fd, const char *fr
 	if ((r = writer_begin(w, name, err)) < 0 || (r = limit_bytes(w, size, err)) < 0 ||
 		(r = writer_place(w, &at, err)) < 0)
 		return r;
-	if (linkat(from_fd, from, at.parent_fd, at.base, 0) == 0)
+	if (linkat(from_fd, from, at.parent_fd, at.base, 0) == 0) {
+		file_sum_add(w, size);
 		return 0;
+	}
 	return disk_error(err, errno, at.parent_fd, "create hard link", w->path);
 }
 

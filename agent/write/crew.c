@@ -151,6 +151,14 @@ int crew_file(struct crew *c, struct writer *own, const char *name, const struct
 	return write_and_notice(c, own, name, m, content, err);
 }
 
+int crew_has(struct crew *c, struct writer *own, const char *name, const struct meta *m,
+	uint64_t size, struct error *err)
+{
+	int r = c->env.tree->continued ? crew_await(c, name, err) : 0;
+
+	return r < 0 ? r : writer_has(own, name, m, size, err);
+}
+
 int crew_await(struct crew *c, const char *name, struct error *err)
 {
 	return crew_has_hands(c) ? hands_await(c, crew_name_hash(name), err) : 0;

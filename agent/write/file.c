@@ -185,7 +185,7 @@ int file_write(struct writer *w, uint64_t offset, const void *bytes, size_t len,
 /* A hole at the end is not written by anyone. */
 static int fill_up(struct writer *w, struct error *err)
 {
-	const struct open_file *f = &w->file;
+	struct open_file *f = &w->file;
 	int r;
 
 	if (f->size == SIZE_UNKNOWN || f->end == f->size)
@@ -196,7 +196,16 @@ static int fill_up(struct writer *w, struct error *err)
 		return r;
 	if (ftruncate(f->fd, (off_t)f->size) < 0)
 		return disk_error(err, errno, f->fd, "write", w->path);
+	f->has_gap = true;
 	return 0;
+}
+
+/* After a crash of the machine, what the disk lacks would look like one more hole. */
+static int secure(const struct writer *w, struct error *err)
+{
+	if (!w->file.has_gap || fdatasync(w->file.fd) == 0 || errno == EINVAL || errno == EROFS)
+		return 0;
+	return disk_error(err, errno, w->file.fd, "write", w->path);
 }
 
 static int finish(struct writer *w, struct error *err)
@@ -204,6 +213,8 @@ static int finish(struct writer *w, struct error *err)
 	struct timespec times[2];
 	int r = fill_up(w, err);
 
+	if (r == 0)
+		r = secure(w, err);
 	if (r < 0)
 		return r;
 	metadata_times(&w->file.mtime, times);
@@ -225,6 +236,8 @@ int file_close(struct writer *w, struct error *err)
 		r = disk_error(err, errno, w->tree->root_fd, "write", w->path);
 	if (r < 0)
 		take_away(w);
+	else if (!w->file.has_gap)
+		file_sum_add(w, w->file.end);
 	return r;
 }
 
@@ -240,6 +253,8 @@ static int start(struct writer *w, const char *name, const struct meta *m, uint6
 		return sink_file_open(w, m, size, existing, err);
 	if ((r = writer_place(w, &at, err)) < 0)
 		return r;
+	if (existing)
+		atomic_store(&w->tree->sum_unknown, true);
 	return existing ? open_link(w, &at, m, size, err) : file_open(w, &at, m, size, err);
 }
 

@@ -87,6 +87,8 @@ static int try_link(struct writer *w, const struct place *from, const struct pla
 		if ((r = writer_clear_place(w, to, err)) < 0)
 			return r;
 	}
+	if (S_ISREG(st->st_mode))
+		file_sum_add(w, (uint64_t)st->st_size);
 	return 0;
 }
 
@@ -140,6 +142,9 @@ static int make(struct writer *w, const char *name, const char *target, struct e
 	if ((r = find_target(w, target, &from, &st, err)) < 0 ||
 		(r = writer_place(w, &to, err)) < 0)
 		return r;
+	/* One that is there already, was it made by this run? */
+	if (w->tree->continued)
+		atomic_store(&w->tree->sum_unknown, true);
 	if (S_ISREG(st.st_mode))
 		return link_file(w, &from, &to, &st, err);
 	if (S_ISLNK(st.st_mode))

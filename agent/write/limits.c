@@ -43,7 +43,8 @@ int limit_promised(const struct writer *w, uint64_t size, struct error *err)
 static int limit_ratio(const struct writer *w, struct error *err)
 {
 	uint64_t max = w->tree->opts.limits.max_ratio;
-	uint64_t expanded = counted(&w->progress->expanded);
+	uint64_t found = counted(&w->tree->found_bytes); /* nothing is consumed for these */
+	uint64_t expanded = counted(&w->progress->expanded) - found;
 	uint64_t consumed = counted(&w->progress->consumed);
 
 	/* Nothing consumed: the source does not count. */
@@ -54,15 +55,29 @@ static int limit_ratio(const struct writer *w, struct error *err)
 		(unsigned long long)max, w->path);
 }
 
-int limit_bytes(struct writer *w, uint64_t n, struct error *err)
+static int add_bytes(struct writer *w, uint64_t n, struct error *err)
 {
 	uint64_t max = w->tree->opts.limits.max_bytes;
 	uint64_t before = atomic_fetch_add_explicit(&w->tree->bytes, n, memory_order_relaxed);
 
 	if (max != UINT64_MAX && (before > max || n > max - before))
 		return too_many_bytes(w, err);
-	if (w->progress == NULL)
-		return 0;
-	count(&w->progress->expanded, n);
-	return limit_ratio(w, err);
+	if (w->progress != NULL)
+		count(&w->progress->expanded, n);
+	return 0;
+}
+
+int limit_bytes(struct writer *w, uint64_t n, struct error *err)
+{
+	int r = add_bytes(w, n, err);
+
+	return r < 0 || w->progress == NULL ? r : limit_ratio(w, err);
+}
+
+int limit_found(struct writer *w, uint64_t n, struct error *err)
+{
+	int r = add_bytes(w, n, err);
+
+	count(&w->tree->found_bytes, n);
+	return r;
 }

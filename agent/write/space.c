@@ -32,7 +32,7 @@ int tree_check_room(struct tree *t, uint64_t bytes, uint64_t entries, struct err
 	struct statvfs fs;
 	char size[32], have[128];
 
-	if (t->sink != NULL || fstatvfs(t->root_fd, &fs) < 0)
+	if (t->sink != NULL || t->continued || fstatvfs(t->root_fd, &fs) < 0)
 		return 0; /* writing will tell */
 	if (bytes <= free_bytes(&fs) && (fs.f_files == 0 || entries <= fs.f_favail))
 		return 0;

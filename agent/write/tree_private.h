@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 /* What the files of this room share: a tree is used by all writers at once, a writer by one thread.
  */
@@ -23,8 +24,10 @@ struct tree {
 	/* Set at creation. */
 	int root_fd; /* borrowed */
 	struct tree_options opts;
-	size_t max_path;  /* opts.limits.max_path, but never more than the kernel takes */
-	bool openat2;     /* it works here and may be used */
+	size_t max_path; /* opts.limits.max_path, but never more than the kernel takes */
+	bool openat2;    /* it works here and may be used */
+	bool continued;  /* files of a run that was killed may be there, changed before since */
+	struct timespec since;
 	mode_t mode_lost; /* bits that the umask or a default ACL takes from a new file */
 	const struct tree_sink *sink; /* NULL: entries become files */
 	void *sink_ctx;
@@ -32,6 +35,9 @@ struct tree {
 	/* Any thread. */
 	atomic_ullong bytes;
 	atomic_ullong entries;
+	atomic_ullong found, found_bytes; /* files that were there already */
+	atomic_ullong sum_files, sum_of_files;
+	atomic_bool sum_unknown;
 	atomic_bool warned_links;
 	atomic_bool warned_xattrs;
 	struct spool spool; /* locks itself */
@@ -48,7 +54,7 @@ struct open_file {
 	struct timespec mtime; /* applied at the end, since writing changes it */
 	uint64_t size;         /* promised, or SIZE_UNKNOWN */
 	uint64_t end;          /* where the last write ended */
-	bool has_gap;          /* holes were left */
+	bool has_gap;          /* holes were left, or will be at its end */
 	bool room_checked;
 };
 
@@ -91,10 +97,19 @@ void writer_is_awaited(struct writer *w);
 /* Adds the time since start_ns to the source's disk time. */
 void writer_spent(struct writer *w, uint64_t start_ns);
 
+/* has.c */
+bool time_is_before(const struct timespec *a, const struct timespec *b);
+
+/* file_sum.c: the file at w->path is there with so many bytes, or is no more. */
+void file_sum_add(const struct writer *w, uint64_t size);
+void file_sum_remove(const struct writer *w, const struct stat *st);
+
 /* limits.c: 0, or -ERR_LIMIT with the limit's setting, its value and the entry. */
 int limit_entry(struct writer *w, const char *name, struct error *err);
 int limit_promised(const struct writer *w, uint64_t size, struct error *err);
 int limit_bytes(struct writer *w, uint64_t n, struct error *err);
+int limit_found(
+	struct writer *w, uint64_t n, struct error *err); /* n bytes that were there already */
 
 /* file.c: a file at w->path, as writer_file_open() and its sisters say. */
 int file_open(struct writer *w, const struct place *at, const struct meta *m, uint64_t size,

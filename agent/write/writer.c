@@ -6,6 +6,7 @@
 #include "tree_private.h"
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -95,10 +96,19 @@ int writer_place(struct writer *w, struct place *ret, struct error *err)
 
 int writer_clear_place(struct writer *w, const struct place *at, struct error *err)
 {
+	struct stat old;
+	bool has_old;
+
 	if (w->tree->opts.several_sources)
 		return entry_refused(
 			err, w->path, "two sources, or one of them twice, have this name");
-	if (unlinkat(at->parent_fd, at->base, 0) == 0 || errno == ENOENT)
+	has_old = fstatat(at->parent_fd, at->base, &old, AT_SYMLINK_NOFOLLOW) == 0;
+	if (unlinkat(at->parent_fd, at->base, 0) == 0) {
+		if (has_old)
+			file_sum_remove(w, &old);
+		return 0;
+	}
+	if (errno == ENOENT)
 		return 0;
 	if (errno == EISDIR)
 		return entry_refused(err, w->path, "it would replace a directory");

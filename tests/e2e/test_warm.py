@@ -143,16 +143,21 @@ def test_several_sources_in_one_destination_are_warm_together(stagerun, server, 
     assert [s.body_bytes for s in served] == before
 
 
-def test_damaged_state_is_no_state(stagerun, server, place):
-    served = server.put("/x", ARCHIVE)
-    stagerun.fetch(served.url, place.dest).ok()
+def damage_records(place):
     for record in (place.parent / ".stagerun").rglob("*.json"):
         record.write_text('{"version": 1, "key": ')
-    result = stagerun.fetch(served.url, place.dest)
-    # Then the directory is somebody else's, and its names are not overwritten.
-    result.failed(1, "--replace")
-    stagerun.fetch(served.url, place.dest, "--replace").ok()
+
+
+def test_what_a_damaged_record_tells_of_is_staged_anew_where_nobody_else_can_have_made_it(stagerun, server, place):
+    served = server.put("/x", ARCHIVE)
+    stagerun.fetch(served.url, place.dest).ok()
+    damage_records(place)
+    assert "staged anew" in stagerun.fetch(served.url, place.dest).ok().err
     assert (place.dest / "a").read_bytes() == noise(600_000)
+    damage_records(place)
+    (place.parent / ".stagerun/dest/published").unlink()
+    # Then the directory is somebody else's, and its names are not overwritten.
+    stagerun.fetch(served.url, place.dest).failed(1, "--replace")
 
 
 def test_a_local_file_is_warm_by_its_time_and_size(stagerun, dest):

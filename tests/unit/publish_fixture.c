@@ -102,6 +102,7 @@ struct record *record_for(const struct staging *s)
 		.n_sources = 1,
 		.bytes = 5000000000,
 		.entries = 3,
+		.synced = s->synced,
 		.staged_at = 1767323045};
 	*r->sources = (struct record_source){.key = copy_text("http://host/cats.tar"),
 		.name = copy_text("http://host/cats.tar"),

@@ -14,7 +14,8 @@ struct staging {
 	const char *etag;  /* becomes the content of every file; NULL: a source without a version */
 	const char *names; /* "a b/ c": files, and directories with a file "inside" */
 	bool replace;
-	bool renew;       /* and keep what is replaced */
+	bool renew; /* and keep what is replaced */
+	bool synced;
 	mode_t root_mode; /* 0: the archive does not speak of the root */
 	mode_t dir_mode;  /* of the directories; 0: 0755 */
 	struct cancel *cancel;

@@ -371,13 +371,27 @@ TEST(merge_of_an_earlier_boot_is_taken_back_since_its_bytes_may_be_lost)
 	assert_list("scratch", dir);
 }
 
-TEST(merge_records_are_believed_after_the_boot)
+TEST(merge_records_of_another_boot_are_believed_when_all_was_synced)
 {
 	_free_ char *dir = test_directory();
 	struct staging s = scratch(dir);
 
+	s.synced = true;
 	assert_int_equal(STAGED, stage(&s, NULL));
 	age_journal(in(state_of(dir), "merged/" KEY_A ".json"));
+	assert_int_equal(WARM, stage(&s, NULL));
+}
+
+TEST(merge_records_of_another_boot_that_nothing_speaks_for_are_not_believed)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = scratch(dir);
+
+	log_setup(LOG_ERROR, LOG_TEXT, 2);
+	assert_int_equal(STAGED, stage(&s, NULL));
+	age_journal(in(state_of(dir), "merged/" KEY_A ".json"));
+	assert_int_equal(STAGED, stage(&s, NULL));
+	assert_true(is_complete(&s));
 	assert_int_equal(WARM, stage(&s, NULL));
 }
 

@@ -272,7 +272,7 @@ TEST(place_does_not_use_another_users_state_directory)
 	assert_int_equal(STAGED, stage(&s, NULL));
 	assert_int_equal(WARM, stage(&s, NULL));
 	assert_list("", in(dir, ".stagerun/cats"));
-	assert_list("lock whole.json", in(dir, ".stagerun-0/cats"));
+	assert_list("lock published whole.json", in(dir, ".stagerun-0/cats"));
 }
 
 static int plant_both(void *dir)

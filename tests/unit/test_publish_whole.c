@@ -36,7 +36,7 @@ TEST(publish_makes_an_absent_destination_and_its_parents)
 	assert_true(is_complete(&s));
 	assert_list("a b c", s.to);
 	assert_list(".stagerun cats", in(dir, "x/y"));
-	assert_list("lock whole.json", in(dir, "x/y/.stagerun/cats"));
+	assert_list("lock published whole.json", in(dir, "x/y/.stagerun/cats"));
 	assert_int_equal(0, stat(in(dir, "x"), &st));
 	assert_int_equal(0755, st.st_mode & 07777);
 	assert_int_equal(0, stat(s.to, &st));
@@ -159,7 +159,7 @@ TEST(publish_replaces_the_whole_when_asked)
 	assert_int_equal(STAGED, stage(&s, NULL));
 	assert_int_equal(STAGED, stage(&other, NULL));
 	assert_list("d", s.to);
-	assert_list("lock whole.json", in(dir, ".stagerun/cats"));
+	assert_list("lock published whole.json", in(dir, ".stagerun/cats"));
 	other.replace = false;
 	assert_int_equal(WARM, stage(&other, NULL));
 }
@@ -274,7 +274,7 @@ TEST(publish_leaves_the_tree_when_told_to_and_removes_it_next_time)
 	left = list(in(dir, ".stagerun/cats"));
 	assert_non_null(strstr(left, "tree."));
 	assert_int_equal(STAGED, stage(&s, NULL));
-	assert_list("lock whole.json", in(dir, ".stagerun/cats"));
+	assert_list("lock published whole.json", in(dir, ".stagerun/cats"));
 }
 
 static int stage_it(void *s)
@@ -299,7 +299,7 @@ TEST(publish_shows_all_or_nothing_when_killed_at_any_system_call)
 		assert_true(!exists(s.to) || is_complete(&s));
 		assert_true(stage(&s, NULL) >= 0);
 		assert_true(is_complete(&s));
-		assert_list("lock whole.json", in(in(dir, name), ".stagerun/cats"));
+		assert_list("lock published whole.json", in(in(dir, name), ".stagerun/cats"));
 	}
 	assert_true(n > 20);
 }
@@ -324,7 +324,7 @@ TEST(publish_shows_the_old_or_the_new_when_killed_while_replacing)
 		assert_true(is_complete(&old) || is_complete(&new));
 		assert_true(stage(&new, NULL) >= 0);
 		assert_true(is_complete(&new));
-		assert_list("lock whole.json", in(in(dir, name), ".stagerun/cats"));
+		assert_list("lock published whole.json", in(in(dir, name), ".stagerun/cats"));
 	}
 	assert_true(n > 20);
 }

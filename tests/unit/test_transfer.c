@@ -205,7 +205,7 @@ TEST(transfer_finds_an_object_not_modified_with_one_request)
 TEST(transfer_asks_for_one_byte_when_only_the_identity_is_wanted)
 {
 	struct net n;
-	struct http_request req = {.name = "the object", .probe = true};
+	struct http_request req = {.name = "the object", .want = WANT_IDENTITY};
 	struct object *o;
 
 	net_init(&n, 5000000);
