@@ -26,7 +26,7 @@ SHARED := isal m
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wformat=2 \
 	-Wpointer-arith -Wno-missing-field-initializers $(if $(CI),-Werror)
 
-CFLAGS ?= -O2 -g
+CFLAGS ?= $(if $(SAN),-O1,-O2) -g
 HARDEN := -fstack-protector-strong -fPIE $(if $(SAN),,-D_FORTIFY_SOURCE=2)
 override CPPFLAGS += -D_GNU_SOURCE -iquote include -DSTAGERUN_VERSION='"$(VERSION)"'
 override CFLAGS   += -std=gnu11 -pthread $(WARN) $(HARDEN) \
@@ -42,7 +42,7 @@ LIB  := $(O)/libstagerun.a
 Q    := $(if $(V),,@)
 obj   = $(patsubst %.c,$(O)/obj/%.o,$(1))
 
-.PHONY: all deps demo test unit e2e linux-tree init-table fuzz bench bench-datastores bench-warm lint bundle install clean
+.PHONY: all deps demo test unit e2e linux-tree init-table fuzz bench bench-datastores bench-warm bench-resume lint bundle install clean
 all: $(O)/stagerun
 
 # Everything but main.c is a library, linked by the program, the tests and the fuzzers.
@@ -62,7 +62,7 @@ $(O)/obj/%.o: %.c Makefile
 -include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
 
 # What was built before the packages were there would be built without them.
-ifneq ($(filter test demo bench bench-datastores bench-warm,$(MAKECMDGOALS)),)
+ifneq ($(filter test demo bench bench-datastores bench-warm bench-resume,$(MAKECMDGOALS)),)
 $(call obj,agent/main.c $(SRC) $(UNIT) $(wildcard tests/bench/*.c)): | deps
 endif
 
@@ -129,6 +129,9 @@ bench-datastores: $(O)/stagerun $(O)/bench/measure
 
 bench-warm: $(O)/stagerun
 	$(PYTHON) tests/bench/warm --build $(O) $(B)
+
+bench-resume: $(O)/stagerun
+	$(PYTHON) tests/bench/resume --build $(O) $(B)
 
 lint:
 	tests/lint/run

@@ -106,4 +106,7 @@ int index_writer_add(struct index_writer *w, const struct index_entry *e, const 
 int index_writer_finish(struct index_writer *w, struct error *err); /* the last part */
 void index_writer_free(struct index_writer *w);                     /* accepts NULL */
 
+/* A relative path without empty components, "." and "..", as all in an index are; or "." itself. Any thread. */
+bool path_is_plain(const char *path);
+
 #endif

@@ -2,10 +2,10 @@
 /* Comparing an entry with its inventory. Any thread. */
 #include "cache_private.h"
 #include "defer.h"
+#include "digest.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <nettle/sha2.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -117,7 +117,6 @@ static int digest_file(
 {
 	_close_ int fd = openat(d->tree_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	_free_ uint8_t *buffer = zalloc((size_t)1 << 20);
-	uint8_t digest[SHA256_DIGEST_SIZE];
 	struct sha256_ctx sha256;
 	ssize_t n;
 
@@ -131,9 +130,7 @@ static int digest_file(
 	}
 	if (n < 0)
 		return entry_damaged(err, "cannot read '%.300s': %m", path);
-	sha256_digest(&sha256, sizeof(digest), digest);
-	for (size_t i = 0; i < sizeof(digest); i++)
-		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	digest_finish(&sha256, hex);
 	return 0;
 }
 

@@ -4,6 +4,8 @@
 
 #include "agent.h"
 #include "datastore.h"
+#include "datastore_create.h"
+#include "datastore_fetch.h"
 #include "request.h"
 
 /* One call of `stagerun datastore ...`, as its subcommands see it. Loop thread, but for what

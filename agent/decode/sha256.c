@@ -3,8 +3,8 @@
  * a time. Skipping is not offered: bytes that were not seen cannot be digested. */
 #include "decode.h"
 #include "defer.h"
+#include "digest.h"
 #include "text.h"
-#include <nettle/sha2.h>
 #include <string.h>
 #include <strings.h>
 
@@ -15,15 +15,6 @@ struct sha256 {
 	char want[65]; /* "": any */
 	char got[65];  /* "" until the end of the stream */
 };
-
-static void finish(struct sha256 *s)
-{
-	uint8_t digest[SHA256_DIGEST_SIZE];
-
-	sha256_digest(&s->ctx, sizeof(digest), digest);
-	for (size_t i = 0; i < sizeof(digest); i++)
-		sprintf(s->got + 2 * i, "%02x", digest[i]);
-}
 
 static int sha256_next(struct reader *r, struct slice *ret, struct error *err)
 {
@@ -41,7 +32,7 @@ static int sha256_next(struct reader *r, struct slice *ret, struct error *err)
 		*ret = piece;
 		return 1;
 	}
-	finish(s);
+	digest_finish(&s->ctx, s->got);
 	if (s->want[0] != '\0' && strcasecmp(s->want, s->got) != 0)
 		return error_set(err, -ERR_DIGEST,
 			"SHA-256 of %s is %s, expected %s: the object is not what was pinned; "

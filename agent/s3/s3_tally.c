@@ -2,6 +2,7 @@
 /* What a listing amounts to: a digest over names and ETags, which tells one state of a prefix from another.
  * Pure. */
 #include "defer.h"
+#include "digest.h"
 #include "s3.h"
 #include "text.h"
 #include <inttypes.h>
@@ -31,14 +32,10 @@ void s3_tally_add(struct s3_tally *t, const struct s3_object *o)
 
 void s3_tally_free(struct s3_tally *t, struct identity *ret)
 {
-	uint8_t digest[SHA256_DIGEST_SIZE];
-	size_t at = 0;
+	char hex[65];
 
-	sha256_digest(&t->sha256, sizeof(digest), digest);
+	digest_finish(&t->sha256, hex);
 	*ret = (struct identity){.size = t->bytes};
-	ret->etag[at++] = '"';
-	for (size_t i = 0; i < sizeof(digest); i++)
-		at += (size_t)snprintf(ret->etag + at, sizeof(ret->etag) - at, "%02x", digest[i]);
-	ret->etag[at] = '"';
+	snprintf(ret->etag, sizeof(ret->etag), "\"%s\"", hex);
 	free(t);
 }

@@ -3,6 +3,7 @@
  * its manifest, which stand in the place of an ETag. To ask which is the newest is one look into the store; a
  * version that is named needs none. */
 #include "datastore.h"
+#include "datastore_fetch.h"
 #include "defer.h"
 #include "log.h"
 #include "stage_datastore.h"

@@ -2,11 +2,11 @@
 /* From specs to stages: those with one destination are one stage, and each gets the key under which
  * state files know it. No I/O but resolving paths. */
 #include "defer.h"
+#include "digest.h"
 #include "source.h"
 #include "stage_datastore.h"
 #include "stage_private.h"
 #include <limits.h>
-#include <nettle/sha2.h>
 #include <string.h>
 
 /* The real path of the part that exists, and the rest as it stands: two spellings of one
@@ -136,14 +136,7 @@ static void describe_options(const struct stage *s, bool read_only, struct text 
 
 void stage_digest(const struct text *t, char hex[static 65])
 {
-	unsigned char digest[SHA256_DIGEST_SIZE];
-	struct sha256_ctx sha256;
-
-	sha256_init(&sha256);
-	sha256_update(&sha256, t->len, (const uint8_t *)t->s);
-	sha256_digest(&sha256, sizeof(digest), digest);
-	for (size_t i = 0; i < sizeof(digest); i++)
-		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	digest_hex(t->s, t->len, hex);
 }
 
 /* Sources and options, but not versions: what would be asked for again. */

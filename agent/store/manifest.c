@@ -2,10 +2,10 @@
 /* Manifests in memory, and written as JSON. Any thread. */
 #include "manifest.h"
 #include "defer.h"
+#include "digest.h"
 #include "json_bytes.h"
 #include "manifest_json.h"
 #include "text.h"
-#include <nettle/sha2.h>
 #include <string.h>
 
 struct manifest *manifest_new(void)
@@ -43,14 +43,7 @@ void manifest_forget_content(struct manifest *m)
 
 void manifest_identify(struct manifest *m, const char *json, size_t len)
 {
-	uint8_t digest[SHA256_DIGEST_SIZE];
-	struct sha256_ctx ctx;
-
-	sha256_init(&ctx);
-	sha256_update(&ctx, len, (const uint8_t *)json);
-	sha256_digest(&ctx, sizeof(digest), digest);
-	for (size_t i = 0; i < sizeof(digest); i++)
-		snprintf(m->sha256 + 2 * i, 3, "%02x", digest[i]);
+	digest_hex(json, len, m->sha256);
 }
 
 /* Text for people: what is not UTF-8 loses its foreign bytes. */

@@ -2,6 +2,8 @@
 /* Making versions of datastores: what is in the store then, for whoever has only zstd and tar, and what a second
  * version sends. */
 #include "datastore.h"
+#include "datastore_create.h"
+#include "datastore_fetch.h"
 #include "defer.h"
 #include "index.h"
 #include "test.h"

@@ -3,6 +3,7 @@
 #define STAGERUN_TEST_VERSION_FIXTURE_H
 
 #include "datastore.h"
+#include "datastore_fetch.h"
 #include "index.h"
 #include "unpack_fixture.h"
 

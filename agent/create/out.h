@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_OUT_H
-#define STAGERUN_STORE_OUT_H
+#ifndef STAGERUN_CREATE_OUT_H
+#define STAGERUN_CREATE_OUT_H
 
 #include "director.h"
 

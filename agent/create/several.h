@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_SEVERAL_H
-#define STAGERUN_STORE_SEVERAL_H
+#ifndef STAGERUN_CREATE_SEVERAL_H
+#define STAGERUN_CREATE_SEVERAL_H
 
 #include "create_private.h"
 

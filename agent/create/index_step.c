@@ -2,10 +2,10 @@
 /* The last step of an entry: into the index, with where its content lies. Parts of the index are sent when the
  * store has not got them. */
 #include "defer.h"
+#include "digest.h"
 #include "director.h"
 #include "frames.h"
 #include "pack_tar.h"
-#include "sha256_hex.h"
 #include <string.h>
 
 /* Where the content of an entry is. */
@@ -78,7 +78,7 @@ int director_index(struct director *d, struct item *i, struct error *err)
 	if (i != content && i->work != NULL)
 		object_of(d, i->work); /* may be another pack than the content's */
 	if (item_has_content(content)) {
-		sha256_print_hex(content->sha256, hex);
+		digest_print(content->sha256, hex);
 		e.sha256 = hex;
 	}
 	if (at.object != NULL)

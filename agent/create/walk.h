@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_WALK_H
-#define STAGERUN_STORE_WALK_H
+#ifndef STAGERUN_CREATE_WALK_H
+#define STAGERUN_CREATE_WALK_H
 
 #include "create_private.h"
 

@@ -2,9 +2,9 @@
 /* One file of a stream. Small ones are gathered and go into a pack whole; of large ones each frame goes on its
  * way as it is full. One thread, that of the entry. */
 #include "defer.h"
+#include "digest.h"
 #include "pack_tar.h"
 #include "reader.h"
-#include "sha256_hex.h"
 #include "stream.h"
 #include <errno.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_OBJECTS_H
-#define STAGERUN_STORE_OBJECTS_H
+#ifndef STAGERUN_CREATE_OBJECTS_H
+#define STAGERUN_CREATE_OBJECTS_H
 
 #include "create_private.h"
 

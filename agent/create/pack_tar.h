@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_PACK_TAR_H
-#define STAGERUN_STORE_PACK_TAR_H
+#ifndef STAGERUN_CREATE_PACK_TAR_H
+#define STAGERUN_CREATE_PACK_TAR_H
 
 #include "create_private.h"
 

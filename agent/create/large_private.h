@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_LARGE_PRIVATE_H
-#define STAGERUN_STORE_LARGE_PRIVATE_H
+#ifndef STAGERUN_CREATE_LARGE_PRIVATE_H
+#define STAGERUN_CREATE_LARGE_PRIVATE_H
 
 #include "frames.h"
 

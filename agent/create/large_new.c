@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The kinds of objects that are made frame by frame, before their first frame. */
 #include "defer.h"
+#include "digest.h"
 #include "large_private.h"
 #include "pack_tar.h"
-#include "sha256_hex.h"
 #include <limits.h>
 #include <string.h>
 #include <sys/random.h>
@@ -26,7 +26,7 @@ static void name_it(struct create_object *o)
 
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		abort();
-	sha256_print_hex(random, hex);
+	digest_print(random, hex);
 	snprintf(o->key, sizeof(o->key), "large/%.32s.tar.zst", hex);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_STORED_PACK_H
-#define STAGERUN_STORE_STORED_PACK_H
+#ifndef STAGERUN_CREATE_STORED_PACK_H
+#define STAGERUN_CREATE_STORED_PACK_H
 
 #include "create_private.h"
 

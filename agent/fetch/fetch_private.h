@@ -3,7 +3,7 @@
 #define STAGERUN_FETCH_PRIVATE_H
 
 #include "crew.h"
-#include "datastore.h"
+#include "datastore_fetch.h"
 #include "index.h"
 #include <nettle/sha2.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_CREATE_H
-#define STAGERUN_STORE_CREATE_H
+#ifndef STAGERUN_CREATE_CREATE_H
+#define STAGERUN_CREATE_CREATE_H
 
 #include "director.h"
 

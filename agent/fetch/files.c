@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a version holds, told from its index: no data is moved. */
-#include "datastore.h"
+#include "datastore_fetch.h"
 #include "index_ahead.h"
 #include "unpack.h"
 

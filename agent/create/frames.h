@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_FRAMES_H
-#define STAGERUN_STORE_FRAMES_H
+#ifndef STAGERUN_CREATE_FRAMES_H
+#define STAGERUN_CREATE_FRAMES_H
 
 #include "create_private.h"
 

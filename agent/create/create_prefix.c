@@ -4,7 +4,6 @@
  * into the index's order. */
 #include "create.h"
 #include "defer.h"
-#include "index_line.h"
 #include "walk.h"
 #include <errno.h>
 #include <stdlib.h>

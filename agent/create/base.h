@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_BASE_H
-#define STAGERUN_STORE_BASE_H
+#ifndef STAGERUN_CREATE_BASE_H
+#define STAGERUN_CREATE_BASE_H
 
 #include "objects.h"
 

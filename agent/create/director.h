@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_DIRECTOR_H
-#define STAGERUN_STORE_DIRECTOR_H
+#ifndef STAGERUN_CREATE_DIRECTOR_H
+#define STAGERUN_CREATE_DIRECTOR_H
 
 #include "base.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_STREAM_H
-#define STAGERUN_STORE_STREAM_H
+#ifndef STAGERUN_CREATE_STREAM_H
+#define STAGERUN_CREATE_STREAM_H
 
 #include "out.h"
 #include "tree.h"

@@ -2,8 +2,8 @@
 /* A pack that is compressed: sent, or found in the store. */
 #include "stored_pack.h"
 #include "defer.h"
+#include "digest.h"
 #include "frames.h"
-#include "sha256_hex.h"
 
 static int send(
 	struct hand *h, const struct pack_bytes *p, struct create_object *o, struct error *err)
@@ -16,7 +16,7 @@ static int send(
 	count(&h->creation->sent_bytes, p->len);
 	sha256_init(&stored);
 	sha256_update(&stored, p->len, p->bytes);
-	sha256_finish_hex(&stored, o->sha256);
+	digest_finish(&stored, o->sha256);
 	o->bytes = p->len;
 	o->frames = take_ptr(p->list);
 	o->n_frames = p->n;
@@ -50,7 +50,7 @@ int pack_store(
 	char hex[65];
 	int r;
 
-	sha256_finish_hex(p->sha256, hex);
+	digest_finish(p->sha256, hex);
 	snprintf(o->key, sizeof(o->key), "packs/%.2s/%s.tar.zst", hex, hex);
 	o->raw = p->raw;
 	r = store_has(h->store, o->key, &o->bytes, err);

@@ -2,8 +2,8 @@
 /* Reads the index of an earlier version, entry by entry, up to where the walk is. */
 #include "base.h"
 #include "defer.h"
+#include "digest.h"
 #include "log.h"
-#include "sha256_hex.h"
 #include "walk.h"
 #include <errno.h>
 #include <string.h>
@@ -144,7 +144,7 @@ static void set_earlier(struct base *b, struct item *i, const struct index_entry
 	if (object == NULL || object->hardly_used)
 		return;
 	i->earlier = zalloc(sizeof(*i->earlier) + n * sizeof(*frames));
-	if (!sha256_parse_hex(e->sha256, i->earlier->sha256)) {
+	if (!digest_parse(e->sha256, i->earlier->sha256)) {
 		free(take_ptr(&i->earlier));
 		return;
 	}

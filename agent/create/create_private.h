@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_STORE_CREATE_PRIVATE_H
-#define STAGERUN_STORE_CREATE_PRIVATE_H
+#ifndef STAGERUN_CREATE_CREATE_PRIVATE_H
+#define STAGERUN_CREATE_CREATE_PRIVATE_H
 
 #include "datastore.h"
+#include "datastore_create.h"
 #include "index.h"
 #include "s3.h"
 #include "text.h"

@@ -2,6 +2,7 @@
 #ifndef STAGERUN_INDEX_LINE_H
 #define STAGERUN_INDEX_LINE_H
 
+#include "index.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,8 +21,6 @@ bool field_time(const char *s, struct timespec *ret);
 bool field_unescape(char *s); /* in place */
 bool field_sha256(const char *s);
 
-/* A relative path without empty components, "." and ".."; or "." itself. */
-bool path_is_plain(const char *path);
 /* A key that a store of ours can have. */
 bool key_is_plain(const char *key);
 
