@@ -196,6 +196,8 @@ struct fetch_job *fetch_take(struct fetch *f, struct fetch_kit **ret_kit)
 		job = take_job_locked(f);
 		if (may_take_locked(f)) /* there may have been one signal for two jobs */
 			pthread_cond_signal(&f->work);
+		if (f->closed && f->head == NULL) /* who waited for room waits for nothing now */
+			pthread_cond_broadcast(&f->work);
 	}
 	pthread_mutex_unlock(&f->mutex);
 	return job;

@@ -5,9 +5,11 @@ not what it was."""
 import os
 import random
 import re
+import shutil
 import subprocess
 
 import pytest
+from archives import noise
 from trees import assert_same, snapshot
 
 STORES = ["directory", "ceph"]
@@ -207,3 +209,14 @@ def test_packs_are_read_by_ordinary_tools(cats, store, tmp_path):
         subprocess.run(["tar", "-x", "-C", out], input=unpacked.stdout, check=True)
     for path in (cats / "train").iterdir():
         assert (out / "train" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_getting_a_large_file_ends(stagerun, store, tmp_path):
+    """Its pieces need so much memory that some who fetch them wait; when the last piece is taken, more than one does."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "large").write_bytes(noise(90_000_000))
+    stagerun.run("datastore", "create", source, "--name", "large").ok()
+    for number in range(6):
+        stagerun.run("datastore", "get", "large", tmp_path / f"got{number}").ok()
+        shutil.rmtree(tmp_path / f"got{number}")

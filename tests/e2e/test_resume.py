@@ -8,6 +8,7 @@ import random
 import signal
 import stat
 import zipfile
+from pathlib import Path
 
 import pytest
 from agent import wait_until
@@ -70,10 +71,17 @@ def patient(stagerun):
     return stagerun
 
 
+def begins_with(parent, count):
+    """Whether the first so many files are complete in the unfinished tree beneath parent. (Threads write them, so that
+    later ones may be before.)"""
+    trees = unpublished_trees(parent)
+    return trees and {Path(f"d/{i}") for i in range(count)} <= complete_files(trees[0]).keys()
+
+
 def interrupt(agent, place, served, files=15, number=signal.SIGKILL, options=()):
     """Starts to stage it, ends the agent in the middle; returns the files that were complete then."""
     running = agent.start("fetch", *options, served.url, place.dest)
-    wait_until(lambda: unpublished_trees(place.parent) and len(complete_files(unfinished_tree(place))) >= files)
+    wait_until(lambda: begins_with(place.parent, files), what=f"{files} files")
     running.signal(number)
     running.wait()
     served.faults.clear()
@@ -255,7 +263,7 @@ def test_a_merge_goes_on(patient, server, place):
     (place.dest / "mine").write_text("mine\n")
     served = server.put("/x.zip", body, held(body))
     running = patient.start("fetch", served.url, place.dest)
-    wait_until(lambda: unpublished_trees(place.parent) and len(complete_files(unfinished_tree(place))) >= 15)
+    wait_until(lambda: begins_with(place.parent, 15), what="15 files")
     running.signal(signal.SIGKILL)
     running.wait()
     served.faults.clear()
@@ -269,8 +277,7 @@ def test_filling_the_node_cache_goes_on(patient, server, place, tmp_path):
     body = zip_archive()
     served = server.put("/x.zip", body, held(body))
     running = patient.start("fetch", served.url, place.dest)
-    wait_until(lambda: unpublished_trees(tmp_path / "cache") and
-          len(complete_files(unpublished_trees(tmp_path / "cache")[0])) >= 15)
+    wait_until(lambda: begins_with(tmp_path / "cache", 15), what="15 files")
     running.signal(signal.SIGKILL)
     running.wait()
     served.faults.clear()

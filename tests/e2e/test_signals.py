@@ -74,7 +74,7 @@ def test_a_signal_ends_waiting_for_another_agent(stagerun, server, dest, slownes
 def test_a_signal_ends_unpacking(stagerun, server, dest, slowness):
     """The archive is all here, and large: the writer is at work."""
     path = stagerun.directory / "x.tar.zst"
-    path.write_bytes(COMPRESS["zst"](tar(*(file(f"{i}", bytes(4_000_000)) for i in range(60)))))
+    path.write_bytes(COMPRESS["zst"](tar(*(file(f"{i}", bytes(2_000_000)) for i in range(60)))))
     running = stagerun.start("fetch", path, dest)
     wait_until(lambda: unpublished_trees(dest.parent) or running.finished(), what="a tree")
     result = stop(running, signal.SIGTERM, slowness)

@@ -106,7 +106,11 @@ def assert_same(expected_root, actual_root, ignore=(), without=(".stagerun",)):
 
 def unpublished_trees(parent):
     """Unfinished trees in the state directories beneath parent."""
-    return [p for state in Path(parent).rglob(".stagerun*") for p in state.rglob("tree.*")]
+    while True:
+        try:
+            return [p for state in Path(parent).rglob(".stagerun*") for p in state.rglob("tree.*")]
+        except FileNotFoundError:  # an agent is at work there
+            pass
 
 
 class Place:
