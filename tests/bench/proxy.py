@@ -5,6 +5,8 @@ import socket
 import threading
 import time
 
+CATCH_UP_SECONDS = 1
+
 
 class Proxy:
     def __init__(self, url, rate=None):
@@ -30,7 +32,8 @@ class Proxy:
             self.received += n
             if self.rate is None:
                 return
-            self.free_at = max(self.free_at, time.monotonic()) + n / self.rate
+            # What a busy machine kept it from sending may be made up for.
+            self.free_at = max(self.free_at, time.monotonic() - CATCH_UP_SECONDS) + n / self.rate
             wait = self.free_at - time.monotonic()
         if wait > 0:
             time.sleep(wait)
