@@ -54,9 +54,9 @@
  * device number, which changes whenever a volume is mounted.
  *
  * After the kernel was started anew: nothing is synced when it is published, unless the record says so. A record
- * of another boot is believed when the names and sizes of the files are what it says and none has a hole (a
- * volume moves between machines, and unmounting syncs it). If not, the machine crashed, and what was
- * staged is staged anew; but not when files have changed since, for these are somebody's work. A
+ * of another boot is believed when the names and sizes of the files are what it says and none has a hole that it should
+ * not have (a volume moves between machines, and unmounting syncs it), files that were added aside. If not, the
+ * machine crashed, and what was staged is staged anew; but not when anything has changed since, for that is somebody's work. A
  * journal of another boot is not believed, since the tree's bytes were not synced:
  * what it had made visible is taken back, what it had replaced is put back, and the stage starts
  * anew. Nor is an unfinished tree of another boot gone on with.
@@ -77,8 +77,9 @@ struct record_source {
 /* Whether what a record of another boot tells of is still there, all of it. */
 enum record_doubt {
 	RECORD_SOUND,
-	RECORD_LOST,    /* the machine crashed before it was on the disk, or nothing tells */
-	RECORD_TOUCHED, /* the same, but somebody has changed files in it */
+	RECORD_LOST, /* the machine crashed before it was on the disk, or nothing tells */
+	RECORD_TOUCHED, /* the same, but somebody has changed something in it, or has kept us from looking */
+	RECORD_UNKNOWN, /* inside of destinations only */
 };
 
 /* What was staged. Written as JSON; a file that is damaged or foreign counts as absent. */
@@ -133,6 +134,13 @@ int destination_begin(struct destination *d, const char *key, int *ret_root_fd, 
 int destination_continue(struct destination *d, const char *key, int *ret_root_fd,
 	int *ret_state_fd, struct error *err);
 const struct record *destination_continued(const struct destination *d);
+
+/* As destination_begin(), but KEPT_FILE stays: it is of the version that the new tree will be of. */
+int destination_restart(struct destination *d, const char *key, int *ret_root_fd, int *ret_state_fd,
+	struct error *err);
+
+/* What destination_begin() would refuse; makes nothing and removes nothing. */
+int destination_check(struct destination *d, const char *key, struct error *err);
 
 /* Before the first entry: what the tree is becoming, for a run that has to go on with it (bytes and entries do not
  * matter). *ret_since: what is changed in the tree from now on has this time of change or a later one, by the

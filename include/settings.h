@@ -63,10 +63,10 @@ struct settings {
 
 	/* [stage] */
 	bool same_owner;
+	bool keep_download;
 	char *owner;     /* "uid:gid" or ""; parsed into uid and gid */
 	uid_t owner_uid; /* (uid_t)-1: not set */
 	gid_t owner_gid;
-	bool keep_download;
 
 	/* [cache] */
 	char *cache_dir;                         /* "": none */

@@ -8,6 +8,7 @@
 #include "resolve.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -164,6 +165,22 @@ static int make_tree(struct destination *d, struct error *err)
 	return open_tree(d, err);
 }
 
+/* The modes that a run which was almost done has set may keep this one from working in them. Those that no entry
+ * speaks of keep what they get here. */
+static void open_directories(const struct destination *d)
+{
+	_free_ char *path = format_text("%s/%s", d->place.state_path, d->tree);
+	const int how = FTS_PHYSICAL | FTS_NOCHDIR | FTS_NOSTAT | FTS_XDEV;
+	FTS *fts = fts_open((char *const[]){path, NULL}, how, NULL);
+	FTSENT *e;
+
+	while (fts != NULL && (e = fts_read(fts)) != NULL)
+		if (e->fts_info == FTS_D && e->fts_level > 0)
+			(void)!chmod(e->fts_accpath, 0755);
+	if (fts != NULL)
+		fts_close(fts);
+}
+
 /* 1: the tree that j speaks of is d's now. */
 static int take_up(struct destination *d, struct journal *j, const char *key, struct error *err)
 {
@@ -177,6 +194,8 @@ static int take_up(struct destination *d, struct journal *j, const char *key, st
 	d->tree_mode = tree.inode.mode & 07777;
 	d->continued = take_ptr(&j->record);
 	code = open_tree(d, err);
+	if (code == 0)
+		open_directories(d);
 	return code < 0 ? code : 1;
 }
 
@@ -233,6 +252,22 @@ int destination_continue(struct destination *d, const char *key, int *ret_root_f
 	*ret_root_fd = d->tree_fd;
 	*ret_state_fd = d->place.state_fd;
 	return 0;
+}
+
+int destination_restart(struct destination *d, const char *key, int *ret_root_fd, int *ret_state_fd,
+	struct error *err)
+{
+	int code;
+
+	d->keep_download = true;
+	code = destination_begin(d, key, ret_root_fd, ret_state_fd, err);
+	d->keep_download = false;
+	return code;
+}
+
+int destination_check(struct destination *d, const char *key, struct error *err)
+{
+	return prepare(d, key, err);
 }
 
 const struct record *destination_continued(const struct destination *d)

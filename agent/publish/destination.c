@@ -104,6 +104,8 @@ int destination_open(const char *dir, const struct destination_options *opts,
 	int code;
 
 	*d = (struct destination){.opts = *opts, .lock_fd = -1, .dest_fd = -1, .tree_fd = -1};
+	d->doubts = zalloc(2 * sizeof(*d->doubts));
+	d->doubts[PUBLISH_WHOLE] = d->doubts[PUBLISH_MERGE] = RECORD_UNKNOWN;
 	place_init(&d->place);
 	code = place_resolve(&d->place, dir, err);
 	if (code == 0)
@@ -134,6 +136,7 @@ void destination_close(struct destination *d, bool leave_tree)
 	place_done(&d->place);
 	record_free(d->held);
 	free(d->link);
+	free(d->doubts);
 	free(d);
 }
 

@@ -26,6 +26,7 @@ struct destination {
 	struct error refusal; /* why, when lock_fd is -1 */
 
 	/* The stage's thread. */
+	bool keep_download;  /* leftovers_remove() keeps that */
 	struct record *held; /* what destination_holds() found last */
 	char *link;          /* what destination_link() found last */
 
@@ -35,10 +36,11 @@ struct destination {
 	int dest_fd;   /* O_PATH; -1 unless its entries are merged */
 	char tree[16]; /* name of the hidden tree in the state directory; "" without one */
 	int tree_fd;
-	mode_t tree_mode;    /* of a directory made with the user's umask */
-	bool keeps_replaced; /* what was replaced is not removed yet */
-	bool replace;        /* DEST_OURS may be replaced */
-	struct strings mine; /* DEST_OTHER: top-level names this stage may replace, sorted */
+	mode_t tree_mode;          /* of a directory made with the user's umask */
+	bool keeps_replaced;       /* what was replaced is not removed yet */
+	bool replace;              /* DEST_OURS may be replaced */
+	struct strings mine;       /* DEST_OTHER: top-level names this stage may replace, sorted */
+	enum record_doubt *doubts; /* what was found of each publish_kind; NULL: nobody remembers */
 	struct record
 		*continued; /* of which version the tree is that was taken up; NULL: it is new */
 };
@@ -124,6 +126,9 @@ void moves_resume(struct destination *d);
  * about and left. */
 int leftovers_remove(const struct destination *d, const struct journal *unfinished,
 	struct cancel *cancel, struct error *err);
+
+/* Nobody is to go on with the unfinished tree: removes what says that it could be done. */
+void leftovers_forget(const struct destination *d);
 
 /* Removes the state directory when it holds no record. The lock is held. */
 void leftovers_tidy(const struct destination *d);

@@ -10,16 +10,17 @@
 #include <fcntl.h>
 #include <string.h>
 
-static bool is_kept(const char *name, const struct journal *unfinished)
+static bool is_kept(const struct destination *d, const char *name, const struct journal *unfinished)
 {
 	static const char *const kept[] = {LOCK_FILE, WHOLE_FILE, MERGED_DIR, PUBLISHED_LINK};
 
 	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
 		if (strcmp(name, kept[i]) == 0)
 			return true;
+	if (strcmp(name, KEPT_FILE) == 0)
+		return unfinished != NULL || d->keep_download;
 	return unfinished != NULL &&
-	       (strcmp(name, UNFINISHED_FILE) == 0 || strcmp(name, KEPT_FILE) == 0 ||
-		       strcmp(name, unfinished->tree) == 0);
+	       (strcmp(name, UNFINISHED_FILE) == 0 || strcmp(name, unfinished->tree) == 0);
 }
 
 static int remove_one(
@@ -46,13 +47,22 @@ int leftovers_remove(const struct destination *d, const struct journal *unfinish
 	const char *name;
 	int code = 0;
 
+	/* First of all: a tree that is half removed is no tree to go on with. */
+	if (unfinished == NULL)
+		unlinkat(d->place.state_fd, UNFINISHED_FILE, 0);
 	/* What it speaks of is still needed. */
 	if (inode_look(d->place.state_fd, JOURNAL_FILE, &journal) == 0)
 		return 0;
 	while (dir != NULL && code == 0 && (name = listing_next(dir)) != NULL)
-		if (!is_kept(name, unfinished))
+		if (!is_kept(d, name, unfinished))
 			code = remove_one(d, name, cancel, err);
 	return code;
+}
+
+void leftovers_forget(const struct destination *d)
+{
+	unlinkat(d->place.state_fd, UNFINISHED_FILE, 0);
+	unlinkat(d->place.state_fd, KEPT_FILE, 0);
 }
 
 void leftovers_tidy(const struct destination *d)

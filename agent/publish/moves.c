@@ -244,6 +244,7 @@ void moves_resume(struct destination *d)
 		unlinkat(d->place.state_fd, JOURNAL_FILE, 0);
 		return;
 	}
+	leftovers_forget(d);
 	if (m.journal->this_boot && carry_out(&m, &why) == 0) {
 		log_info("%s: completed what an interrupted run had staged", d->place.path);
 	} else if (!cancel_requested(d->opts.cancel)) {

@@ -125,8 +125,10 @@ int destination_publish(struct destination *d, const struct record *record, cons
 	if (cancel_requested(d->opts.cancel))
 		return error_set(err, -ECANCELED, "cancelled before publishing %s", d->place.path);
 	code = write_journal(d, record, root, err);
-	if (code == 0)
+	if (code == 0) {
+		leftovers_forget(d); /* it is the journal that speaks of the tree now */
 		code = moves_carry_out(d, err);
+	}
 	/* What was replaced lies in the state directory now. */
 	d->keeps_replaced = code == 0 && d->opts.keep_replaced;
 	if (code == 0)

@@ -38,27 +38,27 @@ static json_t *source_to_json(const struct record_source *s)
 
 static void sum_to_json(const struct record *r, json_t *o)
 {
-	char sum[17];
+	char sum[2 * 16 + 2];
 
 	if (r->synced)
 		json_object_set_new(o, "synced", json_true());
 	if (!r->sum.known)
 		return;
-	snprintf(sum, sizeof(sum), "%016" PRIx64, r->sum.sum);
-	json_object_set_new(o, "files", json_integer((json_int_t)r->sum.files));
+	snprintf(sum, sizeof(sum), "%016" PRIx64 "-%016" PRIx64, r->sum.dense, r->sum.sparse);
 	json_object_set_new(o, "sum", json_string(sum));
 }
 
 /* What is missing or damaged is not known. */
 static struct file_sum sum_from_json(const json_t *o)
 {
-	const json_t *files = json_object_get(o, "files");
 	const char *sum = json_string_value(json_object_get(o, "sum"));
-	struct file_sum c = {.files = (uint64_t)json_integer_value(files)};
+	struct file_sum s = {0};
 
-	c.known = json_is_integer(files) && sum != NULL && strlen(sum) == 16 &&
-		  sscanf(sum, "%16" SCNx64, &c.sum) == 1; /* NOLINT(cert-err34-c) */
-	return c;
+	s.known = sum != NULL && strlen(sum) == 2 * 16 + 1 &&
+		  sscanf(sum, "%16" SCNx64 "-%16" SCNx64, &s.dense,
+			  &s.sparse) == /* NOLINT(cert-err34-c) */
+			  2;
+	return s;
 }
 
 json_t *record_to_json(const struct record *r)

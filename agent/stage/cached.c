@@ -45,12 +45,10 @@ static int go_without(
 /* What would be refused in the end is refused before anything is fetched. */
 static int check_destination(struct stage *s, struct error *err)
 {
-	int root_fd, state_fd;
-
 	/* Where a link leads is about to be seen to. */
 	if (destination_link(s->destination) != NULL)
 		return 0;
-	return destination_begin(s->destination, s->key, &root_fd, &state_fd, err);
+	return destination_check(s->destination, s->key, err);
 }
 
 /* 1: it is whole. */

@@ -4,6 +4,7 @@
 #include "defer.h"
 #include "log.h"
 #include "source.h"
+#include "stage_datastore.h"
 #include "stage_private.h"
 #include <inttypes.h>
 
@@ -38,15 +39,26 @@ int stage_open_tree(struct stage *s, struct error *err)
 	return code < 0 ? code : new_tree(s, err);
 }
 
-static int begin_anew(struct stage *s, struct error *err)
+/* In an empty tree. keep: what was kept of the download is of this version. */
+static int begin_anew(struct stage *s, bool keep, struct error *err)
 {
 	int code;
 
-	log_info("%s has changed since an earlier run was interrupted: nothing of that is used",
-		s->progress[0].name);
+	if (!keep)
+		log_info("%s has changed since an earlier run was interrupted: nothing of that is "
+			 "used",
+			s->progress[0].name);
 	tree_free(take_ptr(&s->tree));
-	code = destination_begin(s->destination, s->key, &s->root_fd, &s->state_fd, err);
+	code = keep ? destination_restart(s->destination, s->key, &s->root_fd, &s->state_fd, err)
+		    : destination_begin(s->destination, s->key, &s->root_fd, &s->state_fd, err);
 	return code < 0 ? code : new_tree(s, err);
+}
+
+/* Until a digest of the whole is compared, nothing says that the files are what they should be: those of an
+ * earlier run were never compared. The files of a datastore were, each. */
+static bool is_digested_at_the_end(const struct stage *s)
+{
+	return s->sources[0].sha256 != NULL && !stage_is_datastore(s->sources[0].url);
 }
 
 static int note(
@@ -63,15 +75,16 @@ static int note(
 int stage_continue(struct stage *s, const struct identity *id, struct error *err)
 {
 	const struct record *left = destination_continued(s->destination);
-	bool go_on = left != NULL && left->n_sources == 1 &&
-		     identity_same(&left->sources[0].identity, id);
+	bool same = left != NULL && left->n_sources == 1 &&
+		    identity_same(&left->sources[0].identity, id);
+	bool go_on = same && !is_digested_at_the_end(s);
 	struct timespec since;
 	int code = 0;
 
 	if (s->n_sources > 1)
 		return 0;
 	if (left != NULL && !go_on)
-		code = begin_anew(s, err);
+		code = begin_anew(s, same, err);
 	if (code < 0 || !identity_pins(id))
 		return code;
 	code = note(s, id, &since, err);

@@ -35,9 +35,12 @@ static int give_kept(struct kept *k, struct slice *ret, struct error *err)
 		return error_set(err, -ECANCELED, "%s: cancelled", k->reader.name);
 	n = pread(k->fd, b->data, b->capacity, (off_t)k->at);
 	if (n <= 0) {
+		int code = n < 0 ? -errno : -EIO;
+
 		block_unref(b);
-		return error_set(err, n < 0 ? -errno : -EIO,
-			"cannot read what was kept of %s from an earlier run: %m", k->reader.name);
+		return error_set(err, code,
+			"cannot read what was kept of %s from an earlier run: %s", k->reader.name,
+			strerrordesc_np(-code));
 	}
 	k->at += (uint64_t)n;
 	*ret = (struct slice){.data = b->data, .len = (size_t)n, .owner = b};
@@ -64,7 +67,9 @@ static void keep(struct kept *k, const struct slice *s)
 	if (k->failed || write_all(k->fd, s->data, s->len))
 		return;
 	k->failed = true;
-	log_warn("%s: no more of the download is kept for a later run: %m", k->reader.name);
+	log_warn("%s: the download is not kept for a later run: %m", k->reader.name);
+	/* It was handed out already, and may take the room that the files need. */
+	(void)!ftruncate(k->fd, 0);
 }
 
 static int kept_next(struct reader *r, struct slice *ret, struct error *err)

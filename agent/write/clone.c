@@ -97,8 +97,10 @@ static int bring(
 {
 	bool holes = (uint64_t)st->st_blocks * 512 < from->size;
 
-	if (from->way == CLONE_SHARE)
+	if (from->way == CLONE_SHARE) {
+		w->file.has_gap = holes;
 		return share(w, from->fd, from->size, err);
+	}
 	if (from->size <= SMALL_BYTES)
 		return copy_small(w, from->fd, (size_t)from->size, err);
 	return holes ? copy_content(w, from->fd, st->st_size, err)
@@ -163,7 +165,8 @@ static int adopt(struct writer *w, const char *name, int from_fd, const char *fr
 		(r = writer_place(w, &at, err)) < 0)
 		return r;
 	if (linkat(from_fd, from, at.parent_fd, at.base, 0) == 0) {
-		file_sum_add(w, size);
+		/* Whether it has holes is not known here. */
+		atomic_store(&w->tree->sum_unknown, true);
 		return 0;
 	}
 	return disk_error(err, errno, at.parent_fd, "create hard link", w->path);

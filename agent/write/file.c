@@ -236,8 +236,11 @@ int file_close(struct writer *w, struct error *err)
 		r = disk_error(err, errno, w->tree->root_fd, "write", w->path);
 	if (r < 0)
 		take_away(w);
-	else if (!w->file.has_gap)
-		file_sum_add(w, w->file.end);
+	else
+		file_sum_add(w,
+			w->file.has_gap && w->file.size != SIZE_UNKNOWN ? w->file.size
+									: w->file.end,
+			w->file.has_gap);
 	return r;
 }
 

@@ -88,7 +88,7 @@ static int try_link(struct writer *w, const struct place *from, const struct pla
 			return r;
 	}
 	if (S_ISREG(st->st_mode))
-		file_sum_add(w, (uint64_t)st->st_size);
+		file_sum_add(w, (uint64_t)st->st_size, file_sum_is_sparse(st));
 	return 0;
 }
 

@@ -67,10 +67,9 @@ int writer_has(
 		return 0;
 	if ((r = writer_begin(w, name, err)) < 0 || (r = limit_found(w, size, err)) < 0)
 		return r;
-	/* With holes it is not in the sum, and what has fewer blocks may have some. */
-	if ((uint64_t)st.st_blocks * 512 < size)
+	if (file_sum_is_sparse(&st)) /* or compressed by the file system */
 		atomic_store(&w->tree->sum_unknown, true);
-	file_sum_add(w, size);
+	file_sum_add(w, size, false);
 	count(&w->tree->found, 1);
 	return 1;
 }

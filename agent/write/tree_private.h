@@ -35,8 +35,8 @@ struct tree {
 	/* Any thread. */
 	atomic_ullong bytes;
 	atomic_ullong entries;
-	atomic_ullong found, found_bytes; /* files that were there already */
-	atomic_ullong sum_files, sum_of_files;
+	atomic_ullong found, found_bytes;    /* files that were there already */
+	atomic_ullong sum_dense, sum_sparse; /* of struct file_sum */
 	atomic_bool sum_unknown;
 	atomic_bool warned_links;
 	atomic_bool warned_xattrs;
@@ -101,7 +101,8 @@ void writer_spent(struct writer *w, uint64_t start_ns);
 bool time_is_before(const struct timespec *a, const struct timespec *b);
 
 /* file_sum.c: the file at w->path is there with so many bytes, or is no more. */
-void file_sum_add(const struct writer *w, uint64_t size);
+void file_sum_add(const struct writer *w, uint64_t size, bool sparse);
+bool file_sum_is_sparse(const struct stat *st); /* as far as can be told */
 void file_sum_remove(const struct writer *w, const struct stat *st);
 
 /* limits.c: 0, or -ERR_LIMIT with the limit's setting, its value and the entry. */

@@ -139,7 +139,8 @@ def test_whenever_the_power_is_cut_the_next_run_has_everything(machine, disk, se
         machine.boot()
         machine.fetch(served.url, dest).ok()
         assert_whole(whole, dest)
-        assert unpublished_trees(disk.root) == []
+        # The next power cut may bring back what was removed beside this one.
+        assert [t for t in unpublished_trees(disk.root) if t.parent.name == dest.name] == []
 
 
 def test_what_was_published_and_never_came_to_the_disk_is_staged_anew(machine, disk, server, whole):
@@ -173,7 +174,6 @@ def test_a_volume_that_moves_to_another_machine_stays_warm(machine, disk, server
 
 def test_another_machine_looks_at_the_files_once(machine, server, place):
     url = server.put("/x.tar", ARCHIVE).url
-    machine.agent.configure(agent={"log_level": "debug"})
     machine.fetch(url, place.dest).ok()
     machine.boot()
     assert "its files are looked at" in machine.fetch(url, place.dest).ok().err
@@ -181,13 +181,24 @@ def test_another_machine_looks_at_the_files_once(machine, server, place):
     assert "its files are looked at" not in machine.fetch(url, place.dest).ok().err
 
 
+def make_hole(dest):
+    path = dest / "d/7"
+    st = path.stat()
+    with open(path, "r+b") as f:
+        f.truncate(0)
+        f.truncate(st.st_size)
+    os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
 @pytest.mark.parametrize("damage", [
     pytest.param(lambda dest: cut_short(dest / "d/7", 0), id="empty"),
     pytest.param(lambda dest: cut_short(dest / "d/7", 100), id="short"),
-    pytest.param(lambda dest: make_hole(dest / "d/7"), id="a hole"),
+    pytest.param(make_hole, id="a hole"),
 ])
 @pytest.mark.parametrize("merged", [False, True], ids=["whole", "merged"])
 def test_a_file_that_lost_bytes_with_the_machine_is_staged_anew(machine, server, place, whole, damage, merged):
+    if damage is make_hole and file_system(place.parent) not in ("ext2/ext3", "xfs", "overlayfs"):
+        pytest.skip("a hole is no sign of loss here")
     if merged:
         place.dest.mkdir()
         (place.dest / "mine").write_text("mine\n")
@@ -206,20 +217,42 @@ def cut_short(path, size):
     os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
-def make_hole(path):
-    st = path.stat()
-    with open(path, "r+b") as f:
-        f.truncate(0)
-        f.truncate(st.st_size)
-    os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
-
-
 def as_if_before_publishing(place, change):
     """A crash changes no times: so the record is made to be the later one."""
     change()
     record, = [*place.parent.rglob("whole.json"), *place.parent.rglob("merged/*.json")]
     time.sleep(0.02)
     record.chmod(0o600)
+
+
+def file_system(path):
+    return subprocess.run(["stat", "-f", "-c", "%T", path], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def test_what_got_another_owner_stays_warm_on_another_machine(machine, server, place):
+    """Clusters do that to a whole volume when they mount it."""
+    url = server.put("/x.tar", ARCHIVE).url
+    machine.fetch(url, place.dest).ok()
+    time.sleep(0.02)
+    for path in [place.dest, *place.dest.rglob("*")]:
+        os.chown(path, -1, 1, follow_symlinks=False)
+    (place.dest / "d/labels.cache").write_text("mine\n")
+    machine.boot()
+    assert "already" in machine.fetch(url, place.dest).ok().err
+    assert (place.dest / "d/labels.cache").exists()
+
+
+def test_what_was_moved_there_is_not_thrown_away_with_what_was_lost(machine, server, place):
+    url = server.put("/x.tar", ARCHIVE).url
+    machine.fetch(url, place.dest).ok()
+    as_if_before_publishing(place, lambda: cut_short(place.dest / "d/7", 0))
+    results = place.parent / "outside/results"
+    results.write_text("mine\n")
+    time.sleep(0.02)
+    results.rename(place.dest / "results")
+    machine.boot()
+    machine.fetch(url, place.dest).failed(1, "changed since", "--replace")
+    assert (place.dest / "results").read_text() == "mine\n"
 
 
 def test_files_that_were_added_leave_it_warm_on_another_machine(machine, server, place):

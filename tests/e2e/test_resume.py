@@ -2,6 +2,7 @@
 """A stage whose agent was killed goes on where it was: what is complete is neither fetched nor written again, and
 what cannot be trusted is not used."""
 
+import hashlib
 import json
 import os
 import random
@@ -160,6 +161,41 @@ def test_a_download_that_is_kept_is_digested_too(patient, server, place):
     wrong = "0" * 64
     patient.fetch(served.url, place.dest, "--sha256", wrong).failed(1, "sha-?256")
     assert not place.dest.exists()
+
+
+def test_with_a_digest_of_the_whole_files_of_an_earlier_run_are_not_used(patient, server, place):
+    """They were never compared with anything: the digest is looked at in the end."""
+    body = tar_archive()
+    digest = hashlib.sha256(body).hexdigest()
+    served = server.put("/x.tar.zst", body, held(body))
+    interrupt(patient, place, served, options=("--sha256", digest))
+    forged = unfinished_tree(place) / "d/3"
+    forged.write_bytes(b"!" * SIZE)
+    os.utime(forged, (MTIME, MTIME))
+    (unfinished_tree(place) / "d/one more").write_bytes(b"!")
+    patient.fetch(served.url, place.dest, "--sha256", digest).ok()
+    assert_as_staged_at_once(patient, place, served)
+
+
+def test_a_download_that_has_a_digest_is_kept(patient, server, place):
+    patient.configure(stage={"keep_download": "yes"})
+    body = tar_archive()
+    digest = hashlib.sha256(body).hexdigest()
+    served = server.put("/x.tar.zst", body, held(body))
+    interrupt(patient, place, served, options=("--sha256", digest))
+    fetched = served.body_bytes
+    patient.fetch(served.url, place.dest, "--sha256", digest).ok()
+    assert served.body_bytes - fetched < 0.75 * len(body)
+
+
+def test_directories_that_nobody_may_write_are_gone_on_with(patient, server, place):
+    """A run that had set the modes was almost done."""
+    body = zip_archive()
+    served = server.put("/x.zip", body, held(body))
+    interrupt(patient, place, served)
+    (unfinished_tree(place) / "d").chmod(0o555)
+    patient.fetch(served.url, place.dest).ok()
+    assert_as_staged_at_once(patient, place, served)
 
 
 def test_what_was_fetched_of_another_version_is_not_used(patient, server, place):

@@ -89,9 +89,8 @@ TREE_TEST(sum_of_files_is_that_of_their_marks)
 	assert_ok(f, put_file(f, "a", "content"));
 	assert_ok(f, put_file(f, "d/b", "more"));
 	assert_true(tree_file_sum(f->tree).known);
-	assert_int_equal(2, tree_file_sum(f->tree).files);
 	assert_int_equal(
-		file_sum_mark("d/b", 4) + file_sum_mark("a", 7), tree_file_sum(f->tree).sum);
+		file_sum_mark("d/b", 4) + file_sum_mark("a", 7), tree_file_sum(f->tree).dense);
 }
 
 TEST(marks_differ_by_name_and_by_size)
@@ -106,11 +105,9 @@ TREE_TEST(sum_of_files_has_the_later_of_two_with_one_name)
 {
 	assert_ok(f, put_file(f, "a", "content"));
 	assert_ok(f, put_file(f, "a", "other"));
-	assert_int_equal(1, tree_file_sum(f->tree).files);
-	assert_int_equal(file_sum_mark("a", 5), tree_file_sum(f->tree).sum);
+	assert_int_equal(file_sum_mark("a", 5), tree_file_sum(f->tree).dense);
 	assert_ok(f, put_symlink(f, "a", "b"));
-	assert_int_equal(0, tree_file_sum(f->tree).files);
-	assert_int_equal(0, tree_file_sum(f->tree).sum);
+	assert_int_equal(0, tree_file_sum(f->tree).dense);
 }
 
 TREE_TEST(sum_of_files_has_each_name_of_a_file)
@@ -118,7 +115,8 @@ TREE_TEST(sum_of_files_has_each_name_of_a_file)
 	assert_ok(f, put_file(f, "a", "content"));
 	assert_ok(f, put_hardlink(f, "b", "a"));
 	assert_ok(f, put_hardlink(f, "b", "a"));
-	assert_int_equal(file_sum_mark("a", 7) + file_sum_mark("b", 7), tree_file_sum(f->tree).sum);
+	assert_int_equal(
+		file_sum_mark("a", 7) + file_sum_mark("b", 7), tree_file_sum(f->tree).dense);
 }
 
 TREE_TEST(sum_of_a_continued_tree_is_that_of_one_in_one_go)
@@ -128,17 +126,18 @@ TREE_TEST(sum_of_a_continued_tree_is_that_of_one_in_one_go)
 	go_on(f);
 	assert_int_equal(1, has(f, "a", "content"));
 	assert_ok(f, put_file(f, "b", "all of it"));
-	assert_int_equal(file_sum_mark("a", 7) + file_sum_mark("b", 9), tree_file_sum(f->tree).sum);
-	assert_int_equal(2, tree_file_sum(f->tree).files);
+	assert_int_equal(
+		file_sum_mark("a", 7) + file_sum_mark("b", 9), tree_file_sum(f->tree).dense);
 }
 
-TREE_TEST(sum_of_files_leaves_out_those_with_holes)
+TREE_TEST(sum_of_files_keeps_those_with_holes_apart)
 {
 	struct meta m = meta_of(0644);
 
 	assert_ok(f, writer_file_open(f->w, "a", &m, 1 << 20, false, &f->err));
 	assert_ok(f, writer_file_write(f->w, 0, "x", 1, &f->err));
 	assert_ok(f, writer_file_close(f->w, &f->err));
-	assert_int_equal(0, tree_file_sum(f->tree).files);
+	assert_int_equal(0, tree_file_sum(f->tree).dense);
+	assert_int_equal(file_sum_mark("a", 1 << 20), tree_file_sum(f->tree).sparse);
 	assert_true(tree_file_sum(f->tree).known);
 }
