@@ -10,13 +10,14 @@ import subprocess
 import time
 
 import pytest
+from agent import slowness
 from archives import directory, file, hardlink, noise, symlink, tar
 from faultserver import rate
 from trees import differences, snapshot, unpublished_trees
 
 EXT4_IOC_SHUTDOWN = 0x8004587D  # linux/ext4.h
 WITHOUT_FLUSHING_THE_LOG = 2
-CUTS = 6
+CUTS = max(2, 6 // slowness())
 
 ARCHIVE = tar(directory("d"), *(file(f"d/{i}", noise(30_000, i)) for i in range(60)),
               *(file(f"d/small{i}", noise(50, i)) for i in range(60)), file("d/empty", b""),

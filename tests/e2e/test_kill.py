@@ -6,11 +6,12 @@ import os
 import random
 
 import pytest
+from agent import slowness
 from archives import COMPRESS, directory, file, noise, symlink, tar
 from faultserver import rate
 from trees import differences, snapshot, unpublished_trees
 
-KILLS = 20
+KILLS = max(4, 20 // slowness())
 ARCHIVE = COMPRESS["zst"](tar(
     *(file(f"top{i}/small-{j}", noise(3000, i * 100 + j)) for i in range(6) for j in range(40)),
     file("large", noise(400_000)), directory("empty"), symlink("link", "top0/small-0")))

@@ -77,7 +77,7 @@ def test_the_command_has_a_process_group_of_its_own_in_our_session(stagerun):
 # How it ends.
 
 def test_every_exit_status_is_passed_on(stagerun):
-    statuses = [n for n in range(256) if n != SANITIZER_EXIT or not sanitizer()]
+    statuses = list(range(256)) if not sanitizer() else [n for n in range(0, 256, 9) if n != SANITIZER_EXIT]
     codes = []
     for first in range(0, len(statuses), 32):
         running = [stagerun.start(*STAY, "sh", "-c", f"exit {n}")
