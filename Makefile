@@ -83,20 +83,24 @@ UNRANDOM := $(if $(SAN),setarch -R)
 # Where the agent is one thread that starts programs, the thread sanitizer has nothing to see.
 ONE_THREAD := actions bundle config dependencies documents dry_run end_actions exec faultserver grid_example \
 	hook_command hooks job_control logs oom redaction runc samples slips supervise trees
-# SHORT=1, for the gate: under a sanitizer only what fetches, parses and writes, or what many threads share.
+# SHORT=1, for the gate: under a sanitizer only what fetches, parses and writes, or what several threads share.
 SHORT_address := config datastore_fetch fetch_formats hostile_archives publish resume sources
-SHORT_thread  := cache kill resume signals slow_disk store_races transfer_faults
+SHORT_thread  := cache resume signals slow_disk
+UNITS_thread  := ahead block budget cache cancel create crew fetch index lease pace stage throttle transfer tree zip
 SAN_NAME := $(firstword $(subst $(comma), ,$(SAN)))
 E2E := $(or $(if $(SHORT),$(SHORT_$(SAN_NAME):%=tests/e2e/test_%.py)),tests/e2e)
 PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 $(E2E) \
 	$(if $(filter thread,$(SAN_NAME)),$(ONE_THREAD:%=--ignore=tests/e2e/test_%.py))
+
+UNITS := $(or $(if $(SHORT),$(UNITS_$(SAN_NAME):%=%*)),*)
+RUN_UNITS = for t in $(UNITS:%='%'); do $(UNRANDOM) $(O)/unit -j 3 "$$t" || exit 1; done
 
 unit: $(O)/unit
 	$(UNRANDOM) $(O)/unit -j 3 $(T)
 e2e: $(O)/stagerun $(O)/bench/slowfs
 	$(UNRANDOM) $(PYTEST) $(T)
 test: $(O)/unit $(O)/stagerun $(O)/bench/slowfs
-	$(UNRANDOM) $(O)/unit -j 3
+	@$(RUN_UNITS)
 	$(UNRANDOM) $(PYTEST)
 
 # The heavy check, by hand: Debian's Linux source in every format, compared with GNU tar's tree.
