@@ -114,6 +114,21 @@ void journal_abandon(struct journal_writer *w)
 	unlinkat(w->dir_fd, NEW_FILE, 0);
 }
 
+int journal_write_one(
+	const struct journal_head *head, const struct journal_entry *e, struct error *err)
+{
+	struct journal_writer w;
+	int code = journal_begin(&w, head, err);
+
+	if (code == 0)
+		code = journal_add(&w, e, err);
+	if (code == 0)
+		code = journal_commit(&w, false, err);
+	if (code < 0)
+		journal_abandon(&w);
+	return code;
+}
+
 static json_t *read_line(struct journal *j)
 {
 	ssize_t len = getline(&j->line, &j->line_size, j->f);

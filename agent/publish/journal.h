@@ -58,6 +58,9 @@ int journal_begin(struct journal_writer *w, const struct journal_head *head, str
 int journal_add(struct journal_writer *w, const struct journal_entry *e, struct error *err);
 int journal_commit(struct journal_writer *w, bool sync, struct error *err);
 void journal_abandon(struct journal_writer *w);
+/* All of it, with one entry, not synced. */
+int journal_write_one(
+	const struct journal_head *head, const struct journal_entry *e, struct error *err);
 
 struct journal {
 	/* Set at opening. */

@@ -98,16 +98,8 @@ static int write_journal(const struct destination *d, const struct record *recor
 	const struct journal_entry e = {.name = d->place.name,
 		.inode = *inode,
 		.replace = d->kind == DEST_OURS || d->kind == DEST_LINK};
-	struct journal_writer w;
-	int code = journal_begin(&w, &head, err);
 
-	if (code == 0)
-		code = journal_add(&w, &e, err);
-	if (code == 0)
-		code = journal_commit(&w, false, err);
-	if (code < 0)
-		journal_abandon(&w);
-	return code;
+	return journal_write_one(&head, &e, err);
 }
 
 /* No link can be renamed over a directory. */

@@ -43,20 +43,12 @@ static int write_journal(struct destination *d, const struct record *r, struct e
 		.tree = d->tree,
 		.record = r};
 	struct journal_entry e = {.name = d->place.name};
-	struct journal_writer w;
 	int code = inode_look(d->place.state_fd, d->tree, &e.inode);
 
 	if (code < 0)
 		return disk_error(err, -code, d->place.state_fd, "look into", d->place.state_path);
 	e.inode.mode = S_IFDIR | d->tree_mode;
-	code = journal_begin(&w, &head, err);
-	if (code == 0)
-		code = journal_add(&w, &e, err);
-	if (code == 0)
-		code = journal_commit(&w, false, err);
-	if (code < 0)
-		journal_abandon(&w);
-	return code;
+	return journal_write_one(&head, &e, err);
 }
 
 int destination_note(struct destination *d, const struct record *r, struct timespec *ret_since,

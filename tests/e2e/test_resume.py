@@ -151,15 +151,15 @@ def test_a_download_that_is_kept_is_not_fetched_again(patient, server, place):
 
 def test_a_download_that_is_kept_is_digested_too(patient, server, place):
     patient.configure(stage={"keep_download": "yes"})
-    body = tar_archive()
-    served = server.put("/x.tar.zst", body, held(body))
-    interrupt(patient, place, served)
+    body = tar(*(file(f"d/{i}", noise(SIZE, i)) for i in range(FILES)))  # nothing else would notice
+    digest = hashlib.sha256(body).hexdigest()
+    served = server.put("/x.tar", body, held(body))
+    interrupt(patient, place, served, options=("--sha256", digest))
     kept, = place.parent.rglob("download")
     with open(kept, "r+b") as download:
-        download.seek(1000)
+        download.seek(SIZE // 2)
         download.write(b"damaged")
-    wrong = "0" * 64
-    patient.fetch(served.url, place.dest, "--sha256", wrong).failed(1, "sha-?256")
+    patient.fetch(served.url, place.dest, "--sha256", digest).failed(1, "sha-?256")
     assert not place.dest.exists()
 
 
