@@ -44,10 +44,10 @@ void block_pool_free(struct block_pool *pool);
  * n are neither out nor set aside. */
 bool block_pool_reserve(struct block_pool *pool, unsigned n);
 void block_pool_unreserve(struct block_pool *pool, unsigned n);
-struct block *block_pool_take_reserved(struct block_pool *pool); /* NULL: malloc failed */
+struct block *block_pool_take_reserved(struct block_pool *pool); /* NULL: no memory */
 
-/* Any thread that may sleep. Waits for a free block; NULL when cancel was requested (or malloc
- * failed). The caller owns one reference. */
+/* Any thread that may sleep. Waits for a free block; NULL when cancel was requested, or there is no
+ * memory. The caller owns one reference. */
 struct block *block_pool_take(struct block_pool *pool, struct cancel *cancel);
 
 size_t block_pool_block_bytes(const struct block_pool *pool);

@@ -100,6 +100,24 @@ TEST(block_goes_back_to_its_pool_with_its_last_reference)
 	block_pool_free(pool);
 }
 
+TEST(blocks_of_a_pool_do_not_overlap)
+{
+	struct block_pool *pool = block_pool_new(100, 3, NULL, NULL);
+	struct block *b[3];
+
+	for (uint8_t i = 0; i < 3; i++) {
+		b[i] = block_pool_take(pool, NULL);
+		memset(b[i]->data, i, b[i]->capacity);
+	}
+	for (uint8_t i = 0; i < 3; i++) {
+		assert_int_equal(100, b[i]->capacity);
+		assert_int_equal(i, b[i]->data[0]);
+		assert_int_equal(i, b[i]->data[99]);
+		block_unref(b[i]);
+	}
+	block_pool_free(pool);
+}
+
 TEST(block_that_is_still_out_outlives_its_pool)
 {
 	struct block_pool *pool = block_pool_new(100, 2, NULL, NULL);
