@@ -56,12 +56,20 @@ void use_keep(struct cache *c, int fd); /* until cache_close() */
 
 /* evict.c */
 
-/* Renames the entry away and removes it. Who has it alone (use_fd, closed here) does. */
-int evict_alone(const struct cache *c, const char *key, int use_fd, struct error *err);
-/* Under the room's lock: evicts until `bytes` more than are set aside for key now fit, and notes with set() that
- * they are set aside. */
-int evict_for(struct cache *c, const char *key, uint64_t bytes,
-	int (*set)(void *ctx, uint64_t bytes), void *ctx, struct error *err);
+/* Renames the entry away and removes it. Who has it alone (use_fd, closed here) does. -ECANCELED: the next
+ * eviction removes what is left. */
+int evict_alone(const struct cache *c, const char *key, int use_fd, struct cancel *cancel,
+	struct error *err);
+
+struct room {
+	const struct cache *cache;
+	const char *key;       /* whose; never evicted for it */
+	struct cancel *cancel; /* of waiting for others that make room, and of evicting */
+	int (*set)(void *ctx, uint64_t bytes); /* notes that they are set aside */
+	void *ctx;
+};
+/* Evicts until `bytes`, in all, fit; while no other agent does, and nothing that is in use. */
+int evict_for(const struct room *room, uint64_t bytes, struct error *err);
 
 /* filling.c: what KEY/filling says. */
 struct filling_state {

@@ -202,15 +202,17 @@ void cache_entry_close(struct cache_entry *e, bool keep, bool leave_tree)
 bool cache_entry_discard(struct cache_entry *e)
 {
 	struct cache *c = e->cache;
+	struct cancel *cancel = e->cancel;
 	char key[sizeof(e->key)];
-	int fd;
+	int fd, code;
 
 	memcpy(key, e->key, sizeof(key));
 	cache_entry_close(e, false, false);
 	fd = use_take_alone(c, key);
 	if (fd < 0)
 		return fd == -ENOENT;
-	return evict_alone(c, key, fd, NULL) == 0;
+	code = evict_alone(c, key, fd, cancel, NULL);
+	return code == 0 || code == -ECANCELED; /* it has its name no more */
 }
 
 const char *cache_entry_path(const struct cache_entry *e)

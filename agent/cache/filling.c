@@ -20,7 +20,7 @@
 
 struct filling {
 	/* Set at creation. */
-	struct cache *cache;
+	struct room room;
 	char key[CACHE_KEY_LEN + 1];
 	const char *what;
 	const struct progress *progress;
@@ -88,9 +88,9 @@ static int set_aside(void *ctx, uint64_t bytes)
 
 static uint64_t step_of(const struct filling *f)
 {
-	uint64_t sixteenth = f->cache->max_size / 16;
+	uint64_t max_size = f->room.cache->max_size, sixteenth = max_size / 16;
 
-	return f->cache->max_size > 0 && sixteenth < STEP_BYTES ? sixteenth : STEP_BYTES;
+	return max_size > 0 && sixteenth < STEP_BYTES ? sixteenth : STEP_BYTES;
 }
 
 static void make_more_room(struct filling *f)
@@ -98,10 +98,12 @@ static void make_more_room(struct filling *f)
 	struct filling_state s = sum_up(f);
 	uint64_t have = s.expanded + s.entries * ENTRY_BYTES, step = step_of(f);
 	struct error why;
+	int code;
 
 	if (f->over || have + step / 2 <= f->reserved)
 		return;
-	if (evict_for(f->cache, f->key, have + have / 4 + step, set_aside, f, &why) == 0)
+	code = evict_for(&f->room, have + have / 4 + step, &why);
+	if (code == 0 || code == -ECANCELED)
 		return;
 	f->over = true;
 	log_warn("%s goes beyond what the node cache has room for: %s", f->what, why.msg);
@@ -160,8 +162,10 @@ static struct filling *filling_new(
 	struct filling *f = zalloc(sizeof(*f));
 	char host[64] = "this node";
 
-	*f = (struct filling){.cache = e->cache, .what = e->what, .progress = progress, .n = n};
+	*f = (struct filling){.what = e->what, .progress = progress, .n = n};
 	snprintf(f->key, sizeof(f->key), "%s", e->key);
+	f->room = (struct room){
+		.cache = e->cache, .key = f->key, .cancel = e->cancel, .set = set_aside, .ctx = f};
 	(void)gethostname(host, sizeof(host) - 1);
 	snprintf(f->who, sizeof(f->who), "process %ld on %s", (long)getpid(), host);
 	pthread_mutex_init(&f->mutex, NULL);
@@ -175,7 +179,7 @@ int filling_start(struct cache_entry *e, uint64_t bytes, const struct progress *
 {
 	struct filling *f = filling_new(e, progress, n);
 	int code = f->fd < 0 ? disk_error(err, errno, e->key_fd, "make", FILLING_NAME)
-			     : evict_for(e->cache, e->key, bytes, set_aside, f, err);
+			     : evict_for(&f->room, bytes, err);
 
 	if (code < 0) {
 		filling_free(f);

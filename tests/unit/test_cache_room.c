@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* What the node cache removes and what it keeps; whose it is; damage; many at once. */
+#include "../../agent/cache/cache_private.h"
 #include "cache_fixture.h"
 #include "defer.h"
 #include "log.h"
 #include "publish_fixture.h"
 #include "test.h"
 #include "text.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define NOBODY 65534
 #define MIB    ((size_t)1 << 20)
@@ -163,6 +167,58 @@ static void assert_damaged(struct cached *c)
 	assert_int_equal(0, entry_fill(c, e, 3000));
 	cache_entry_close(e, false, false);
 	assert_usual(entry_path(c, 'a', "tree"), false, 3000);
+}
+
+static void *cancel_soon(void *ctx)
+{
+	usleep(100000);
+	cancel_request(ctx);
+	return NULL;
+}
+
+TEST(cache_that_another_makes_room_in_is_not_waited_for_when_cancelled)
+{
+	struct cache_entry *e;
+	struct cached c;
+	pthread_t thread;
+	int room_fd;
+
+	open_sized(&c, 4 * MIB);
+	room_fd = open(in(c.dir, "cache/v1/room"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(0, flock(room_fd, LOCK_EX));
+	assert_int_equal(0, entry_open(&c, 'a', &e));
+	pthread_create(&thread, NULL, cancel_soon, &c.cancel);
+	alarm(20);
+	assert_int_equal(-ECANCELED, entry_fill(&c, e, MIB));
+	alarm(0);
+	pthread_join(thread, NULL);
+	cache_entry_close(e, false, false);
+	close(room_fd);
+	cached_done(&c);
+}
+
+static int never_set_aside(void *ctx, uint64_t bytes)
+{
+	(void)ctx, (void)bytes;
+	fail_msg("set aside");
+	return 0;
+}
+
+TEST(cache_evicts_no_more_when_cancelled)
+{
+	struct cached c;
+	struct room room;
+
+	open_sized(&c, 4 * MIB);
+	put_away(&c, 'a', MIB);
+	put_away(&c, 'b', MIB);
+	room = (struct room){
+		.cache = c.cache, .key = "", .cancel = &c.cancel, .set = never_set_aside};
+	cancel_request(&c.cancel);
+	assert_int_equal(-ECANCELED, evict_for(&room, 3 * MIB, &c.err));
+	assert_true(there(&c, 'a'));
+	assert_true(there(&c, 'b'));
+	cached_done(&c);
 }
 
 TEST(cache_entry_that_lacks_a_file_is_filled_again)
