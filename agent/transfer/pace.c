@@ -8,6 +8,10 @@
 
 #define AHEAD_BYTES (8ull << 20) /* for a worker that is the slower one: more would only grow old */
 
+/* A connection that carries 1.6 Gb/s is not what is slow: the server, the way or we are, and more connections only
+ * share what there is. Bytes per microsecond. */
+#define FAST 200
+
 enum { CONNECTIONS_FIRST = 4 };
 
 void pace_init(struct pace *p, uint64_t now_ns, uint64_t range_bytes)
@@ -63,11 +67,17 @@ static bool ranges_mostly_wait(const struct pace *p)
 	return p->ranges * p->waited_us * 8 > p->lasted_us;
 }
 
+static bool connections_are_fast(const struct pace *p)
+{
+	return p->ranges > 0 && p->bytes > p->lasted_us * FAST;
+}
+
 static void grow(struct pace *p, double rate, const struct pace_limits *limits)
 {
 	p->connections_before = p->connections;
 	p->range_bytes_before = p->range_bytes;
-	if (p->used >= p->connections && p->connections < limits->connections)
+	if (p->used >= p->connections && p->connections < limits->connections &&
+		!connections_are_fast(p))
 		p->connections = (unsigned)twice(p->connections, limits->connections);
 	if (ranges_mostly_wait(p))
 		p->range_bytes = twice(p->range_bytes, limits->range_bytes);
@@ -99,6 +109,14 @@ static void look_ahead(struct pace *p, double rate)
 		p->ahead_bytes = AHEAD_BYTES + (uint64_t)rate * p->waited_us / 500000;
 }
 
+static void look_from(struct pace *p, uint64_t now_ns, uint64_t slept_ns)
+{
+	p->since_ns = now_ns;
+	p->slept_ns = slept_ns;
+	p->bytes = p->lasted_us = 0;
+	p->used = p->ranges = 0;
+}
+
 void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, const struct pace_limits *limits)
 {
 	uint64_t elapsed = now_ns - p->since_ns;
@@ -107,12 +125,13 @@ void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, const struct 
 
 	if (elapsed < p->interval_ns)
 		return;
-	judge(p, now_ns, rate);
-	look_ahead(p, rate);
-	if (starved && now_ns >= p->hold_ns)
-		grow(p, rate, limits);
-	p->since_ns = now_ns;
-	p->slept_ns = slept_ns;
-	p->bytes = p->lasted_us = 0;
-	p->used = p->ranges = 0;
+	if (p->begun) {
+		judge(p, now_ns, rate);
+		look_ahead(p, rate);
+		if (starved && now_ns >= p->hold_ns)
+			grow(p, rate, limits);
+	}
+	/* Until bytes arrive there is no rate; and that in which they began to would make any growth pay. */
+	p->begun = p->begun || p->bytes > 0;
+	look_from(p, now_ns, slept_ns);
 }

@@ -18,6 +18,7 @@ struct pace {
 
 	unsigned connections_before; /* the last growth */
 	uint64_t range_bytes_before;
+	bool begun;           /* bytes arrived before the last look */
 	bool grown;           /* the last growth waits for its verdict */
 	double rate;          /* bytes/s when it was made */
 	uint64_t hold_ns;     /* no growth until then */

@@ -181,12 +181,21 @@ static void look(struct pace *p, uint64_t *now, uint64_t bytes_per_s, bool starv
 	pace_tick(p, *now, slept + (starved ? 100000000 : 0), &limits);
 }
 
+/* The first bytes have arrived: from now on there is a rate. */
+static void begin(struct pace *p, uint64_t *now)
+{
+	*now = 1;
+	pace_init(p, *now, 1 << 20);
+	look(p, now, 10, true);
+	assert_int_equal(4, p->connections);
+}
+
 TEST(pace_doubles_connections_while_that_pays)
 {
 	struct pace p;
-	uint64_t now = 1;
+	uint64_t now;
 
-	pace_init(&p, now, 1 << 20);
+	begin(&p, &now);
 	look(&p, &now, 240000000, true);
 	assert_int_equal(8, p.connections);
 	look(&p, &now, 480000000, true);
@@ -196,12 +205,42 @@ TEST(pace_doubles_connections_while_that_pays)
 	assert_int_equal(1 << 20, p.range_bytes); /* no range waited */
 }
 
-TEST(pace_takes_growth_back_that_did_not_pay_and_waits)
+TEST(pace_does_not_grow_before_bytes_arrive_nor_in_the_look_in_which_they_begin_to)
 {
 	struct pace p;
 	uint64_t now = 1;
 
 	pace_init(&p, now, 1 << 20);
+	for (int i = 0; i < 3; i++)
+		look(&p, &now, 0, true);
+	look(&p, &now, 100000000, true);
+	assert_int_equal(4, p.connections);
+	look(&p, &now, 100000000, true);
+	assert_int_equal(8, p.connections);
+}
+
+TEST(pace_adds_no_connections_to_ones_that_are_fast)
+{
+	struct pace p;
+	uint64_t now;
+
+	begin(&p, &now);
+	for (int i = 0; i < 95; i++)
+		pace_range_done(&p, 20, 4000);
+	look(&p, &now, 1000000000, true); /* 1 MiB in 4 ms */
+	assert_int_equal(4, p.connections);
+	for (int i = 0; i < 95; i++)
+		pace_range_done(&p, 20, 8000);
+	look(&p, &now, 1000000000, true);
+	assert_int_equal(8, p.connections);
+}
+
+TEST(pace_takes_growth_back_that_did_not_pay_and_waits)
+{
+	struct pace p;
+	uint64_t now;
+
+	begin(&p, &now);
 	look(&p, &now, 500000000, true);
 	assert_int_equal(8, p.connections);
 	look(&p, &now, 520000000, true);
@@ -216,9 +255,9 @@ TEST(pace_takes_growth_back_that_did_not_pay_and_waits)
 TEST(pace_stays_small_when_the_reader_is_the_slower_one)
 {
 	struct pace p;
-	uint64_t now = 1;
+	uint64_t now;
 
-	pace_init(&p, now, 1 << 20);
+	begin(&p, &now);
 	for (int i = 0; i < 50; i++)
 		look(&p, &now, 500000000, false);
 	assert_int_equal(4, p.connections);
@@ -229,20 +268,21 @@ TEST(pace_does_not_grow_past_what_is_in_use)
 {
 	static const struct pace_limits limits = {.connections = 16, .range_bytes = 8 << 20};
 	struct pace p;
+	uint64_t now;
 
-	pace_init(&p, 1, 1 << 20);
+	begin(&p, &now);
 	pace_used(&p, 3); /* there were no blocks for a fourth */
 	p.bytes = 1 << 20;
-	pace_tick(&p, 100000001, 100000000, &limits);
+	pace_tick(&p, now + 100000000, p.slept_ns + 100000000, &limits);
 	assert_int_equal(4, p.connections);
 }
 
 TEST(pace_takes_growth_back_that_did_not_pay_although_the_reader_is_the_slower_one_now)
 {
 	struct pace p;
-	uint64_t now = 1;
+	uint64_t now;
 
-	pace_init(&p, now, 1 << 20);
+	begin(&p, &now);
 	look(&p, &now, 500000000, true);
 	assert_int_equal(8, p.connections);
 	look(&p, &now, 520000000, false);
@@ -252,9 +292,9 @@ TEST(pace_takes_growth_back_that_did_not_pay_although_the_reader_is_the_slower_o
 TEST(pace_lengthens_ranges_that_mostly_wait_for_their_first_byte_while_that_pays)
 {
 	struct pace p;
-	uint64_t now = 1;
+	uint64_t now;
 
-	pace_init(&p, now, 1 << 20);
+	begin(&p, &now);
 	pace_range_done(&p, 50000, 60000);
 	look(&p, &now, 100000000, true);
 	assert_int_equal(2 << 20, p.range_bytes);
@@ -269,9 +309,9 @@ TEST(pace_lengthens_ranges_that_mostly_wait_for_their_first_byte_while_that_pays
 TEST(pace_leaves_ranges_that_arrive_at_once_or_stand_in_a_queue_as_they_are)
 {
 	struct pace p;
-	uint64_t now = 1;
+	uint64_t now;
 
-	pace_init(&p, now, 1 << 20);
+	begin(&p, &now);
 	pace_range_done(&p, 1000, 60000);
 	look(&p, &now, 100000000, true);
 	assert_int_equal(1 << 20, p.range_bytes);
@@ -286,9 +326,9 @@ TEST(pace_leaves_ranges_that_arrive_at_once_or_stand_in_a_queue_as_they_are)
 TEST(pace_looks_as_far_ahead_as_a_request_takes)
 {
 	struct pace p;
-	uint64_t now = 1;
+	uint64_t now;
 
-	pace_init(&p, now, 1 << 20);
+	begin(&p, &now);
 	assert_int_equal(8 << 20, p.ahead_bytes);
 	pace_range_done(&p, 50000, 60000);
 	look(&p, &now, 1000000000, false);
