@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A store in a directory, through the functions that are the same for every store. */
+#include "../../agent/store/store_file.h"
 #include "defer.h"
 #include "store_fixture.h"
 #include "test.h"
@@ -136,6 +137,23 @@ TEST(a_store_replaces_by_put_but_never_by_put_if_absent)
 	store_fixture_put(&f, "d/m", "3");
 	assert_int_equal(store_get_all(f.hand, "d/m", 9, &all, NULL, &f.err), 0);
 	assert_string_equal(all, "3");
+	store_fixture_teardown(&f);
+}
+
+TEST(a_file_that_was_linked_though_the_answer_was_lost_is_in_its_place)
+{
+	struct store_fixture f;
+	_free_ char *ours = NULL, *theirs = NULL;
+	_close_ int our_fd = -1, their_fd = -1;
+
+	store_fixture_setup(&f);
+	assert_int_equal(store_file_temporary(f.hand, &ours, &our_fd, &f.err), 0);
+	assert_int_equal(store_file_temporary(f.hand, &theirs, &their_fd, &f.err), 0);
+	for (int i = 0; i < 2; i++) /* as an NFS client does that had no answer */
+		assert_int_equal(store_file_place(f.hand, our_fd, ours, "d/m", true, &f.err), 0);
+	assert_int_equal(store_file_place(f.hand, their_fd, theirs, "d/m", true, &f.err), -EEXIST);
+	unlink(ours);
+	unlink(theirs);
 	store_fixture_teardown(&f);
 }
 
