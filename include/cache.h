@@ -66,7 +66,7 @@ struct cache_wish {
 	const char *asked;         /* hex digest of sources and options, of at least 32 digits */
 	const char *version;       /* the same of the version */
 	const char *what;          /* for messages */
-	struct cancel *cancel;     /* of waiting */
+	struct cancel *cancel;     /* of waiting, of making room and of removing */
 	struct progress *progress; /* shows the other's while waiting; may be NULL */
 };
 
@@ -92,7 +92,7 @@ struct record *cache_newest(const struct cache *c, const char *asked);
 /* ---- Filling it, in this order. ---- */
 
 /* Makes room for bytes (those known to come; more is made while it is filled), evicting what was not used for
- * longest. -ERR_SPACE: it cannot be made, since what is there is in use, or would never fit. Then
+ * longest. -ERR_SPACE: it cannot be made, since what is there is in use, or would never fit; -ECANCELED. Then
  * progress, n of them, is watched until cache_fill_end(). */
 int cache_fill_begin(struct cache_entry *e, uint64_t bytes, const struct progress *progress,
 	size_t n, struct error *err);
@@ -124,7 +124,7 @@ struct cache_target {
 int cache_deliver(struct cache_entry *e, const struct cache_target *t, const char **ret_how,
 	bool *ret_keep, struct error *err);
 
-/* Closes and removes it. false: others use it. */
+/* Closes and removes it; when cancelled, its name at least. false: others use it. */
 bool cache_entry_discard(struct cache_entry *e);
 
 /* path was staged as what is asked for, at that version. If it is the very tree of the entry, by a link or a mount,

@@ -17,10 +17,14 @@
 /* A huge page is zeroed whole: too much for what is hardly used. */
 #define LARGE (2 * HUGE_PAGE)
 
-/* Whole huge pages, so that all ends are pages' ends, whatever their size. */
+static size_t up(size_t n, size_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
 static size_t mapped(size_t bytes)
 {
-	return bytes < LARGE ? bytes : (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+	return up(bytes, (size_t)sysconf(_SC_PAGESIZE));
 }
 
 static void *map(size_t bytes)
@@ -52,11 +56,11 @@ static void *map_aligned(size_t bytes)
 
 void *pages_map(size_t bytes)
 {
-	void *memory = bytes < LARGE ? map(bytes) : map_aligned(mapped(bytes));
+	void *memory = bytes < LARGE ? map(mapped(bytes)) : map_aligned(mapped(bytes));
 
-	/* A kernel without huge pages says no, and then they are small. */
+	/* The last ones stay small: a huge one would be mostly air. A kernel without them says no to all. */
 	if (memory != NULL && bytes >= LARGE)
-		madvise(memory, mapped(bytes), MADV_HUGEPAGE);
+		madvise(memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 	return memory;
 }
 

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
@@ -178,6 +177,8 @@ int evict_for(const struct room *room, uint64_t bytes, struct error *err)
 	struct items all = {0};
 	int code;
 
+	if (cancel_requested(room->cancel))
+		return error_set(err, -ECANCELED, "cancelled");
 	if (c->max_size > 0 && bytes + ITEM_OVERHEAD > c->max_size)
 		return error_set(
 			err, -ERR_SPACE, "the node cache may not become as large (cache.max_size)");

@@ -6,7 +6,6 @@
 #include "text.h"
 #include "tree.h"
 #include <fcntl.h>
-#include <inttypes.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>

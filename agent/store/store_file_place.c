@@ -108,37 +108,39 @@ static int cannot_place(int errnum, int fd, const char *path, bool if_absent, st
 	return disk_error(err, errnum, fd, "create", path);
 }
 
-/* Over NFS a request is sent again when its answer was lost, and the answer is then that the name exists: it is
- * ours if the file has two (open(2), O_EXCL). */
-static bool has_two_names(int fd)
+static bool is_in_place(int fd, const char *path)
 {
-	struct stat st;
+	struct stat ours, there;
 
-	return fstat(fd, &st) == 0 && st.st_nlink == 2;
+	return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+	       ours.st_ino == there.st_ino;
 }
 
+/* Over NFS a request is sent again when its answer was lost, and then the answer is of the second: that the name is
+ * taken, or that there is nothing to rename. */
 static int put_name(int fd, const char *temporary, const char *path, bool if_absent)
 {
-	if (!if_absent)
-		return rename(temporary, path);
-	if (link(temporary, path) == 0 || (errno == EEXIST && has_two_names(fd)))
+	int errnum;
+
+	if ((if_absent ? link(temporary, path) : rename(temporary, path)) == 0)
 		return 0;
-	return -1;
+	errnum = errno;
+	return errnum == (if_absent ? EEXIST : ENOENT) && is_in_place(fd, path) ? 0 : errnum;
 }
 
 int store_file_place(const struct store_hand *h, int fd, const char *temporary, const char *key,
 	bool if_absent, struct error *err)
 {
 	_free_ char *path = store_file_path(h, key);
-	int tries = 0;
+	int tries = 0, errnum;
 
 	if (fsync(fd) < 0)
 		return disk_error(err, errno, fd, "write", path);
-	while (put_name(fd, temporary, path, if_absent) < 0) {
+	while ((errnum = put_name(fd, temporary, path, if_absent)) != 0) {
 		int code;
 
-		if (errno != ENOENT || tries++ == PLACE_TRIES)
-			return cannot_place(errno, fd, path, if_absent, err);
+		if (errnum != ENOENT || tries++ == PLACE_TRIES)
+			return cannot_place(errnum, fd, path, if_absent, err);
 		code = make_parents(path, err);
 		if (code < 0)
 			return code;

@@ -102,8 +102,9 @@ static void *find(void *library, const char *name)
 
 static void load(void)
 {
-	/* Stays loaded: it has memory and threads' state of its own. Lazy: a millisecond of lookups less. */
-	void *library = dlopen(LIBRARY, RTLD_LAZY | RTLD_LOCAL);
+	/* Stays loaded: it has memory and threads' state of its own. Now, and not lazily: what is missing is an error
+	 * here, and would be the end of the process later. */
+	void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
 
 	if (library == NULL) {
 		/* NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's is a thread's own */

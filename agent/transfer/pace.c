@@ -8,8 +8,8 @@
 
 #define AHEAD_BYTES (8ull << 20) /* for a worker that is the slower one: more would only grow old */
 
-/* A connection that carries 1.6 Gb/s is not what is slow: the server, the way or we are, and more connections only
- * share what there is. Bytes per microsecond. */
+/* A connection that carries 1.6 Gb/s is hardly what is slow. More of them are tried all the same, but not soon: what is
+ * over by then would have had the trial and nothing of its result. Bytes per microsecond. */
 #define FAST 200
 
 enum { CONNECTIONS_FIRST = 4 };
@@ -72,12 +72,17 @@ static bool connections_are_fast(const struct pace *p)
 	return p->ranges > 0 && p->bytes > p->lasted_us * FAST;
 }
 
+static bool may_add_connections(const struct pace *p, const struct pace_limits *limits)
+{
+	return p->used >= p->connections && p->connections < limits->connections &&
+	       (!connections_are_fast(p) || p->since_ns >= p->begun_ns + HOLD_NS);
+}
+
 static void grow(struct pace *p, double rate, const struct pace_limits *limits)
 {
 	p->connections_before = p->connections;
 	p->range_bytes_before = p->range_bytes;
-	if (p->used >= p->connections && p->connections < limits->connections &&
-		!connections_are_fast(p))
+	if (may_add_connections(p, limits))
 		p->connections = (unsigned)twice(p->connections, limits->connections);
 	if (ranges_mostly_wait(p))
 		p->range_bytes = twice(p->range_bytes, limits->range_bytes);
@@ -109,12 +114,13 @@ static void look_ahead(struct pace *p, double rate)
 		p->ahead_bytes = AHEAD_BYTES + (uint64_t)rate * p->waited_us / 500000;
 }
 
-static void look_from(struct pace *p, uint64_t now_ns, uint64_t slept_ns)
+static void look(struct pace *p, uint64_t now_ns, bool starved, double rate,
+	const struct pace_limits *limits)
 {
-	p->since_ns = now_ns;
-	p->slept_ns = slept_ns;
-	p->bytes = p->lasted_us = 0;
-	p->used = p->ranges = 0;
+	judge(p, now_ns, rate);
+	look_ahead(p, rate);
+	if (starved && now_ns >= p->hold_ns)
+		grow(p, rate, limits);
 }
 
 void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, const struct pace_limits *limits)
@@ -125,13 +131,13 @@ void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, const struct 
 
 	if (elapsed < p->interval_ns)
 		return;
-	if (p->begun) {
-		judge(p, now_ns, rate);
-		look_ahead(p, rate);
-		if (starved && now_ns >= p->hold_ns)
-			grow(p, rate, limits);
-	}
-	/* Until bytes arrive there is no rate; and that in which they began to would make any growth pay. */
-	p->begun = p->begun || p->bytes > 0;
-	look_from(p, now_ns, slept_ns);
+	/* Beside the rate of the look in which bytes began to arrive, any growth would seem to pay. */
+	if (p->begun_ns > 0)
+		look(p, now_ns, starved, rate, limits);
+	else if (p->bytes > 0)
+		p->begun_ns = now_ns;
+	p->since_ns = now_ns;
+	p->slept_ns = slept_ns;
+	p->bytes = p->lasted_us = 0;
+	p->used = p->ranges = 0;
 }

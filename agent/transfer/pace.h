@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 /* How many connections one object is worth, and how long a range should be: measured, not guessed.
- * Both grow only while the worker sleeps for want of bytes, and what did not pay is taken back: the
- * window is as large as both make it, and one that is larger than it needs to be costs time, since
- * its bytes have left the processor's cache when they are read. Knows no clock of its own: the
- * caller tells the time. */
+ * Both grow only while the worker sleeps for want of bytes, connections that are fast not in the first
+ * two seconds, and what did not pay is taken back: the window is as large as both make it, and one that
+ * is larger than it needs to be costs time, since its bytes have left the processor's cache when they
+ * are read. Knows no clock of its own: the caller tells the time. */
 
 struct pace {
 	unsigned connections; /* wanted now */
@@ -18,7 +18,7 @@ struct pace {
 
 	unsigned connections_before; /* the last growth */
 	uint64_t range_bytes_before;
-	bool begun;           /* bytes arrived before the last look */
+	uint64_t begun_ns;    /* the look in which the first bytes had arrived; 0: none has */
 	bool grown;           /* the last growth waits for its verdict */
 	double rate;          /* bytes/s when it was made */
 	uint64_t hold_ns;     /* no growth until then */

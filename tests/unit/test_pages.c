@@ -2,9 +2,11 @@
 #include "../../agent/base/pages.h"
 #include "test.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -68,21 +70,57 @@ static size_t taken(void)
 
 TEST(pages_that_alignment_costs_are_not_kept)
 {
-	void *large[8];
-	size_t at_first;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), before;
+	void *between[8], *large[8];
 
 	taken(); /* the heap grows for its file, once */
-	at_first = taken();
+	before = taken();
 	for (size_t i = 0; i < 8; i++) {
-		size_t before;
+		size_t without;
 
 		/* Each begins at another distance from what is there. */
-		assert_non_null(pages_map(MIB + 4096 * i));
-		before = taken();
-		large[i] = pages_map(5 * MIB);
-		assert_int_equal(6 * MIB, taken() - before); /* three huge pages */
+		between[i] = pages_map(MIB + page * i);
+		without = taken();
+		large[i] = pages_map(5 * MIB + 1);
+		assert_int_equal(5 * MIB + page, taken() - without);
 	}
-	for (size_t i = 0; i < 8; i++)
-		pages_unmap(large[i], 5 * MIB);
-	assert_int_equal(8 * MIB + 4096 * (1 + 2 + 3 + 4 + 5 + 6 + 7), taken() - at_first);
+	for (size_t i = 0; i < 8; i++) {
+		pages_unmap(large[i], 5 * MIB + 1);
+		pages_unmap(between[i], MIB + page * i);
+	}
+	assert_int_equal(before, taken());
+}
+
+/* The kernel's flags of the area that it lies in; "" when it does not tell. */
+static void read_flags(const void *at, char flags[256])
+{
+	FILE *file = fopen("/proc/self/smaps", "r");
+	char line[256];
+	bool inside = false;
+
+	*flags = '\0';
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+		uintptr_t from, to;
+
+		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2)
+			inside = from <= (uintptr_t)at && (uintptr_t)at < to;
+		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+			snprintf(flags, 256, "%s", line);
+	}
+	if (file != NULL)
+		fclose(file);
+}
+
+TEST(pages_of_a_large_area_are_huge_where_the_kernel_has_such_but_for_the_last)
+{
+	uint8_t *memory = pages_map(5 * MIB);
+	char flags[256];
+
+	if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0)
+		skip();
+	read_flags(memory, flags);
+	assert_non_null(strstr(flags, " hg"));
+	read_flags(memory + 4 * MIB, flags);
+	assert_null(strstr(flags, " hg"));
+	pages_unmap(memory, 5 * MIB);
 }

@@ -140,20 +140,40 @@ TEST(a_store_replaces_by_put_but_never_by_put_if_absent)
 	store_fixture_teardown(&f);
 }
 
-TEST(a_file_that_was_linked_though_the_answer_was_lost_is_in_its_place)
+/* As an NFS client asks again that had no answer. */
+TEST(a_file_that_was_linked_or_renamed_though_the_answer_was_lost_is_in_its_place)
 {
 	struct store_fixture f;
-	_free_ char *ours = NULL, *theirs = NULL;
-	_close_ int our_fd = -1, their_fd = -1;
 
 	store_fixture_setup(&f);
-	assert_int_equal(store_file_temporary(f.hand, &ours, &our_fd, &f.err), 0);
-	assert_int_equal(store_file_temporary(f.hand, &theirs, &their_fd, &f.err), 0);
-	for (int i = 0; i < 2; i++) /* as an NFS client does that had no answer */
-		assert_int_equal(store_file_place(f.hand, our_fd, ours, "d/m", true, &f.err), 0);
-	assert_int_equal(store_file_place(f.hand, their_fd, theirs, "d/m", true, &f.err), -EEXIST);
-	unlink(ours);
-	unlink(theirs);
+	for (int if_absent = 0; if_absent < 2; if_absent++) {
+		const char *key = if_absent ? "d/linked" : "d/renamed";
+		_free_ char *path = NULL;
+		_close_ int fd = -1;
+
+		assert_int_equal(store_file_temporary(f.hand, &path, &fd, &f.err), 0);
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(
+				store_file_place(f.hand, fd, path, key, if_absent, &f.err), 0);
+		unlink(path);
+	}
+	store_fixture_teardown(&f);
+}
+
+TEST(a_file_with_another_name_elsewhere_does_not_take_the_place_of_another)
+{
+	struct store_fixture f;
+	_free_ char *path = NULL, *backup = NULL;
+	_close_ int fd = -1;
+
+	store_fixture_setup(&f);
+	store_fixture_put(&f, "d/m", "1");
+	assert_int_equal(store_file_temporary(f.hand, &path, &fd, &f.err), 0);
+	backup = format_text("%s.backup", path);
+	assert_int_equal(0, link(path, backup));
+	assert_int_equal(store_file_place(f.hand, fd, path, "d/m", true, &f.err), -EEXIST);
+	unlink(path);
+	unlink(backup);
 	store_fixture_teardown(&f);
 }
 

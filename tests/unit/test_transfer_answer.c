@@ -219,19 +219,35 @@ TEST(pace_does_not_grow_before_bytes_arrive_nor_in_the_look_in_which_they_begin_
 	assert_int_equal(8, p.connections);
 }
 
-TEST(pace_adds_no_connections_to_ones_that_are_fast)
+/* 95 ranges of 1 MiB at 1 GB/s, each of which took so long. */
+static void look_at_ranges(struct pace *p, uint64_t *now, uint64_t lasted_us)
+{
+	for (int i = 0; i < 95; i++)
+		pace_range_done(p, 20, lasted_us);
+	look(p, now, 1000000000, true);
+}
+
+TEST(pace_adds_connections_to_ones_that_are_fast_only_after_a_while)
 {
 	struct pace p;
 	uint64_t now;
 
 	begin(&p, &now);
-	for (int i = 0; i < 95; i++)
-		pace_range_done(&p, 20, 4000);
-	look(&p, &now, 1000000000, true); /* 1 MiB in 4 ms */
-	assert_int_equal(4, p.connections);
-	for (int i = 0; i < 95; i++)
-		pace_range_done(&p, 20, 8000);
-	look(&p, &now, 1000000000, true);
+	for (int i = 0; i < 20; i++) {
+		look_at_ranges(&p, &now, 4000);
+		assert_int_equal(4, p.connections);
+	}
+	look_at_ranges(&p, &now, 4000);
+	assert_int_equal(8, p.connections);
+}
+
+TEST(pace_adds_connections_to_ones_that_are_slow_at_once)
+{
+	struct pace p;
+	uint64_t now;
+
+	begin(&p, &now);
+	look_at_ranges(&p, &now, 8000);
 	assert_int_equal(8, p.connections);
 }
 
