@@ -16,7 +16,7 @@
 
 static uint64_t block_bytes(const struct budget *budget)
 {
-	uint64_t share = budget_stage_half(budget) / 16 / DECODE_SLICES;
+	uint64_t share = budget_stage_half(budget) / 32 / DECODE_SLICES;
 
 	return share < BLOCK_MIN ? BLOCK_MIN : share > BLOCK_MAX ? BLOCK_MAX : share;
 }
