@@ -192,9 +192,12 @@ def test_a_signal_to_the_agent_alone_stops_and_continues_both(shell):
 
 def test_as_pid_1_ctrl_c_and_the_keyboard_are_the_commands(terminal, pid_1):
     container = terminal(*NAMESPACE, BINARY, "run", "--", "sh", "-c",
-                         "trap 'echo interrupted' INT; echo here; read line; read line; echo got $line; exit 5")
+                         "trap 'echo interrupted; exit' INT; echo here; read line; echo got $line;"
+                         # A shell that begins to read as the signal comes would not look at it.
+                         "while :; do sleep 0.05; done")
     container.expect("here")
     container.type("one\n")
+    container.expect("got one")
     container.type(CTRL_C)
     container.expect("interrupted")
 
