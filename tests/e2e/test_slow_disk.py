@@ -131,7 +131,8 @@ def test_a_stage_that_stops_late_disturbs_no_end_hook(stagerun, slowfs, server, 
     archive = server.put("/small.tar", small_files())
     running = stagerun.start("run", "--stage", f"{archive.url}={mount}/to", "--", "true",
                              env={"ASAN_OPTIONS": "detect_stack_use_after_return=1:exitcode=99"})
-    wait_until(lambda: next(backing.rglob("f10"), None), what="a file in the hidden tree")
+    wait_until(lambda: any("f10" in files for _, _, files in os.walk(backing)),
+               what="a file in the hidden tree")
     process.send_signal(signal.SIGSTOP)
     running.signal(signal.SIGTERM)
     wait_until(lambda: "on_failure hook" in running.err(), what="the hook")
