@@ -3,7 +3,7 @@
 # make test       every test                               (installs what it needs)
 # make unit | e2e | linux-tree | init-table | lint | bundle | install DESTDIR= PREFIX= | deps | clean
 # V=1 shows the commands.
-# make fuzz FUZZ=decode SECONDS=60     (libFuzzer, with clang; new inputs in build-fuzz/)
+# make fuzz FUZZ=decode SECONDS=60     (libFuzzer, with clang; new inputs in build-fuzz/; unpack: libarchive with the sanitizers, too)
 # make SAN=address,undefined test     and     make SAN=thread test      in build directories of their own
 
 PREFIX ?= /usr/local
@@ -18,7 +18,7 @@ VERSION := 0.1.0
 
 # Each shared library costs the start of every run a third of a millisecond or so. What is needed from
 # the first moment is therefore linked statically where there is a lib*.a, and libcurl, which brings
-# thirty others, is loaded when something is fetched (agent/transfer/libcurl.c). In libarchive.a only
+# thirty others, is loaded when something is fetched (agent/base/libcurl.c). In libarchive.a only
 # the formats that are used are linked, not its XML parser.
 STATIC := archive uv_a inih yaml expat zstd lzma deflate lz4 bz2 jansson nettle z
 SHARED := isal m
@@ -93,10 +93,10 @@ PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 $(E2E) \
 	$(if $(filter thread,$(SAN_NAME)),$(ONE_THREAD:%=--ignore=tests/e2e/test_%.py))
 
 UNITS := $(or $(if $(SHORT),$(UNITS_$(SAN_NAME):%=%*)),*)
-RUN_UNITS = for t in $(UNITS:%='%'); do $(UNRANDOM) $(O)/unit -j 3 "$$t" || exit 1; done
+RUN_UNITS = for t in $(UNITS:%='%'); do $(UNRANDOM) $(O)/unit -j 6 "$$t" || exit 1; done
 
 unit: $(O)/unit
-	$(UNRANDOM) $(O)/unit -j 3 $(T)
+	$(UNRANDOM) $(O)/unit -j 6 $(T)
 e2e: $(O)/stagerun $(O)/bench/slowfs
 	$(UNRANDOM) $(PYTEST) $(T)
 test: $(O)/unit $(O)/stagerun $(O)/bench/slowfs
@@ -128,13 +128,16 @@ bench: $(O)/stagerun $(BENCH)
 FUZZ    ?= decode
 SECONDS ?= 60
 fuzz:
+	$(if $(filter unpack,$(FUZZ)),tests/fuzz/libarchive build-fuzz/libarchive \
+		-fsanitize=fuzzer-no-link$(comma)address$(comma)undefined -fno-sanitize-recover=all)
 	$(MAKE) CC=clang SAN=fuzzer-no-link,address,undefined O=build-fuzz build-fuzz/fuzz-$(FUZZ)
 	mkdir -p build-fuzz/corpus/$(FUZZ)
 	cd build-fuzz && setarch -R ./fuzz-$(FUZZ) -max_total_time=$(SECONDS) -timeout=20 \
 		corpus/$(FUZZ) ../tests/fuzz/corpus/$(FUZZ)
 # build/replay-decode FILE...: a crash of the fuzzer, under a debugger.
 $(O)/fuzz-%: $(O)/obj/tests/fuzz/fuzz_%.o $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ \
+		$(if $(filter unpack,$*),$(patsubst %/libarchive.a,$(O)/libarchive/libarchive.a,$(LDLIBS)),$(LDLIBS))
 $(O)/replay-%: $(O)/obj/tests/fuzz/fuzz_%.o $(O)/obj/tests/fuzz/replay.o $(LIB)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -158,6 +161,7 @@ install: $(O)/stagerun
 	install -Dm755 $(O)/stagerun $(DESTDIR)$(PREFIX)/bin/stagerun
 	install -Dm644 agent.ini.example $(DESTDIR)$(PREFIX)/share/doc/stagerun/agent.ini.example
 	install -Dm644 packaging/man/stagerun.1 $(DESTDIR)$(PREFIX)/share/man/man1/stagerun.1
+	install -Dm644 packaging/man/config.yml.5 $(DESTDIR)$(PREFIX)/share/man/man5/stagerun-config.yml.5
 	install -Dm644 packaging/man/agent.ini.5 $(DESTDIR)$(PREFIX)/share/man/man5/stagerun-agent.ini.5
 	install -Dm644 packaging/man/stagerun-hooks.5 $(DESTDIR)$(PREFIX)/share/man/man5/stagerun-hooks.5
 	install -Dm644 packaging/man/stagerun-store.5 $(DESTDIR)$(PREFIX)/share/man/man5/stagerun-store.5

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Picks the command, nothing else. */
+/* main(): sets up the process, then calls the subcommand. */
 #include "command.h"
 #include "defer.h"
 #include "log.h"
 #include "settings.h"
 #include "text.h"
 #include <locale.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,7 +48,8 @@ static int unknown_command(const char *word)
 	return EXIT_USAGE;
 }
 
-/* The bundle's launcher hides LD_PRELOAD from the agent; actions and the command get it back. */
+/* The bundle's launcher moves LD_PRELOAD to this variable, so that it does not apply to the agent.
+ * Actions and the command get it back. */
 static void restore_preload(void)
 {
 	const char *preload = getenv("STAGERUN_LD_PRELOAD");
@@ -58,15 +60,16 @@ static void restore_preload(void)
 	unsetenv("STAGERUN_LD_PRELOAD");  /* NOLINT(concurrency-mt-unsafe) */
 }
 
-int main(int argc, char **argv)
+/* By default the allocator raises its threshold to the size of freed blocks, up to 32 MiB, and then
+ * keeps decompression dictionaries in the heaps of threads that have ended. */
+static void return_large_memory(void)
 {
-	static struct inherited in;
+	mallopt(M_MMAP_THRESHOLD, 4 << 20); /* NOLINT(concurrency-mt-unsafe): no thread yet */
+	mallopt(M_TRIM_THRESHOLD, 4 << 20); /* NOLINT(concurrency-mt-unsafe) */
+}
 
-	inherited_take(&in);
-	restore_preload();
-	settings_hide_secrets(NULL, environ);
-	/* libarchive converts names; the command never sees this. */
-	setlocale(LC_CTYPE, "C.UTF-8"); /* NOLINT(concurrency-mt-unsafe): no thread yet */
+static int run(int argc, char **argv, const struct inherited *in)
+{
 	if (argc < 2) {
 		log_error("no command; stagerun --help lists them");
 		return EXIT_USAGE;
@@ -79,7 +82,20 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
 		if (strcmp(argv[1], commands[i].name) == 0)
-			return commands[i].run(argc - 1, argv + 1, &in);
+			return commands[i].run(argc - 1, argv + 1, in);
 	}
 	return unknown_command(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	static struct inherited in;
+
+	return_large_memory();
+	inherited_record(&in);
+	restore_preload();
+	settings_hide_secrets(NULL, environ);
+	/* libarchive converts names by the locale. It does not affect the command. */
+	setlocale(LC_CTYPE, "C.UTF-8"); /* NOLINT(concurrency-mt-unsafe): no thread yet */
+	return output_end(run(argc, argv, &in));
 }

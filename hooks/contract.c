@@ -1,37 +1,38 @@
 /* SPDX-License-Identifier: MIT */
-/* The environment contract. A new variable is a row of the table here, and an entry of the manual. */
+/* The environment variables that hooks and actions get. A new variable is a row of the table in
+ * this file, and an entry in stagerun-hooks(5). Loop thread. */
 #include "contract.h"
 #include "defer.h"
 #include "process.h"
 
-struct told {
+struct contract_values {
 	const struct run_facts *facts;
 	const char *point, *variables;
 };
 
-static char *get_point(const struct told *t)
+static char *get_point(const struct contract_values *v)
 {
-	return copy_text(t->point);
+	return text_copy(v->point);
 }
 
-static char *get_variables(const struct told *t)
+static char *get_variables(const struct contract_values *v)
 {
-	return copy_text(t->variables);
+	return text_copy(v->variables);
 }
 
-static char *get_config(const struct told *t)
+static char *get_config(const struct contract_values *v)
 {
 	char *absolute;
 
-	if (t->facts->config_path == NULL)
+	if (v->facts->config_path == NULL)
 		return NULL;
-	absolute = realpath(t->facts->config_path, NULL);
-	return absolute != NULL ? absolute : copy_text(t->facts->config_path);
+	absolute = realpath(v->facts->config_path, NULL);
+	return absolute != NULL ? absolute : text_copy(v->facts->config_path);
 }
 
-static char *get_staged(const struct told *t)
+static char *get_staged(const struct contract_values *v)
 {
-	const struct strings *staged = t->facts->staged;
+	const struct strings *staged = v->facts->staged;
 	struct text lines = {0};
 
 	if (staged == NULL)
@@ -41,39 +42,41 @@ static char *get_staged(const struct told *t)
 	return text_take(&lines);
 }
 
-static char *get_exit_code(const struct told *t)
+static char *get_exit_code(const struct contract_values *v)
 {
-	return t->facts->ended ? format_text("%d", t->facts->exit_code) : NULL;
+	return v->facts->ended ? text_format("%d", v->facts->exit_code) : NULL;
 }
 
-static char *get_exit_signal(const struct told *t)
+static char *get_exit_signal(const struct contract_values *v)
 {
-	bool signaled = t->facts->ended && t->facts->exit_signal != 0;
+	bool signaled = v->facts->ended && v->facts->exit_signal != 0;
 
-	return signaled ? format_text("%d", t->facts->exit_signal) : NULL;
+	return signaled ? text_format("%d", v->facts->exit_signal) : NULL;
 }
 
-static char *get_exit_reason(const struct told *t)
+static char *get_exit_reason(const struct contract_values *v)
 {
-	return t->facts->ended ? copy_text(t->facts->exit_reason) : NULL;
+	return v->facts->ended ? text_copy(v->facts->exit_reason) : NULL;
 }
 
-static char *get_failure_phase(const struct told *t)
+static char *get_failure_phase(const struct contract_values *v)
 {
-	return copy_text(t->facts->failure_phase);
+	return text_copy(v->facts->failure_phase);
 }
 
-static char *get_failure_message(const struct told *t)
+static char *get_failure_message(const struct contract_values *v)
 {
-	return copy_text(t->facts->failure_message);
+	return text_copy(v->facts->failure_message);
 }
 
-static const struct row {
+static const struct contract_row {
 	const char *name;
-	char *(*get)(const struct told *t); /* heap, NULL: not set; no function: set elsewhere */
+	/* Returns the value (heap), or NULL to unset the variable. No function: this file does
+	 * not set the variable. */
+	char *(*get)(const struct contract_values *v);
 	const char *where, *meaning;
-	const char *twin_of;
-} rows[] = {
+	const char *alias_of; /* the variable of Grid with the same value, or NULL */
+} contract_rows[] = {
 	{"STAGERUN_POINT", get_point, "Hooks and actions", "the point: on_stage_start"},
 	{"STAGERUN_ENV", get_variables, "Hooks and actions",
 		"a file: NAME=VALUE lines that are appended set variables for what comes later"},
@@ -94,8 +97,7 @@ static const struct row {
 	{"STAGERUN_DATASTORE_NAME", NULL, "Hooks, actions and the command",
 		"for a datastore called name: its directory"},
 	{"STAGERUN_DATASTORES", NULL, "Hooks, actions and the command",
-		"which versions were staged, one a line: JSON of name, version, manifest_sha256, "
-		"directory"},
+		"which versions were staged, one a line: JSON of name, version, manifest_sha256, directory"},
 	{"STAGERUN_EXPERIMENT_ID", NULL, "Hooks, actions and the command", "as $GRID_EXPERIMENT_ID",
 		"GRID_EXPERIMENT_ID"},
 	{"STAGERUN_EXPERIMENT_NAME", NULL, "Hooks, actions and the command",
@@ -111,36 +113,37 @@ static const struct row {
 void contract_apply(const struct run_facts *f, const char *point, const char *variables,
 	struct strings *environment)
 {
-	const struct told told = {.facts = f, .point = point, .variables = variables};
+	const struct contract_values values = {.facts = f, .point = point, .variables = variables};
 
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(contract_rows); i++) {
 		_free_ char *value = NULL;
 
-		if (rows[i].get == NULL)
+		if (contract_rows[i].get == NULL)
 			continue;
-		value = rows[i].get(&told);
+		value = contract_rows[i].get(&values);
 		if (value != NULL)
-			environment_set(environment, rows[i].name, value);
+			environment_set(environment, contract_rows[i].name, value);
 		else
-			environment_unset(environment, rows[i].name);
+			environment_unset(environment, contract_rows[i].name);
 	}
 }
 
-void contract_set_twins(struct strings *environment)
+void contract_set_aliases(struct strings *environment)
 {
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		const char *value = rows[i].twin_of != NULL
-					    ? environment_get(environment, rows[i].twin_of)
-					    : NULL;
+	for (size_t i = 0; i < ARRAY_LEN(contract_rows); i++) {
+		const char *value =
+			contract_rows[i].alias_of != NULL
+				? environment_get(environment, contract_rows[i].alias_of)
+				: NULL;
 
-		if (value != NULL && environment_get(environment, rows[i].name) == NULL)
-			environment_set(environment, rows[i].name, value);
+		if (value != NULL && environment_get(environment, contract_rows[i].name) == NULL)
+			environment_set(environment, contract_rows[i].name, value);
 	}
 }
 
 void contract_describe(
 	void (*row)(void *ctx, const char *name, const char *where, const char *meaning), void *ctx)
 {
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		row(ctx, rows[i].name, rows[i].where, rows[i].meaning);
+	for (size_t i = 0; i < ARRAY_LEN(contract_rows); i++)
+		row(ctx, contract_rows[i].name, contract_rows[i].where, contract_rows[i].meaning);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Who installs a dependency file, and into which environment: decided from names and PATH alone. Loop
- * thread; runs nothing. */
+/* Chooses the package manager for a dependency file and the environment to install into, from the
+ * file's name, PATH and $CONDA_PREFIX alone. Loop thread; runs no program. */
 #include "dependencies.h"
 #include "defer.h"
 #include <string.h>
@@ -13,7 +13,7 @@ static bool ends_with(const char *s, const char *end)
 	return n > m && strcmp(s + n - m, end) == 0;
 }
 
-/* The package manager that a file of this name is for; NULL: any. */
+/* The package manager for a file with this name, or NULL if the name does not determine it. */
 static const char *manager_by_name(const char *file)
 {
 	if (ends_with(file, ".txt"))
@@ -21,20 +21,18 @@ static const char *manager_by_name(const char *file)
 	return ends_with(file, ".yml") || ends_with(file, ".yaml") ? "conda" : NULL;
 }
 
-static int choose_manager(struct dependencies *d, const char *wanted, struct error *err)
+static int choose_manager(struct dependencies *d, const char *requested, struct error *err)
 {
-	const char *usual = manager_by_name(d->file);
+	const char *by_name = manager_by_name(d->file);
 
-	if (wanted == NULL && usual == NULL)
+	if (requested == NULL && by_name == NULL)
 		return error_set(err, -ERR_CONFIG,
-			"cannot tell from its name whether pip or conda installs it: call it .txt "
-			"for pip, .yml for conda (or say package_manager in config.yml)");
-	if (wanted != NULL && usual != NULL && strcmp(wanted, usual) != 0)
+			"cannot tell from its name whether pip or conda installs it: call it .txt for pip, .yml for conda (or say package_manager in config.yml)");
+	if (requested != NULL && by_name != NULL && strcmp(requested, by_name) != 0)
 		return error_set(err, -ERR_CONFIG,
-			"package_manager is %s, but a file of this name is for %s: change one of "
-			"the two",
-			wanted, usual);
-	d->manager = strcmp(wanted != NULL ? wanted : usual, "pip") == 0 ? "pip" : "conda";
+			"package_manager is %s, but a file of this name is for %s: change one of the two",
+			requested, by_name);
+	d->manager = strcmp(requested != NULL ? requested : by_name, "pip") == 0 ? "pip" : "conda";
 	return 0;
 }
 
@@ -58,10 +56,11 @@ static int check_file(const char *file, struct error *err)
 static void add_words(struct strings *to, const char *const *words)
 {
 	for (; *words != NULL; words++)
-		strings_add(to, *words);
+		text_strings_add(to, *words);
 }
 
-/* What the command's "python3" will be; some images have it as "python" only. */
+/* The path of the python3 that the command will use; heap, or NULL. Some images have only
+ * "python". */
 static char *find_python(const struct strings *env)
 {
 	char *python = process_find("python3", env->v);
@@ -80,7 +79,7 @@ static int plan_pip(struct dependencies *d, const struct strings *env, struct er
 			path != NULL ? path : "unset");
 	add_words(&d->argv,
 		(const char *[]){python, "-m", "pip", "install", "--requirement", d->file, NULL});
-	/* A tenth of the time that importing pip takes. */
+	/* find_spec() takes a tenth of the time of an import of pip. */
 	add_words(&d->check,
 		(const char *[]){python, "-c",
 			"import importlib.util as u, sys; sys.exit(not u.find_spec('pip'))", NULL});
@@ -89,14 +88,15 @@ static int plan_pip(struct dependencies *d, const struct strings *env, struct er
 
 static bool is_conda_prefix(const char *prefix)
 {
-	_free_ char *meta = format_text("%s/conda-meta", prefix);
+	_free_ char *meta = text_format("%s/conda-meta", prefix);
 	struct stat st;
 
 	return stat(meta, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* The conda environment that the command will use, on the heap: the one whose python it finds, or an
- * activated one that has no python yet. Never the one that the file names: it is not the command's. */
+/* The conda environment that the command will use; heap, or NULL. It is the one that contains the
+ * command's python, or else an activated one, which may have no python yet. The name in the
+ * environment file is ignored, because the command does not use that environment. */
 static char *find_prefix(const struct strings *env)
 {
 	const char *active = environment_get(env, "CONDA_PREFIX");
@@ -109,7 +109,7 @@ static char *find_prefix(const struct strings *env)
 			return python;
 	}
 	free(python);
-	return active != NULL && is_conda_prefix(active) ? copy_text(active) : NULL;
+	return active != NULL && is_conda_prefix(active) ? text_copy(active) : NULL;
 }
 
 static char *find_conda(const struct strings *env, const char **ret_name)
@@ -132,15 +132,12 @@ static int plan_conda(struct dependencies *d, const struct strings *env, struct 
 
 	if (program == NULL)
 		return error_set(err, -ERR_CONFIG,
-			"neither conda nor mamba nor micromamba is in PATH (%s): install one in "
-			"the image, or give pip a requirements.txt",
+			"neither conda nor mamba nor micromamba is in PATH (%s): install one in the image, or give pip a requirements.txt",
 			path != NULL ? path : "unset");
 	if (prefix == NULL)
 		return error_set(err, -ERR_CONFIG,
-			"the command would not use a conda environment: neither is the python3 of "
-			"PATH in one, nor is $CONDA_PREFIX one; in the image: ENV "
-			"PATH=/opt/conda/bin:$PATH");
-	strings_add(&d->argv, program);
+			"the command would not use a conda environment: neither is the python3 of PATH in one, nor is $CONDA_PREFIX one; in the image: ENV PATH=/opt/conda/bin:$PATH");
+	text_strings_add(&d->argv, program);
 	if (strcmp(d->manager, "micromamba") == 0)
 		add_words(&d->argv, (const char *[]){"install", "--yes", NULL});
 	else
@@ -155,8 +152,8 @@ int dependencies_find(const char *file, const char *manager, const char *origin,
 	struct dependencies *d = zalloc(sizeof(*d));
 	int r;
 
-	d->file = copy_text(file);
-	d->origin = copy_text(origin);
+	d->file = text_copy(file);
+	d->origin = text_copy(origin);
 	r = choose_manager(d, manager, err);
 	if (r == 0)
 		r = check_file(file, err);
@@ -173,7 +170,7 @@ int dependencies_find(const char *file, const char *manager, const char *origin,
 	return 0;
 }
 
-int dependencies_find_again(
+int dependencies_refresh(
 	struct dependencies **d, const struct strings *environment, struct error *err)
 {
 	const struct dependencies *old = *d;
@@ -194,8 +191,8 @@ void dependencies_free(struct dependencies *d)
 		return;
 	free(d->file);
 	free(d->origin);
-	strings_done(&d->argv);
-	strings_done(&d->check);
+	text_strings_done(&d->argv);
+	text_strings_done(&d->check);
 	free(d);
 }
 

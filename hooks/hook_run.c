@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The operators' hooks of one point, one after another. Loop thread. Each step starts from the timer,
- * so that nothing is ever called from inside hooks_start(), and the last thing to close is the timer,
- * whose end is the end of the run. */
+/* Runs the operators' hooks of one point, one after another. Loop thread. Each hook is started by
+ * the timer turn, so that hooks_start() never calls on_done itself. The timer is closed last, and
+ * its close callback calls on_done. */
 #include "defer.h"
 #include "hooks.h"
+#include "hooks_private.h"
 #include "log.h"
-#include "task.h"
 #include <stddef.h>
 #include <uv.h>
 
@@ -14,20 +14,21 @@ struct hook_run {
 	struct hook_env env;
 	enum hook_point point;
 	const struct hook_list *list;
-	bool failure_fails; /* else it is warned of */
+	bool failure_fails; /* a failed hook fails the run; false: it is only logged */
 
-	size_t at;    /* the hook under way, or next */
-	char *who;    /* "on_stage_start hook /etc/stagerun/hooks/on_stage_start/10-mount" */
+	size_t at;    /* index of the running hook, or of the next one */
+	char *label;  /* "on_stage_start hook /etc/stagerun/hooks/on_stage_start/10-mount" */
 	char *prefix; /* "[on_stage_start 10-mount] " or NULL */
-	bool skipped; /* it was told to end */
+	bool skipped; /* hooks_skip() was called for the running hook */
 	bool cancelled, finished;
-	struct task *task; /* while a hook runs */
+	struct task *task; /* not NULL while a hook runs */
 	uv_timer_t turn;   /* starts the next hook */
 	struct error err;
 };
 
-/* Where the command has not been started yet, the operator chooses; the end changes nothing. */
-static enum hook_policy policy(const struct settings *s, enum hook_point point)
+/* The operator chooses the policy of the points before the command. The hooks of the other points
+ * cannot change the result of the run. */
+static enum hook_policy policy_of_point(const struct settings *s, enum hook_point point)
 {
 	switch (point) {
 	case HOOK_STAGE_START:
@@ -41,7 +42,7 @@ static enum hook_policy policy(const struct settings *s, enum hook_point point)
 	}
 }
 
-/* The end. */
+/* The end of a hook, and of the run. */
 
 static void on_turn_closed(uv_handle_t *h)
 {
@@ -56,39 +57,37 @@ static void finish(struct hook_run *run)
 	uv_close((uv_handle_t *)&run->turn, on_turn_closed);
 }
 
-/* Nothing is left out without a word. */
-static void finish_cancelled(struct hook_run *run, bool begun)
+/* The message names the hooks that did not run. */
+static void finish_cancelled(struct hook_run *run, bool started)
 {
 	const char *point = hook_point_name(run->point);
-	size_t left = run->list->n - run->at;
+	size_t n_left = run->list->n - run->at;
 
 	error_set(&run->err, -ECANCELED, "%s hook %s was %s%s", point, run->list->v[run->at].path,
-		begun ? "ended before it was done" : "not run",
-		left > 1 ? ", nor were those after it run" : "");
+		started ? "ended before it was done" : "not run",
+		n_left > 1 ? ", nor were those after it run" : "");
 	finish(run);
 }
 
-/* One hook. */
-
 static void on_turn(uv_timer_t *h);
 
-static void go_on(struct hook_run *run)
+static void schedule_next_hook(struct hook_run *run)
 {
 	run->at++;
 	run->skipped = false;
 	uv_timer_start(&run->turn, on_turn, 0, 0);
 }
 
-static void judge_failure(struct hook_run *run, const struct error *why)
+static void handle_failure(struct hook_run *run, const struct error *why)
 {
 	if (!run->failure_fails) {
-		log_warn("%s failed: %s", run->who, why->msg);
-		go_on(run);
+		log_warn("%s failed: %s", run->label, why->msg);
+		schedule_next_hook(run);
 		return;
 	}
 	run->err = *why;
-	error_item(&run->err, "%s", run->who);
-	error_prefix(&run->err, "%s failed", run->who);
+	error_item(&run->err, "%s", run->label);
+	error_prefix(&run->err, "%s failed", run->label);
 	finish(run);
 }
 
@@ -98,21 +97,21 @@ static void on_hook_done(void *ctx, int code, const struct error *err)
 
 	task_free(take_ptr(&run->task));
 	if (code == 0)
-		go_on(run);
+		schedule_next_hook(run);
 	else if (run->cancelled)
 		finish_cancelled(run, true);
 	else
-		judge_failure(run, err);
+		handle_failure(run, err);
 }
 
-static void name_hook(struct hook_run *run, const struct hook *hook)
+static void set_label(struct hook_run *run, const struct hook *hook)
 {
 	const char *point = hook_point_name(run->point);
 
-	free(run->who);
-	run->who = format_text("%s hook %s", point, hook->path);
+	free(run->label);
+	run->label = text_format("%s hook %s", point, hook->path);
 	free(run->prefix);
-	run->prefix = run->env.settings->prefix_output ? format_text("[%s %s] ", point, hook->name)
+	run->prefix = run->env.settings->prefix_output ? text_format("[%s %s] ", point, hook->name)
 						       : NULL;
 }
 
@@ -128,15 +127,16 @@ static void start_hook(struct hook_run *run)
 		.facts = run->env.facts,
 		.point = hook_point_name(run->point),
 		.timeout_ms = run->env.settings->hook_timeout_ms,
+		.variables_optional = !run->failure_fails,
 		.on_done = on_hook_done,
 		.ctx = run};
 
-	name_hook(run, hook);
-	opts.who = run->who;
+	set_label(run, hook);
+	opts.label = run->label;
 	opts.prefix = run->prefix;
-	log_info("%s", run->who);
+	log_info("%s", run->label);
 	if (task_start(&opts, &run->task, &err) < 0)
-		judge_failure(run, &err);
+		handle_failure(run, &err);
 }
 
 static void on_turn(uv_timer_t *h)
@@ -150,8 +150,6 @@ static void on_turn(uv_timer_t *h)
 	else
 		start_hook(run);
 }
-
-/* The whole. */
 
 int hooks_start(const struct hook_env *env, const struct hooks *hooks, enum hook_point point,
 	struct hook_run **ret, struct error *err)
@@ -167,7 +165,7 @@ int hooks_start(const struct hook_env *env, const struct hooks *hooks, enum hook
 	run->env = *env;
 	run->point = point;
 	run->list = &hooks->at[point];
-	run->failure_fails = policy(env->settings, point) == HOOK_FAILS;
+	run->failure_fails = policy_of_point(env->settings, point) == HOOK_FAILS;
 	run->turn.data = run;
 	uv_timer_start(&run->turn, on_turn, 0, 0);
 	*ret = run;
@@ -197,7 +195,7 @@ void hook_run_free(struct hook_run *run)
 {
 	if (run == NULL)
 		return;
-	free(run->who);
+	free(run->label);
 	free(run->prefix);
 	free(run);
 }

@@ -1,28 +1,128 @@
 /* SPDX-License-Identifier: MIT */
-/* The package manager at work: a child on the loop with a directory of its own for temporary files,
- * since one that a signal ends does not clean up after itself. Loop thread. */
-#include "complaint.h"
+/* Runs the package manager, and finds the cause of a failure in its output. Loop thread. */
 #include "defer.h"
 #include "dependencies.h"
+#include "hooks_private.h"
 #include "log.h"
 #include "redact.h"
+#include "temporary.h"
+#include "text.h"
 #include "tree.h"
 #include <fcntl.h>
 #include <string.h>
+#include <strings.h>
+
+/* The cause of a failure of pip, conda, mamba or micromamba: the last error in the output. The
+ * errors before it led to it, and the lines after it are advice. */
+
+enum { LONGEST = 400 }; /* bytes of a line that are stored */
+
+static void set_text(char **into, const char *s)
+{
+	free(*into);
+	*into = text_format("%.*s", LONGEST, s);
+}
+
+static bool contains(const char *word, size_t len, const char *part)
+{
+	size_t n = strlen(part);
+
+	for (size_t i = 0; i + n <= len; i++)
+		if (strncasecmp(word + i, part, n) == 0)
+			return true;
+	return false;
+}
+
+/* Matches "ERROR: ...", "PackagesNotFoundError: ...", "ResolvePackageNotFound:" and
+ * "critical libmamba ...". */
+static bool is_error_line(const char *line)
+{
+	size_t len = strcspn(line, " :");
+
+	if (strncmp(line, "critical ", 9) == 0 || strncmp(line, "error ", 6) == 0)
+		return true;
+	return line[len] == ':' &&
+	       (contains(line, len, "error") || contains(line, len, "exception") ||
+		       contains(line, len, "notfound"));
+}
+
+/* Removes the label "ERROR: ", which is redundant in a message about a failure. A label that is a
+ * name, such as CondaHTTPError, stays. */
+static const char *skip_label(const char *line)
+{
+	if (strncasecmp(line, "error:", 6) != 0)
+		return line;
+	return line + 6 + strspn(line + 6, " ");
+}
+
+static void store_package(struct complaint *c, const char *error)
+{
+	static const char label[] = "No matching distribution found for ";
+	const char *name = error + strlen(label);
+
+	if (strncmp(error, label, strlen(label)) != 0)
+		return;
+	free(c->package);
+	c->package = text_format("%.*s", (int)strcspn(name, " "), name);
+}
+
+static void store_error(struct complaint *c, const char *error)
+{
+	set_text(&c->error, error);
+	c->continues = *error != '\0' && error[strlen(error) - 1] == ':';
+	c->is_managed = c->is_managed || strcmp(error, "externally-managed-environment") == 0;
+	store_package(c, error);
+}
+
+void install_complaint_add(struct complaint *c, const char *line, size_t len)
+{
+	_free_ char *s = text_format("%.*s", (int)len, line);
+	char *text = s + strspn(s, " \t");
+
+	for (size_t n = strlen(text); n > 0 && strchr(" \t\r", text[n - 1]) != NULL; n--)
+		text[n - 1] = '\0';
+	if (*text == '\0')
+		return;
+	set_text(&c->last, text);
+	if (is_error_line(text)) {
+		store_error(c, skip_label(text));
+	} else if (c->continues) {
+		_free_ char *joined = text_format("%s %s", c->error, text);
+
+		set_text(&c->error, joined);
+		c->continues = false;
+	}
+}
+
+const char *install_complaint_text(const struct complaint *c)
+{
+	return c->error != NULL ? c->error : c->last;
+}
+
+void install_complaint_done(struct complaint *c)
+{
+	free(c->error);
+	free(c->last);
+	free(c->package);
+	*c = (struct complaint){0};
+}
+
+/* The package manager is a child process with its own directory for temporary files, because it
+ * does not remove them if a signal ends it. */
 
 struct install {
 	/* Set at creation. */
 	struct install_env env;
 	const struct dependencies *d;
 	bool is_check;
-	char *tmp; /* NULL: none was made */
+	char *tmp; /* the directory for temporary files; NULL: none was created */
 
 	bool cancelled;
 	struct child *child;
 	struct complaint complaint;
 };
 
-static void remove_tmp(struct install *i)
+static void remove_tmp_dir(struct install *i)
 {
 	_free_ char *above = take_ptr(&i->tmp);
 	char *name = above != NULL ? strrchr(above, '/') : NULL;
@@ -41,30 +141,31 @@ void install_free(struct install *i)
 {
 	if (i == NULL)
 		return;
-	remove_tmp(i);
-	complaint_done(&i->complaint);
+	remove_tmp_dir(i);
+	install_complaint_done(&i->complaint);
 	child_free(i->child);
 	free(i);
 }
 
-/* Its progress is drawn over itself with carriage returns: the last state is the line. */
+/* A progress bar redraws its line after carriage returns: only the text after the last one
+ * counts. */
 static void on_line(void *ctx, const char *line, size_t len)
 {
 	struct install *i = ctx;
-	_free_ char *hidden = NULL;
-	const char *again;
+	_free_ char *redacted = NULL;
+	const char *last_return;
 
 	while (len > 0 && line[len - 1] == '\r')
 		len--;
-	again = memrchr(line, '\r', len);
-	if (again != NULL) {
-		len -= (size_t)(again + 1 - line);
-		line = again + 1;
+	last_return = memrchr(line, '\r', len);
+	if (last_return != NULL) {
+		len -= (size_t)(last_return + 1 - line);
+		line = last_return + 1;
 	}
-	hidden = redact(line, len, &len); /* before it is cut */
-	if (hidden != NULL)
-		line = hidden;
-	complaint_add(&i->complaint, line, len);
+	redacted = redact(line, len, &len); /* before install_complaint_add() cuts it */
+	if (redacted != NULL)
+		line = redacted;
+	install_complaint_add(&i->complaint, line, len);
 	if (!i->is_check)
 		log_output("[dependencies] ", line, len);
 }
@@ -74,15 +175,14 @@ static void on_line(void *ctx, const char *line, size_t len)
 static int explain_check(const struct install *i, const struct child_end *end, struct error *err)
 {
 	const struct dependencies *d = i->d;
-	const char *said = complaint_text(&i->complaint);
-	_free_ char *status = describe_wait_status(end->wait_status);
+	const char *reason = install_complaint_text(&i->complaint);
+	_free_ char *status = process_describe_status(end->wait_status);
 
-	if (said != NULL)
+	if (reason != NULL)
 		return error_set(err, -ERR_CONFIG, "%s (%s): %s does not work: %s: %s", d->file,
-			d->origin, d->check.v[0], status, said);
+			d->origin, d->check.v[0], status, reason);
 	return error_set(err, -ERR_CONFIG,
-		"%s (%s): %s has no pip; install it in the image (apt-get install python3-pip, or "
-		"%s -m ensurepip)",
+		"%s (%s): %s has no pip; install it in the image (apt-get install python3-pip, or %s -m ensurepip)",
 		d->file, d->origin, d->check.v[0], d->check.v[0]);
 }
 
@@ -90,20 +190,17 @@ static int explain_install(const struct install *i, const struct child_end *end,
 {
 	const struct dependencies *d = i->d;
 	const struct complaint *c = &i->complaint;
-	const char *said = complaint_text(c);
-	_free_ char *status = describe_wait_status(end->wait_status);
-	_free_ char *what = c->package != NULL ? format_text("'%s' (%s)", c->package, d->file)
-					       : copy_text(d->file);
+	const char *reason = install_complaint_text(c);
+	_free_ char *status = process_describe_status(end->wait_status);
+	_free_ char *subject = c->package != NULL ? text_format("'%s' (%s)", c->package, d->file)
+						  : text_copy(d->file);
 
 	if (c->is_managed)
 		return error_set(err, -ERR_COMMAND,
-			"pip may not install %s for %s, which belongs to the system (PEP 668); "
-			"make "
-			"a virtual environment in the image and put it first in PATH: RUN python3 "
-			"-m venv /opt/venv, ENV PATH=/opt/venv/bin:$PATH",
+			"pip may not install %s for %s, which belongs to the system (PEP 668); make a virtual environment in the image and put it first in PATH: RUN python3 -m venv /opt/venv, ENV PATH=/opt/venv/bin:$PATH",
 			d->file, d->argv.v[0]);
-	return error_set(err, -ERR_COMMAND, "%s could not install %s: %s%s%s", d->manager, what,
-		status, said != NULL ? ": " : "", said != NULL ? said : "");
+	return error_set(err, -ERR_COMMAND, "%s could not install %s: %s%s%s", d->manager, subject,
+		status, reason != NULL ? ": " : "", reason != NULL ? reason : "");
 }
 
 static void on_exit_of_child(void *ctx, const struct child_end *end)
@@ -120,40 +217,51 @@ static void on_exit_of_child(void *ctx, const struct child_end *end)
 		error_item(&err, "%s", i->d->file);
 		error_prefix(&err, "dependencies");
 	}
-	remove_tmp(i);
+	remove_tmp_dir(i);
 	i->env.on_done(i->env.on_done_ctx, code, &err);
 }
 
 /* The start. */
 
-/* So that it asks nothing, draws nothing and says what it does when it does it. */
-static const char *const manners[][2] = {
+/* These variables disable prompts, progress bars and the buffering of output. */
+static const char *const quiet_variables[][2] = {
 	{"PIP_NO_INPUT", "1"},
 	{"PIP_PROGRESS_BAR", "off"},
 	{"PIP_DISABLE_PIP_VERSION_CHECK", "1"},
-	{"PIP_ROOT_USER_ACTION", "ignore"}, /* in a container one is root */
+	{"PIP_ROOT_USER_ACTION", "ignore"}, /* root is the usual user in a container */
 	{"PYTHONUNBUFFERED", "1"},
 	{"CONDA_ALWAYS_YES", "true"},
 	{"MAMBA_ALWAYS_YES", "true"},
 };
 
-static int make_tmp(struct install *i, struct strings *env, struct error *err)
+static int find_tmp_dir(const struct strings *env, char **ret, char **ret_why, struct error *err)
 {
-	const char *dir = environment_get(env, "TMPDIR");
-	_free_ char *path = format_text(
-		"%s/stagerun-dependencies-XXXXXX", dir != NULL && *dir != '\0' ? dir : "/tmp");
+	const struct temporary_request wish = {.tmpdir = environment_get(env, "TMPDIR"),
+		.home = environment_get(env, "HOME"),
+		.executes = true};
 
+	return temporary_directory(&wish, ret, ret_why, err);
+}
+
+static int create_tmp_dir(struct install *i, struct strings *env, struct error *err)
+{
+	_free_ char *dir = NULL, *why = NULL, *path = NULL;
+	int code = find_tmp_dir(env, &dir, &why, err);
+
+	if (code < 0)
+		return code;
+	if (why != NULL)
+		log_warn("temporary files of the dependencies go to %s (%s)", dir, why);
+	path = text_format("%s/stagerun-dependencies-XXXXXX", dir);
 	if (mkdtemp(path) == NULL)
-		return error_set(err, -errno,
-			"make a directory for temporary files, '%s': %m (is TMPDIR a directory "
-			"that can be written to?)",
-			path);
+		return error_set(
+			err, -errno, "make a directory for temporary files, '%s': %m", path);
 	i->tmp = take_ptr(&path);
 	environment_set(env, "TMPDIR", i->tmp);
 	return 0;
 }
 
-static int launch(struct install *i, struct error *err)
+static int start_child(struct install *i, struct error *err)
 {
 	struct strings env = {0};
 	struct child_options child = {.argv = i->is_check ? i->d->check.v : i->d->argv.v,
@@ -165,19 +273,19 @@ static int launch(struct install *i, struct error *err)
 
 	if (i->env.environment->n > 0)
 		environment_copy(&env, i->env.environment->v);
-	for (size_t k = 0; k < ARRAY_LEN(manners); k++)
-		if (environment_get(&env, manners[k][0]) == NULL)
-			environment_set(&env, manners[k][0], manners[k][1]);
+	for (size_t k = 0; k < ARRAY_LEN(quiet_variables); k++)
+		if (environment_get(&env, quiet_variables[k][0]) == NULL)
+			environment_set(&env, quiet_variables[k][0], quiet_variables[k][1]);
 	if (!i->is_check)
-		r = make_tmp(i, &env, err);
+		r = create_tmp_dir(i, &env, err);
 	child.env = env.v;
 	if (r == 0)
 		r = child_start(i->env.loop, &child, &i->child, err);
-	strings_done(&env);
+	text_strings_done(&env);
 	return r;
 }
 
-static int start(const struct install_env *env, const struct dependencies *d, bool is_check,
+static int start_install(const struct install_env *env, const struct dependencies *d, bool is_check,
 	struct install **ret, struct error *err)
 {
 	struct install *i = zalloc(sizeof(*i));
@@ -186,7 +294,7 @@ static int start(const struct install_env *env, const struct dependencies *d, bo
 	i->env = *env;
 	i->d = d;
 	i->is_check = is_check;
-	r = launch(i, err);
+	r = start_child(i, err);
 	if (r < 0) {
 		install_free(i);
 		error_item(err, "%s", d->file);
@@ -199,8 +307,14 @@ static int start(const struct install_env *env, const struct dependencies *d, bo
 int dependencies_check(const struct install_env *env, const struct dependencies *d,
 	struct install **ret, struct error *err)
 {
+	_free_ char *tmp = NULL;
+
 	*ret = NULL;
-	return d->check.n == 0 ? 0 : start(env, d, true, ret, err);
+	if (find_tmp_dir(env->environment, &tmp, NULL, err) < 0) {
+		error_item(err, "%s", d->file);
+		return error_prefix(err, "dependencies");
+	}
+	return d->check.n == 0 ? 0 : start_install(env, d, true, ret, err);
 }
 
 int dependencies_install(const struct install_env *env, const struct dependencies *d,
@@ -209,7 +323,7 @@ int dependencies_install(const struct install_env *env, const struct dependencie
 	_free_ char *command = dependencies_command(d);
 
 	log_info("dependencies: %s", command);
-	return start(env, d, false, ret, err);
+	return start_install(env, d, false, ret, err);
 }
 
 void install_cancel(struct install *i, bool hard)

@@ -6,8 +6,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* One request to stop, seen by every thread of a stage set. Work polls cancel_requested() between
- * entries and blocks; a thread asleep on a condition is woken because its condition is watched. */
+/* One cancel request for all threads of a stage set. Threads at work poll cancel_requested()
+ * between entries and blocks. A thread that sleeps on a condition is woken because its condition is
+ * watched. */
 
 struct cancel_watch {
 	struct cancel_watch *next; /* owned by the cancel */
@@ -24,8 +25,8 @@ struct cancel {
 void cancel_init(struct cancel *c);
 void cancel_done(struct cancel *c); /* no watch may be left */
 
-/* Any thread; idempotent. Broadcasts every watched condition while holding its mutex: so the caller
- * must hold none of them. */
+/* Any thread; idempotent. Broadcasts every watched condition while holding its mutex, so the caller
+ * must hold none of those mutexes. */
 void cancel_request(struct cancel *c);
 
 static inline bool cancel_requested(const struct cancel *c)
@@ -33,7 +34,7 @@ static inline bool cancel_requested(const struct cancel *c)
 	return c != NULL && atomic_load_explicit(&c->requested, memory_order_relaxed);
 }
 
-/* From watch to unwatch, *w and its mutex and condition stay valid. Call both without holding
+/* From watch to unwatch, *w, its mutex and its condition must stay valid. The caller must not hold
  * w->mutex. c may be NULL: then nothing happens. */
 void cancel_watch(struct cancel *c, struct cancel_watch *w);
 void cancel_unwatch(struct cancel *c, struct cancel_watch *w);

@@ -4,7 +4,8 @@
 
 #include "process.h"
 
-/* The subcommands. argv[0] is the subcommand's name. Each returns the exit code of the process. */
+/* The subcommands. argv[0] is the subcommand's name. Each returns the exit code of the process.
+ * Loop thread (the main thread), once per process. */
 
 enum {
 	EXIT_DONE = 0,
@@ -20,5 +21,9 @@ int command_fetch(int argc, char **argv, const struct inherited *in);
 int command_datastore(int argc, char **argv, const struct inherited *in);
 int command_cache(int argc, char **argv, const struct inherited *in);
 int command_hook(int argc, char **argv, const struct inherited *in);
+
+/* Flushes standard output. Returns exit_code; if the output could not be written, logs that and
+ * returns a failure. Every process that may have printed something calls this last. */
+int output_end(int exit_code);
 
 #endif

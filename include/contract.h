@@ -4,34 +4,38 @@
 
 #include "text.h"
 
-/* What hooks and actions are told by way of their environment: one table, from which the variables are
- * set, `stagerun hook --help` is printed, and against which stagerun-hooks(5) is checked. Loop thread. */
+/* The environment variables that hooks and actions get from the agent. One table defines them:
+ * the variables are set from it, `stagerun hook --help` prints it, and stagerun-hooks(5) is
+ * checked against it. Loop thread. */
 
-/* What is known of the run so far. Whoever runs it fills this in as it goes; all of it is borrowed. */
+/* The state of the run, as far as it is known. The caller updates it while the run proceeds; all
+ * pointers are borrowed. */
 struct run_facts {
 	const char *config_path;      /* NULL: there is no config.yml */
 	const struct strings *staged; /* directories; NULL: nothing was staged yet */
 
-	/* Once the command has ended, or it is certain that it will not start. */
+	/* Valid once the command has ended, or will certainly not be started. */
 	bool ended;
-	int exit_code;           /* the agent's own, then */
-	int exit_signal;         /* that ended the command, or the start; 0: none */
+	int exit_code;           /* the exit status of the agent */
+	int exit_signal;         /* the signal that ended the command, or the start; 0: none */
 	const char *exit_reason; /* "completed", "failed", "signaled", ..., "start_failed" */
 
-	/* When the run has failed, else NULL. */
-	const char *failure_phase;   /* as in the termination message: "stage" */
-	const char *failure_message; /* the sentence */
+	/* NULL unless the run has failed. */
+	const char *failure_phase;   /* "stage"; as in the termination message */
+	const char *failure_message; /* a sentence */
 };
 
-/* In environment, sets the variables of this point, and removes those that it does not have: they may
- * have been inherited from another agent. variables: the file behind $STAGERUN_ENV. */
+/* Sets the contract's variables for this point in environment, and removes those without a value,
+ * because they may have been inherited from another agent. variables is the path for
+ * $STAGERUN_ENV. */
 void contract_apply(const struct run_facts *f, const char *point, const char *variables,
 	struct strings *environment);
 
-/* The twins of Grid's variables, where they are not set themselves. */
-void contract_set_twins(struct strings *environment);
+/* Sets each STAGERUN_* variable that is an alias of one of Grid's variables to the value of that
+ * variable, unless it is already set. */
+void contract_set_aliases(struct strings *environment);
 
-/* Calls row() for each variable. */
+/* Calls row() for each variable of the contract. */
 void contract_describe(
 	void (*row)(void *ctx, const char *name, const char *where, const char *meaning),
 	void *ctx);

@@ -5,57 +5,68 @@
 #include "cancel.h"
 #include "error.h"
 #include "transfer.h"
+#include <stdatomic.h>
 #include <stdbool.h>
 
-/* Who asks S3, found as the AWS SDKs do. The first provider that has something decides; one that is
- * configured but fails is an error, never a reason to be somebody else:
+/* AWS credentials, found as the AWS SDKs find them. The first provider that has credentials is
+ * used. If a provider that is configured fails, that is an error: the next ones are not tried,
+ * because requests would then be made under another identity. The order:
  *
- *   profile       [s3] profile of agent.ini, in the shared files
+ *   profile       the profile of agent.ini, in the shared files
  *   environment   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+ *   profile       AWS_PROFILE, in the shared files: a user who sets it means it, while a cluster
+ *                 injects the next provider into every container
  *   web identity  AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN: AssumeRoleWithWebIdentity of STS
- *   shared files  AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE, AWS_PROFILE: keys, credential_process,
- *                 role_arn with source_profile or credential_source, web_identity_token_file
- *   container     AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI (https, loopback, and the ECS and
- *                 EKS addresses only), AWS_CONTAINER_AUTHORIZATION_TOKEN(_FILE)
+ *   shared files  AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE, [default]: keys,
+ *                 credential_process, role_arn with source_profile or credential_source,
+ *                 web_identity_token_file
+ *   container     AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI (only https, loopback, and
+ *                 the ECS and EKS addresses), AWS_CONTAINER_AUTHORIZATION_TOKEN(_FILE)
  *   instance      EC2's IMDSv2, unless AWS_EC2_METADATA_DISABLED
  *
- * Those that expire are renewed by a thread of their own well before they do, and never written anywhere;
- * secrets are hidden in the log (redact.h). */
+ * Credentials that expire are renewed in time by a thread of their own. They are never written
+ * anywhere; secrets are hidden in the log (redact.h). */
 
 struct credentials;
 
 struct credentials_options {
-	const char *profile; /* agent.ini's; "" or NULL: AWS_PROFILE, "default" */
-	const char *region;  /* for STS's address; may be NULL */
+	const char *profile; /* agent.ini's; "" or NULL: AWS_PROFILE, or "default" */
+	const char *region;  /* for the address of STS; may be NULL */
 	const struct transfer_options *network;
-	char *const *environment; /* NAME=VALUE strings, NULL-terminated; borrowed while it lives */
+	/* How long busy or late services are retried; 0: each provider's default. */
+	uint64_t patience_ms;
+	/* Set when a warning of skipped files is logged, and checked before; NULL: no warning. */
+	atomic_bool *warned_of_files;
+	char *const *environment; /* "NAME=VALUE" strings, NULL-terminated */
 };
 
-/* A copy; the holder's. */
+/* A copy, owned by the holder. */
 struct credentials_value {
 	char *access_key, *secret_key;
 	char *session_token; /* NULL: none */
 };
-void credentials_value_done(struct credentials_value *v);
+void credentials_value_done(struct credentials_value *v); /* overwrites and frees the strings */
 
-/* No I/O. opts' strings outlive it. Never NULL. */
+/* No I/O. The pointers in opts must outlive the result. Never NULL. */
 struct credentials *credentials_new(const struct credentials_options *opts);
-void credentials_free(struct credentials *c); /* accepts NULL; nobody uses it any more */
+/* Accepts NULL. No other thread may use c any more. */
+void credentials_free(struct credentials *c);
 
-/* Worker threads. The present ones; finds or renews them first when there are none or they have expired.
- * One thread asks, the others wait. -ENOKEY when no provider has any: the sentence lists what was
- * looked at. */
+/* Worker threads, sleeps. Copies the current credentials into *ret; searches or renews them first
+ * if there are none or they have expired. One thread searches while the others wait. -ENOKEY if no
+ * provider has any: the message lists what was searched. */
 int credentials_get(struct credentials *c, struct cancel *cancel, struct credentials_value *ret,
 	struct error *err);
-/* Any thread, never sleeps: those of the last credentials_get() or renewal, also when expired. False when
- * there are none. */
+/* Any thread, never sleeps. Copies the credentials of the last credentials_get() or renewal, even
+ * if they have expired. False: there are none. */
 bool credentials_last(struct credentials *c, struct credentials_value *ret);
-/* Any thread, never sleeps: S3 called the last ones expired or unknown: the next credentials_get() renews
- * them, and so does the thread, at once. */
+/* Any thread, never sleeps. To be called when S3 rejects credentials as expired or unknown: the
+ * next credentials_get() renews them, or the renewal thread, which starts at once. */
 void credentials_reject(struct credentials *c, const char *access_key);
 
-/* Where they come from, for messages and dry runs: "environment (AWS_ACCESS_KEY_ID)", "profile 'ci' of
- * /root/.aws/credentials". Heap string. Without I/O beyond reading the files. */
+/* Where the credentials come from, for messages and dry runs (heap): "environment
+ * (AWS_ACCESS_KEY_ID)", "profile 'ci' of /root/.aws/credentials". No I/O but reading the shared
+ * files. */
 char *credentials_describe(struct credentials *c);
 
 #endif

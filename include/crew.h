@@ -5,17 +5,18 @@
 #include "budget.h"
 #include "tree.h"
 
-/* Writes entries into a tree with as many hands as its file system needs. On a local disk the calling
- * thread writes by itself: handing work over costs more than the work. Where nearly every file takes
- * longer than a local one could (NFS, Lustre: each call is a round trip), threads are hired, as many as
- * find work, up to 64, and entries are copied and handed over. The kernel lets one thread at a time
- * create in a directory, so that no more than two stand in line for each; the others go on with what
- * comes after.
+/* Writes entries into a tree with as many threads as its file system needs. On a local disk the
+ * calling thread writes by itself: queueing an entry costs more than writing it. Where nearly every
+ * file takes longer than a local one could (NFS, Lustre: each call is a round trip), the crew
+ * starts up to 64 worker threads, as long as there is work for one more; entries are then copied
+ * and queued. The kernel lets only one thread at a time create in a directory, so at most two
+ * workers create in the same directory; the others continue with later entries.
  *
- * What matters stays in order: entries of one name follow each other, a hard link its target. What does
- * not may be created in any order: parents are made by whoever comes first.
+ * Order is kept where it matters: entries of the same name are written one after the other, and a
+ * hard link after its target. Other entries may be created in any order; missing parents are
+ * created by the first thread that needs them.
  *
- * Any thread that has a writer of its own; several may share a crew. */
+ * Any thread that has a writer of its own; several threads may share a crew. */
 
 struct crew;
 
@@ -24,17 +25,17 @@ struct crew_env {
 	const char *source; /* for messages; borrowed */
 	struct budget *budget;
 	struct cancel *cancel;
-	struct progress *progress; /* may be NULL; disk_ns counts what the callers waited */
+	struct progress *progress; /* may be NULL; disk_ns counts the time that callers waited */
 };
 
-struct crew *crew_new(const struct crew_env *env); /* env is copied */
+struct crew *crew_new(const struct crew_env *env); /* copies env */
 
-/* Waits for all that was handed over (code < 0: for what is under way), ends the threads and frees c.
- * Returns whichever failure was first, code (which *err describes) among them, or 0. */
+/* Waits for all queued entries (code < 0: only for those being written), stops the threads and
+ * frees c. Returns the first failure, which may be code itself (described by *err), or 0. */
 int crew_finish(struct crew *c, int code, struct error *err);
 
-/* As the functions of the writer's, which is the caller's own. After the first failure of an entry that
- * was handed over, that failure. */
+/* As the writer's functions of these names; own is the calling thread's writer. After a queued
+ * entry has failed, each of them returns the first such failure. */
 int crew_dir(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	struct error *err);
 int crew_symlink(struct crew *c, struct writer *own, const char *name, const char *target,
@@ -44,16 +45,17 @@ int crew_hardlink(struct crew *c, struct writer *own, const char *name, const ch
 int crew_file(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	const struct slice *content, struct error *err);
 
-/* As writer_has(), once nothing of this name is under way. */
+/* As writer_has(), after waiting until no entry of this name is queued or being written. */
 int crew_has(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	uint64_t size, struct error *err);
 
-/* Waits until nothing of this name is under way, before the caller writes it with its own writer: a
- * file in parts, say. */
+/* Waits until no entry of this name is queued or being written. To be called before the caller
+ * writes this name with its own writer, for example a file in parts. */
 int crew_await(struct crew *c, const char *name, struct error *err);
 
-/* Whether files up to CREW_FILE_MAX bytes are better brought to crew_file() whole. */
-bool crew_has_hands(const struct crew *c);
+/* Whether workers run: then files of up to CREW_FILE_MAX bytes should be passed to crew_file() as a
+ * whole. */
+bool crew_has_workers(const struct crew *c);
 
 #define CREW_FILE_MAX ((size_t)1 << 20)
 

@@ -9,63 +9,77 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Named, numbered, immutable datasets in a store: which versions there are, how one comes to be and goes. Worker
- * threads; everything sleeps. */
+/* Datastores: named, numbered, immutable datasets in a store. How versions are found, created,
+ * deleted and collected. Worker threads; all functions but datastore_name_check() sleep. */
 
-/* --- which there are --- */
+/* --- versions --- */
 
-/* A name: [a-z0-9] and then [a-z0-9._-], at most 128 bytes. -ERR_USAGE says what is wrong. */
+/* A name is [a-z0-9], followed by [a-z0-9._-], at most 128 bytes. -ERR_USAGE with the reason. Any
+ * thread. */
 int datastore_name_check(const char *name, struct error *err);
 
-/* The manifest of NAME's version, or of its newest (0). -ENOENT: the sentence says which versions there are,
- * or the nearest name. */
-int datastore_find(struct store_hand *h, const char *name, unsigned version, struct manifest **ret,
+/* Reads the manifest of a version, or of the newest one (0). The caller frees it. -ENOENT: the
+ * message names the versions that exist, or the nearest name. */
+int datastore_find(struct store_conn *h, const char *name, unsigned version, struct manifest **ret,
 	struct error *err);
-/* Only its number. */
+/* The number of the newest version, without reading its manifest. */
 int datastore_newest(
-	struct store_hand *h, const char *name, unsigned *ret_version, struct error *err);
+	struct store_conn *h, const char *name, unsigned *ret_version, struct error *err);
 
-/* Each version that is there, by name and number. manifest is valid during the call. name NULL: all. */
-int datastore_each(struct store_hand *h, const char *name,
+/* Calls each() for every existing version, by name and number. m is valid during the call; NULL:
+ * the manifest cannot be read, and err holds the reason. name NULL: all datastores. A negative
+ * result of each() ends the loop and is returned. */
+int datastore_each(struct store_conn *h, const char *name,
 	int (*each)(void *ctx, const struct manifest *m, struct error *err), void *ctx,
 	struct error *err);
 
-/* Publishes m as the next version of m->name (and sets m->version): of any number of creators each gets its
- * own. Numbers rise by one and are never used again. */
-int datastore_publish(struct store_hand *h, struct manifest *m, struct error *err);
+/* Publishes m as the next version of m->name and sets m->version. Concurrent creators get different
+ * numbers. Numbers rise by one and are never reused. */
+int datastore_publish(struct store_conn *h, struct manifest *m, struct error *err);
 
-/* -ERR_LIMIT, naming the oldest versions, when there are max already. */
-int datastore_check_limit(struct store_hand *h, unsigned max, struct error *err);
+/* -ERR_LIMIT if there are max versions or more; the message names the oldest ones. */
+int datastore_check_limit(struct store_conn *h, unsigned max, struct error *err);
 
-/* --- creations under way --- */
+/* --- creations in progress --- */
 
-/* A creation under way: renewed by a thread of its own until it is released. While one is there nothing is
- * collected. Waits for a collection that is under way. */
+/* The lease of a creation. It is renewed by a thread of its own until it is released. Nothing is
+ * collected as long as it exists. */
 struct lease;
-int lease_take(struct store *s, const char *name, struct cancel *cancel, struct lease **ret,
-	struct error *err);
-/* 0 while it certainly holds; else -ERR_RESTART. Asked right before a manifest is published. */
+/* Waits for a collection in progress, for at most timeout_ms (0: no limit): then -EBUSY. */
+int lease_take(struct store *s, const char *name, uint64_t timeout_ms, struct cancel *cancel,
+	struct lease **ret, struct error *err);
+/* 0 as long as the lease is certainly valid; -ERR_RESTART if not. Does not sleep. Called right
+ * before a manifest is published. */
 int lease_check(struct lease *l, struct error *err);
 void lease_release(struct lease *l); /* accepts NULL */
-/* datastore_publish() for who holds l. When l was lost meanwhile, looks whether all that m names is still
- * there; if not, the version is deleted again: -ERR_RESTART. */
-int lease_publish(struct store_hand *h, struct lease *l, struct manifest *m, struct error *err);
+/* datastore_publish() for the holder of l. If l was lost meanwhile, checks that all objects that m
+ * names still exist; if not, deletes the version again and returns -ERR_RESTART. */
+int publish_under_lease(
+	struct store_conn *h, struct lease *l, struct manifest *m, struct error *err);
 
 /* --- deletion --- */
 
 struct datastore_delete_options {
-	bool force;        /* although a creation of that name or a registered run uses it */
-	uint64_t grace_ms; /* how long its readers have: for datastore_collect() afterwards */
+	/* Version 0 means all versions. If unset and there are several, version 0 is -ERR_USAGE. */
+	bool all;
+	bool force; /* delete although a creation of that name or a registered run uses it */
+	/* How long readers may still use it: for datastore_collect() afterwards. */
+	uint64_t grace_ms;
 };
-/* version 0: all of them. Hides them at once; a later datastore_collect() removes their content. */
-int datastore_delete(struct store_hand *h, const char *name, unsigned version,
+/* Marks a version (0: all of them) as deleted, which hides it at once. A later datastore_collect()
+ * removes the content. -EBUSY: it is in use; the message says by whom. */
+int datastore_delete(struct store_conn *h, const char *name, unsigned version,
 	const struct datastore_delete_options *opts, struct error *err);
-/* Removes what no version needs: of versions deleted before the grace time, and what dead creations left.
- * Does nothing (and returns 0) while a creation is under way. */
-int datastore_collect(struct store_hand *h, uint64_t grace_ms, uint64_t *ret_objects,
+/* Removes the objects that no version needs: the content of versions that were deleted before the
+ * grace time, and the leftovers of dead creations. Removes only objects whose keys have exactly the
+ * form of a store's, only in a place that is known to be a store (store.json), and nothing at all
+ * if an answer of the store leaves any doubt. Does nothing and returns 0 while a creation is in
+ * progress. ret_objects and ret_bytes (may be NULL) are also set on failure. */
+int datastore_collect(struct store_conn *h, uint64_t grace_ms, uint64_t *ret_objects,
 	uint64_t *ret_bytes, struct error *err);
-/* A run that uses a version says so until expires; *ret_key for the removal by store_delete(). */
-int datastore_register(struct store_hand *h, const char *name, unsigned version, time_t expires,
+/* Registers a run that uses a version until expires. The caller frees *ret_key, and ends the
+ * registration by passing it to store_delete(). */
+int datastore_register(struct store_conn *h, const char *name, unsigned version, time_t expires,
 	char **ret_key, struct error *err);
 
 #endif

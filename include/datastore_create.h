@@ -12,7 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A new version of a datastore. Worker threads; sleeps. */
+/* Creates a new version of a datastore from a source. Files whose content the previous version has
+ * are not sent again. To be called from a worker thread: it sleeps. */
 
 struct transfer;
 struct s3;
@@ -24,21 +25,24 @@ struct create_options {
 	struct s3 *s3;
 	struct cancel *cancel;
 	struct progress *progress;
-	unsigned threads; /* that read and compress */
-	const char *name;
-	const char *source;       /* directory, file, URL or s3:// prefix */
-	bool extract, no_extract; /* neither: archives by URL are extracted, local ones are not */
-	bool no_copy;             /* s3:// prefix: by reference */
-	bool dereference;         /* symbolic links that leave the tree become what they point to */
-	const struct selection *selection; /* which entries; NULL: all */
-	unsigned max_datastores;
-	uint64_t grace_ms;
+	unsigned threads;   /* that compress; 0: one */
+	const char *name;   /* of the datastore */
+	const char *source; /* a directory, file, URL or s3:// prefix ("s3://bucket/prefix/") */
+	bool extract, no_extract; /* neither: archives at a URL are extracted, local ones are not */
+	bool no_copy;             /* s3:// prefix: store references to the objects, not content */
+	bool dereference;         /* follow symbolic links that lead out of the tree */
+	const struct selection *selection; /* the entries to store; NULL: all */
+	unsigned max_datastores;           /* limit of the store */
+	uint64_t grace_ms;                 /* of the collection that follows */
+	uint64_t lock_timeout_ms;          /* of waiting for a collection; 0: no limit */
 };
 struct create_result {
-	uint64_t sent_bytes,
-		reused_files; /* what went to the store; files that were there already */
+	uint64_t sent_bytes;   /* to the store */
+	uint64_t reused_files; /* whose content the previous version has */
 };
-/* *ret is the version's manifest. */
+/* On success *ret is the manifest of the new version (the caller frees it) and *result is set.
+ * Errors: -ERR_USAGE and -ERR_REFUSED for options or entries that cannot be stored, -ERR_CHANGED
+ * when the source changed meanwhile, -ECANCELED, and those of the store and the source. */
 int datastore_create(const struct create_options *opts, struct manifest **ret,
 	struct create_result *result, struct error *err);
 

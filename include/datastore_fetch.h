@@ -12,28 +12,34 @@
 #include "unpack.h"
 #include <stdbool.h>
 
-/* A version of a datastore into a tree, or its list of files. Worker threads; sleeps. */
+/* Fetches a version of a datastore into a tree, or lists its files. To be called from a worker
+ * thread: both functions sleep. */
 
 struct s3;
 
+/* The files of one of several ranks, by a hash of the path. Directories and symbolic links belong
+ * to all ranks. */
 struct shard {
-	unsigned rank,
-		world; /* world 0: not sharded; else this rank's files, by hash of the path */
+	unsigned rank;  /* counts from 0 */
+	unsigned world; /* number of ranks; 0: all files */
 };
 
 struct fetch_options {
 	struct store *store;
-	struct s3 *s3; /* for versions by reference */
+	struct s3 *s3; /* for versions that refer to S3 objects; may be NULL */
 	struct budget *budget;
 	struct cancel *cancel;
-	struct progress *progress; /* total and received count stored bytes */
-	unsigned threads;          /* that decode */
-	unsigned connections;      /* at most so many requests at once */
-	const struct selection *selection;
+	struct progress *progress;         /* may be NULL; total and received count stored bytes */
+	unsigned threads;                  /* that decode */
+	unsigned connections;              /* limit for requests at a time */
+	const struct selection *selection; /* NULL: all */
 	struct shard shard;
-	bool read_only; /* modes lose their write bits */
+	bool read_only; /* clear the write bits of all modes */
 };
-/* Brings the selected entries of m into the tree; each file's digest is checked. */
+/* Brings the selected entries of m into the tree, which the caller finishes. The digest of each
+ * file is checked. Errors: -ERR_DIGEST and -ERR_FORMAT when the store is damaged, -ENOENT when the
+ * version was deleted, -ERR_REFUSED when a referenced S3 object was changed, -ERR_SPACE,
+ * -ECANCELED, and those of the store and the tree. */
 int datastore_fetch(const struct fetch_options *opts, const struct manifest *m, struct tree *tree,
 	struct error *err);
 
@@ -45,7 +51,9 @@ struct files_options {
 	const struct selection *selection; /* NULL: all */
 	unsigned threads;                  /* that decode */
 };
-/* Each selected entry, in order, from the index alone; each() returns < 0 to stop with that code. */
+/* Calls each() for the selected entries in the order of the index, on the calling thread. No
+ * content is fetched. e is valid during the call; if each() returns < 0, then datastore_files()
+ * stops and returns that code. */
 int datastore_files(const struct files_options *opts, const struct manifest *m,
 	int (*each)(void *ctx, const struct index_entry *e, struct error *err), void *ctx,
 	struct error *err);

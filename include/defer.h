@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* Scope cleanup. `_free_ char *s` frees s when the scope ends, `_close_ int fd` closes fd >= 0.
- * Ownership leaves the scope through take_ptr() and take_fd(). errno survives the cleanup. */
+ * take_ptr() and take_fd() move ownership out of the scope. The cleanup preserves errno. */
 
 static inline void defer_free(void *p)
 {

@@ -5,15 +5,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a tree holds, told by the names and sizes of its regular files, in any order: a file that a crash of the
- * machine has cut short makes another sum. Both are of file_sum_mark(), modulo 2^64. */
+/* A checksum of a tree, over the names and sizes of its regular files in any order: a file that was
+ * truncated by a crash of the machine changes it. All sums are modulo 2^64. */
 struct file_sum {
 	bool known;
-	uint64_t dense;  /* of the files without holes */
+	uint64_t dense;  /* sum of file_sum_mark() of the files without holes */
 	uint64_t sparse; /* of the others */
+	/* Over all files with their modification times: this distinguishes other content with the
+	 * same names and sizes, such as two checkpoints of one model. */
+	bool has_times; /* every file's time was set successfully */
+	uint64_t times; /* sum of file_sum_dated() */
 };
 
-/* Of one file; path is relative to the tree, normalised. Any thread. */
+/* The summand of one file. path is relative to the tree, normalized. Any thread. */
 uint64_t file_sum_mark(const char *path, uint64_t size);
+
+/* The summand of the same file (mark) with its time in seconds, rounded as every file system stores
+ * it: FAT has even seconds only. */
+uint64_t file_sum_dated(uint64_t mark, int64_t seconds);
 
 #endif

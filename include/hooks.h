@@ -6,10 +6,12 @@
 #include "process.h"
 #include "settings.h"
 
-/* Operators' hooks: the executables in DIR/POINT/ of every hooks directory of agent.ini. Found, and
- * judged, before anything starts; run one after another when the point is reached. Loop thread. */
+/* Operators' hooks: the executables in DIR/POINT/ of each hooks directory in agent.ini. They are
+ * found and checked before anything starts, and run one after another when the run reaches their
+ * point. Loop thread. */
 
-/* Name; whether it ends what another began, so that its hooks run in reverse order. */
+/* Hook points: name, and whether the point ends what another point starts, so that its hooks run
+ * in reverse order. */
 #define HOOK_POINTS(X) \
 	X(HOOK_STAGE_START, "on_stage_start", false) \
 	X(HOOK_STAGE_END, "on_stage_end", true) \
@@ -25,9 +27,10 @@ enum hook_point {
 };
 
 const char *hook_point_name(enum hook_point point);
-/* The one of this name, or HOOK_POINT_COUNT. */
-enum hook_point hook_point_named(const char *name);
-bool hook_point_needs_command(enum hook_point point); /* a run without one does not reach it */
+/* The point with this name, or HOOK_POINT_COUNT. */
+enum hook_point hook_point_by_name(const char *name);
+/* Whether only a run with a command reaches the point. */
+bool hook_point_needs_command(enum hook_point point);
 
 struct hook {
 	char *name; /* "10-mount" */
@@ -35,7 +38,7 @@ struct hook {
 };
 
 struct hook_list {
-	struct hook *v; /* in the order in which they run */
+	struct hook *v; /* in the order in which the hooks run */
 	size_t n;
 };
 
@@ -43,13 +46,14 @@ struct hooks {
 	struct hook_list at[HOOK_POINT_COUNT];
 };
 
-/* Looks through the directories of [hooks] dir in their order; the same name in a later one overrides,
- * a link to /dev/null disables. -ERR_CONFIG, with what to do, for a hook that cannot be executed, that
- * somebody else than root and this user owns or can write to, or whose directory is like that. */
+/* Reads the directories of [hooks] dir in their order. A hook overrides the hook of the same name
+ * in an earlier directory; a link to /dev/null disables it. -ERR_CONFIG, with advice, for a hook
+ * that cannot be executed, or that a user other than root and this one owns or can write to; the
+ * same is checked for the directories that lead to it. The caller frees *ret with hooks_free(). */
 int hooks_find(const struct settings *s, struct hooks **ret, struct error *err);
 void hooks_free(struct hooks *h); /* accepts NULL */
 
-/* NULL has none, and so has HOOK_POINT_COUNT. */
+/* Whether the point has hooks. False if h is NULL, or point is HOOK_POINT_COUNT. */
 bool hooks_any(const struct hooks *h, enum hook_point point);
 
 struct hook_env {
@@ -57,26 +61,28 @@ struct hook_env {
 	const struct settings *settings;
 	const struct inherited *inherited;
 	const struct run_facts *facts; /* read for each hook */
-	struct strings *environment;   /* the run's: read for each hook, added to by hooks */
-	/* Exactly once, from the loop: 0, or the code of a hook that failed where that fails the run,
-	 * and err naming it: "on_stage_start hook /etc/.../10-mount failed: exit status 3". Other
-	 * failures were warned of, and the next hook was run. */
+	struct strings *environment;   /* of the run: read before, and extended after each hook */
+	/* Called exactly once, from the loop. code is 0, or the code of the failed hook if the
+	 * point's policy is HOOK_FAILS; err then names it: "on_stage_start hook /etc/.../10-mount
+	 * failed: exit status 3". With HOOK_WARNS, the failure is logged and the next hook runs. */
 	void (*on_done)(void *ctx, int code, const struct error *err);
 	void *on_done_ctx;
 };
 
 struct hook_run;
 
-/* Runs the hooks of a point, which outlive the run; env is copied. */
+/* Starts to run the hooks of a point. hooks must outlive the run; env is copied. The caller frees
+ * *ret with hook_run_free(). */
 int hooks_start(const struct hook_env *env, const struct hooks *hooks, enum hook_point point,
 	struct hook_run **ret, struct error *err);
 
-/* Idempotent. Sends SIGTERM to the hook under way, and SIGKILL 5 s later (at once when hard); on_done
- * follows with -ECANCELED. */
+/* Cancels the run: sends SIGTERM to the running hook, and SIGKILL 5 s later (at once if hard).
+ * on_done follows with -ECANCELED, unless all hooks have run. Idempotent. */
 void hooks_cancel(struct hook_run *run, bool hard);
 
-/* Ends only the hook under way, as a failure of its own; the next one is run as its policy says. hard: kills it,
- * if it is the one that was skipped before. */
+/* Ends only the running hook in the same way. It counts as failed, so the point's policy
+ * determines whether the next one runs. With hard, the call only has an effect if the running
+ * hook was skipped before. */
 void hooks_skip(struct hook_run *run, bool hard);
 void hook_run_free(struct hook_run *run); /* in or after on_done; accepts NULL */
 

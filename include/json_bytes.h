@@ -4,9 +4,9 @@
 
 #include <jansson.h>
 
-/* Names and header values may be any bytes, JSON takes only UTF-8: '%', control bytes and all above
- * ASCII are written as %XX. */
-json_t *bytes_to_json(const char *bytes);
-char *bytes_from_json(const json_t *value); /* NULL when it is not one; the caller's to free */
+/* Names and header values may contain any bytes, but JSON only UTF-8: '%', control bytes and all
+ * bytes above ASCII are written as %XX. Any thread. The returned value is the caller's. */
+json_t *json_from_bytes(const char *bytes);
+char *json_to_bytes(const json_t *value); /* NULL: not such a string; the caller's to free */
 
 #endif

@@ -4,11 +4,11 @@
 
 #include "error.h"
 
-/* libcurl is not linked but loaded, with the libraries behind it, when it is first needed. Its own
- * header says what its functions do; those that the agent uses are in the table in libcurl.c. */
+/* libcurl is not linked but loaded, with its dependencies, when it is first needed. Its own header
+ * documents its functions; those that the agent uses are listed in the table in libcurl.c. */
 
-/* Any thread; idempotent. Before any function of libcurl is called. -ERR_UNSUPPORTED when it is not
- * there. */
+/* Any thread; idempotent. Must be called before any function of libcurl. -ERR_UNSUPPORTED: libcurl
+ * cannot be loaded. */
 int libcurl_load(struct error *err);
 
 #endif

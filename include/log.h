@@ -6,15 +6,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the agent says, on stderr: one line for each call, human text ("stagerun: ...") or one JSON
+/* The agent's messages, on stderr: one line for each call, human text ("stagerun: ...") or one JSON
  * object ({"time","level","message",...}). Any thread; a line is one write(2), so lines never mix.
- * Secrets (redact.h) in them are hidden. Control bytes in messages (names from archives) are printed as \xNN, so that an archive cannot
- * draw on a terminal. Modules below the stage return errors and do not log them; they may warn. */
+ * Secrets (redact.h) are hidden. Control bytes in messages (names from archives) are printed as
+ * \xNN, so that an archive cannot send escape sequences to a terminal. Modules below the stage
+ * return errors and do not log them; they may warn. */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_TEXT, LOG_JSON };
 
-/* Called once, before any thread. fd is where lines go (2). */
+/* Called once, before any thread is started. fd: where lines are written (2); borrowed. */
 void log_setup(enum log_level level, enum log_format format, int fd);
 
 enum log_level log_level(void);
@@ -26,24 +27,27 @@ void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(
 #define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
-/* One typed member of a JSON line; ignored (the message says it) in text. value is JSON text. */
+/* One typed member of a JSON line; ignored in text, where the message contains it. All pointers are
+ * borrowed. */
 struct log_field {
 	const char *key;
-	enum { LOG_STRING, LOG_NUMBER } type;
-	const char *string; /* LOG_STRING; NULL: left out */
-	double number;      /* LOG_NUMBER */
+	enum { LOG_STRING, LOG_WORD, LOG_NUMBER } type;
+	/* For LOG_STRING, and for LOG_WORD, which is a word of the agent's own without secrets.
+	 * NULL: the member is left out. */
+	const char *string;
+	double number; /* for LOG_NUMBER */
 };
 
-/* As log_line(), with n fields for machines. */
+/* As log_line(), with n fields for programs. */
 void log_fields(enum log_level level, const struct log_field *fields, unsigned n, const char *fmt,
 	...) __attribute__((format(printf, 4, 5)));
 
-/* A line that a child printed, len bytes without its newline: written as it is, in both formats, behind
- * prefix. */
+/* Writes a line that a child printed, len bytes without its newline: unchanged except for secrets,
+ * in both formats, after prefix. */
 void log_output(const char *prefix, const char *line, size_t len);
 
-/* Called around every line with the stream locked, so that a live progress display can take itself
- * off the terminal and come back. Either may be NULL. */
+/* hide and show are called around every line with the stream locked, so that a live progress
+ * display can remove itself from the terminal and come back. Either may be NULL. */
 void log_set_display(void (*hide)(void *ctx), void (*show)(void *ctx), void *ctx);
 
 #endif

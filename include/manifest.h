@@ -7,45 +7,52 @@
 #include <stdint.h>
 #include <time.h>
 
-/* What a version of a datastore consists of. JSON with a format number; a reader refuses a number it does not
- * know. Any thread. */
+/* The manifest lists what a version of a datastore consists of. It is stored as JSON with a format
+ * number; a reader refuses formats newer than its own. Any thread, no I/O. */
 
 #define MANIFEST_FORMAT 1
 
-struct manifest_part { /* of the index, in order */
-	char sha256[65];
+/* A part of the index, in the order of the paths. */
+struct manifest_part {
+	char sha256[65]; /* of the stored bytes */
 	uint64_t bytes, entries;
 	char *first, *last; /* paths */
 };
 
-struct manifest_object { /* packs and large files that the index points into */
+/* A pack or a large file that the index points into. */
+struct manifest_object {
 	char *key;
-	char sha256[65]; /* of the stored bytes; "" when not known */
+	char sha256[65]; /* of the stored bytes; "": unknown */
 	uint64_t bytes;  /* stored */
-	uint64_t raw;    /* of the uncompressed tar */
-	uint64_t live;   /* of raw, content that this version uses */
+	uint64_t raw;    /* bytes of the uncompressed tar */
+	uint64_t live;   /* bytes of raw that are content of this version */
 };
 
+/* Owns all of its strings and lists. */
 struct manifest {
 	char *name;
 	unsigned version;
 	time_t created;
 	char *creator; /* "stagerun 0.1.0 on HOST" */
-	char *source;  /* as given, without secrets */
-	char *nonce;   /* random: tells one creation from another */
-	char *reference; /* "s3://bucket/prefix/" of a version by reference; NULL: the data is in the store */
+	char *source;  /* as the user gave it, without secrets */
+	char *nonce;   /* random; identifies the creation */
+	/* "s3://bucket/prefix/" of a version by reference; NULL: the content is in the store. */
+	char *reference;
 	uint64_t entries, files, bytes; /* bytes: content of all files */
 	uint64_t stored_bytes;          /* of the objects below */
 	struct manifest_part *parts;
 	size_t n_parts;
 	struct manifest_object *objects;
 	size_t n_objects;
-	char sha256[65]; /* of the JSON it was read from or written as: its identity */
+	/* Of the JSON that it was parsed from or printed as: the identity of the version. */
+	char sha256[65];
 };
 
-struct manifest *manifest_new(void);
-void manifest_free(struct manifest *m);   /* accepts NULL */
-char *manifest_print(struct manifest *m); /* heap JSON; sets sha256 */
+struct manifest *manifest_new(void);    /* zeroed */
+void manifest_free(struct manifest *m); /* accepts NULL */
+/* Returns the JSON (heap), and sets m->sha256. */
+char *manifest_print(struct manifest *m);
+/* Parses untrusted bytes. -ERR_FORMAT; -ERR_UNSUPPORTED for a newer format. */
 int manifest_parse(const char *json, size_t len, struct manifest **ret, struct error *err);
 
 #endif

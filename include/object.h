@@ -7,26 +7,37 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One version of the bytes behind a source, opened. Worker threads; one thread at a time, except
- * that read_at() may be called while another thread pulls the stream. */
+/* An open object: one version of the bytes of a source. Worker threads; one thread at a time,
+ * except that object_read_at() may be called while another thread reads the stream. */
 
-/* What tells one version from another (RFC 9110 section 8.8). */
+/* Identifies a version (RFC 9110 section 8.8). */
 struct identity {
-	char etag[256]; /* strong ETag as sent, quotes included; "" without one, or when weak */
-	char last_modified[64]; /* as sent; "" without one */
-	uint64_t size;          /* SIZE_UNKNOWN without one */
+	char etag[256];         /* strong ETag as sent, with quotes; "": none, or weak */
+	char last_modified[64]; /* as sent; "": none */
+	uint64_t size;          /* SIZE_UNKNOWN: none */
+	/* last_modified was so recent in the response that another version may still get the same
+	 * date. */
+	bool recent;
 };
 
-/* Whether id pins a version: a strong ETag, or Last-Modified together with the size. */
-bool identity_pins(const struct identity *id);
-/* Whether a and b are both pinned, the same way, to the same version. */
-bool identity_same(const struct identity *a, const struct identity *b);
+/* Whether id identifies a version: a strong ETag, or the size with a Last-Modified that is not
+ * recent. */
+bool object_identity_pins(const struct identity *id);
+/* Whether a and b identify, by the same fields, the same version. */
+bool object_identity_same(const struct identity *a, const struct identity *b);
 
-/* How much of an object its opener wants. */
+/* How much of an object is going to be read. */
 enum object_want {
 	WANT_ALL,
-	WANT_PARTS,    /* here and there: hardly anything is fetched before it is asked for */
+	/* By object_read_at(): hardly anything is fetched in advance. */
+	WANT_PARTS,
 	WANT_IDENTITY, /* no body */
+};
+
+/* What a server says about an object besides its version; "": nothing. */
+struct said {
+	char disposition[512]; /* Content-Disposition, may contain a name */
+	char media_type[64];   /* Content-Type */
 };
 
 struct object;
@@ -39,22 +50,25 @@ struct object_ops {
 
 struct object {
 	const struct object_ops *ops;
-	const char *name; /* for messages: the URL without user, password and query; the object's */
+	/* For messages: the URL without user, password and query; owned by the object. */
+	const char *name;
 	struct identity identity;
+	struct said said;
 	bool seekable;     /* object_read_at() works, and the stream can skip cheaply */
-	bool not_modified; /* the version the opener already has is the current one: no stream */
+	bool not_modified; /* the version that the opener has is current: no stream */
 };
 
-/* All bytes in order, from the first. Once only; the reader is the object's and is closed before it.
+/* Returns a reader of all bytes in order. May be called once; the reader belongs to the object and
+ * is closed before it.
  *
- * Its errors: -ERR_CHANGED when the object was replaced meanwhile and -ERR_RESTART when it broke and
- * cannot be continued: both ask the stage to start again from zero. Everything transient was already
- * retried. */
+ * Its errors: -ERR_CHANGED when the object was replaced meanwhile, and -ERR_RESTART when it broke
+ * and cannot be continued: both ask the stage to start again from zero. Transient failures have
+ * been retried already. */
 struct reader *object_stream(struct object *o);
 
-/* Exactly len bytes at offset, of the same version; seekable objects only. */
+/* Reads exactly len bytes at offset, of the same version. Seekable objects only. */
 int object_read_at(struct object *o, uint64_t offset, void *buf, size_t len, struct error *err);
 
-void object_close(struct object *o); /* accepts NULL; stops what is under way */
+void object_close(struct object *o); /* accepts NULL; cancels its requests */
 
 #endif

@@ -10,40 +10,52 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-/* Child processes and the final exec. A child starts with what the agent itself was started with
- * (signal dispositions and mask, umask, limits), not with what the agent made of it. Own fork/exec:
- * uv_spawn has no process group of its own choosing and would own SIGCHLD. Loop thread only. */
+/* Child processes, and the final exec that replaces the agent by the command. A child starts with
+ * the signal dispositions, signal mask, umask, limits and descriptors that the agent itself
+ * inherited, not with those that the agent set for itself. The agent calls fork and exec itself
+ * because uv_spawn() cannot choose the process group and installs its own handler for SIGCHLD. Loop
+ * thread only. */
 
 typedef struct uv_loop_s uv_loop_t;
 
-/* What the agent inherited. Taken first thing in main(), before anything changes it. */
+/* The process state that the agent inherited. inherited_record() is the first call in main(),
+ * before anything changes that state. */
 struct inherited {
 	sigset_t mask;
 	struct sigaction actions[65]; /* by signal number; handlers cannot be inherited */
 	mode_t umask;
 	struct rlimit nofile;
+	int *descriptors; /* ascending, without the standard streams; never freed */
+	size_t n_descriptors;
 };
 
-/* Also makes of this process what the agent wants: umask 0, SIGPIPE ignored, SIGCHLD not but blocked (the
- * reaper reads it), and as PID 1 everything blocked that may be heard later; more open files where the
- * hard limit allows, and /dev/null (close-on-exec) in the place of a standard stream that was closed. */
-void inherited_take(struct inherited *in);
-void inherited_restore(
-	const struct inherited *in); /* async-signal-safe: used between fork and exec */
+/* Records the state, then sets this process up for the agent: the umask is 0; SIGPIPE is ignored;
+ * SIGCHLD has its default action and is blocked (the reaper reads it from a descriptor); PID 1 also
+ * blocks every signal that the agent may read later; the limit of open files is raised to 65536, as
+ * far as the hard limit allows; /dev/null (close-on-exec) replaces each standard stream that was
+ * closed. */
+void inherited_record(struct inherited *in);
+/* Restores everything but the descriptors. Async-signal-safe: used between fork and exec. */
+void inherited_restore(const struct inherited *in);
+/* Sets close-on-exec on every open descriptor that was not inherited, except for the standard
+ * streams. Async-signal-safe. */
+void inherited_seal(const struct inherited *in);
 
-/* From here on this thread, and all that it starts, lets others go first: nice 10, and the lowest best-effort
- * priority for the disk. */
-int process_make_way(struct error *err);
+/* Lowers the priority of the calling thread and of the threads that it starts from now on: nice 10,
+ * and the lowest best-effort I/O priority. Returns 0 or a negative code. */
+int process_lower_priority(struct error *err);
 
-/* Replaces this process by the command: never returns on success. env NULL-terminated. On failure
- * the exit code for it: 127 not found, 126 cannot be executed; err says why and where it was looked
- * for (PATH of env, as the shell would: a name with '/' is used as it is; a script without #! is
- * run by /bin/sh). After a failure all that is left to do is to say so and exit: what was inherited
- * has been restored. */
+/* Replaces this process by the command; does not return on success. env is NULL-terminated. The
+ * program is searched for as a shell does: along PATH of env; a name with '/' is used as it is;
+ * /bin/sh runs a script without #!. Descriptors without close-on-exec are passed on, so call
+ * inherited_seal() before. On failure returns the exit code, 127 (not found) or 126 (cannot be
+ * executed), and err holds the reason and where the program was searched for. The inherited state
+ * has been restored then, so the caller can only report the failure and exit. */
 int process_exec(
 	const struct inherited *in, char *const argv[], char *const env[], struct error *err);
 
-/* The program that process_exec() would run for name, as a path on the heap; NULL: none. */
+/* Returns the path (heap) of the program that process_exec() would run for name; NULL: there is
+ * none. */
 char *process_find(const char *name, char *const env[]);
 
 struct child;
@@ -51,45 +63,49 @@ struct child;
 struct child_end {
 	int wait_status; /* as of waitpid(2) */
 	bool timed_out;
-	bool left_processes; /* some of its group outlived it, and were killed */
+	bool left_processes; /* its group outlived it, and was ended by signals */
 };
 
 struct child_options {
 	char *const *argv;
 	char *const *env;
-	const char *cwd; /* NULL: this one's */
+	const char *cwd; /* NULL: this process's */
 	const struct inherited *inherited;
-	uint64_t timeout_ms; /* 0: none; then as child_kill(SIGTERM) */
-	/* Called for each line of stdout and stderr (without its newline; partial last lines too;
-	 * lines over 64 KiB in pieces), or NULL: both are inherited, bytes pass as they come. */
+	uint64_t timeout_ms; /* after this child_kill(SIGTERM) is called; 0: no limit */
+	/* Called for each line of stdout and stderr, without its newline. The last line may lack
+	 * its newline; a line over 64 KiB is delivered in pieces. NULL: the child inherits both
+	 * streams. */
 	void (*on_line)(void *ctx, const char *line, size_t len);
-	/* Once, from the loop, after all output was delivered. Its process group is gone by then:
-	 * what it left behind got SIGTERM, and SIGKILL 1 s later. Only a process that made a
-	 * session of its own (setsid) stays; its later output is not waited for. */
+	/* Called once, from the loop, after all output was delivered. The child's process group has
+	 * ended by then: the processes left in it got SIGTERM, and SIGKILL 1 s later. Only a
+	 * process that created its own session (setsid) stays; its later output is not waited
+	 * for. */
 	void (*on_exit)(void *ctx, const struct child_end *end);
 	void *ctx;
 };
 
-/* Starts a child in a session, and so a process group, of its own, reading /dev/null: it can
- * neither eat the command's input nor be stopped for asking a terminal that is not its. What opts
- * points to is not needed after this, inherited and ctx aside. The failure of exec itself is
- * reported here. */
+/* Starts a child in its own session, and so in its own process group, with /dev/null as its
+ * standard input: it can neither consume the command's input nor be stopped for reading from a
+ * terminal whose foreground it is not in. opts is copied; only inherited and ctx must stay valid.
+ * Returns 0 or a negative code; the failure of exec itself is returned here, too. */
 int child_start(
 	uv_loop_t *loop, const struct child_options *opts, struct child **ret, struct error *err);
 
-/* To its whole group. The first SIGTERM is followed by SIGKILL 5 s later. */
+/* Sends the signal to the child's whole group. SIGKILL follows the first SIGTERM after 5 s. */
 void child_kill(struct child *c, int signal);
 void child_free(struct child *c); /* in or after on_exit; accepts NULL */
 
-/* "exit status 3", "signal 9 (Killed)". Heap string. */
-char *describe_wait_status(int wait_status);
-/* The shell's code for it: the status, or 128+n. */
-int wait_status_code(int wait_status);
+/* "exit status 3", "signal 9 (Killed)". Heap string. Any thread. */
+char *process_describe_status(int wait_status);
+/* The exit code that a shell would return for it: the status, or 128+n. Any thread. */
+int process_status_code(int wait_status);
 
-/* An environment that is edited before it is given to a child: NAME=VALUE strings. */
+/* An environment that is edited before it is passed to a child: NAME=VALUE strings (heap; freed by
+ * text_strings_done()). One thread at a time. */
 void environment_copy(struct strings *ret, char *const *env);
 void environment_set(struct strings *env, const char *name, const char *value);
 void environment_unset(struct strings *env, const char *name);
-const char *environment_get(const struct strings *env, const char *name); /* NULL: not set */
+const char *environment_get(
+	const struct strings *env, const char *name); /* borrowed; NULL: not set */
 
 #endif

@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <time.h>
 
-/* What one source of a stage has done so far. Written by the threads that do it (relaxed adds),
- * read at any time by the loop thread for the progress line, the summary and the limits. */
+/* The progress of one source of a stage. Written by the worker threads (relaxed adds), and read at
+ * any time by the loop thread for the progress line, the summary and the limits. */
 struct progress {
 	/* Set at creation. */
 	const char *name; /* the source's display name */
@@ -15,21 +15,23 @@ struct progress {
 	/* Any thread. */
 	atomic_ullong total;    /* compressed bytes of the object, 0 while unknown */
 	atomic_ullong received; /* compressed bytes that arrived, each byte counted once */
-	atomic_ullong consumed; /* compressed bytes handed on to the decoder */
+	atomic_ullong consumed; /* compressed bytes passed to the decoder */
 	atomic_ullong expanded; /* bytes of file content unpacked */
+	atomic_ullong holes;    /* part of expanded: left as holes, without decoding */
 	atomic_ullong entries;  /* entries unpacked */
 
-	/* Where the time went, in nanoseconds, for "waited for network, decode or disk". */
+	/* Waiting times in nanoseconds, for "waited for network, decode or disk". */
 	atomic_ullong network_ns; /* the decoder slept because no bytes had arrived */
 	atomic_ullong decode_ns;  /* the unpacker slept because nothing was decoded */
-	atomic_ullong disk_ns;    /* spent in, or asleep behind, calls that write to the disk */
+	/* spent in calls that write to the disk, or waiting for such calls */
+	atomic_ullong disk_ns;
 };
 
-/* Back to nothing done, also while it is read. */
+/* Resets all counters; other threads may read them meanwhile. */
 static inline void progress_reset(struct progress *p)
 {
 	atomic_ullong *const counters[] = {&p->total, &p->received, &p->consumed, &p->expanded,
-		&p->entries, &p->network_ns, &p->decode_ns, &p->disk_ns};
+		&p->holes, &p->entries, &p->network_ns, &p->decode_ns, &p->disk_ns};
 
 	for (unsigned i = 0; i < sizeof(counters) / sizeof(*counters); i++)
 		atomic_store_explicit(counters[i], 0, memory_order_relaxed);

@@ -4,22 +4,23 @@
 
 #include <stddef.h>
 
-/* Values that must not be seen in anything the agent itself prints. Process-wide, beside the log,
- * which hides them in every line; whoever prints in another way calls redact() for it. Any thread. */
+/* Values that must not appear in the agent's own output. Process-wide, like the log, which hides
+ * them in every line; other output has to pass through redact(). Any thread. */
 
-/* A shorter value would blank out ordinary words. */
+/* A shorter value would hide ordinary words. */
 enum { REDACT_MIN_BYTES = 6 };
 
-/* Hides value from now on: each of its lines, without the blanks around it, when it has at least
- * REDACT_MIN_BYTES; also as a JSON string would spell it. There is no way back. */
+/* Hides value from now on: each of its lines that has at least REDACT_MIN_BYTES without the blanks
+ * around it, also as it would be spelled in a JSON string. Cannot be undone. The value is
+ * copied. */
 void redact_add(const char *value);
 
-/* A copy of the len bytes at s, on the heap and with a NUL behind it, with "***" for every secret in
- * it, the longest where several begin, one for several that overlap; NULL when there is none in it,
- * which costs next to nothing while no secret is known. ret_len may be NULL. */
+/* Returns a copy of the len bytes at s, on the heap and NUL-terminated, with "***" for every secret
+ * in it: the longest one where several begin, and one for several that overlap. NULL: it contains
+ * no secret; that is cheap while no secret is known. ret_len may be NULL. */
 char *redact(const char *s, size_t len, size_t *ret_len);
 
-/* The same for a string that is the caller's own on the heap: s itself, or s is freed. */
+/* The same for a heap string that the caller owns: returns s, or frees s and returns the copy. */
 char *redact_own(char *s);
 
 #endif

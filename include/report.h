@@ -7,51 +7,54 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-/* What a person, or the machine that reads the log, is told about the stages: a live line for each
- * source while it is staged, one sentence when it is done, and the reason of a failed run in the file
- * where a cluster looks for it. */
+/* Reports of stages and runs: a live line for each source while it is staged, one sentence in the
+ * log when it is done, and the reason of a failed run in the file where a cluster looks for it. */
 
 typedef struct uv_loop_s uv_loop_t;
 
-/* Loop thread. The live display on the terminal fd, redrawn ten times a second; it goes out of the way
- * of log lines of any thread. NULL when fd is no terminal, TERM is "dumb" or unset, or NO_COLOR is set
- * and not empty: everything below accepts NULL. One at a time. */
+/* The live display on a terminal, redrawn ten times a second. Loop thread. Log lines of any thread
+ * are written above it. At most one display exists at a time.
+ *
+ * display_new() returns NULL if fd is not a terminal, TERM is "dumb" or unset, or NO_COLOR is set
+ * and not empty; the other functions accept NULL. */
 struct display;
 
 struct display *display_new(uv_loop_t *loop, int fd);
-void display_add(struct display *d, const struct progress *p); /* p until display_remove() */
+/* p is borrowed until display_remove() */
+void display_add(struct display *d, const struct progress *p);
 void display_remove(struct display *d, const struct progress *p);
-void display_close(struct display *d); /* clears it off the terminal; its memory goes by the loop */
+void display_close(struct display *d); /* erases it; the loop frees it */
 
-/* What a stage mostly waited for. */
+/* What a stage spent most of its time waiting for. */
 enum bottleneck {
-	WAITED_LITTLE,      /* none of them took a tenth of the time */
-	WAITED_FOR_NETWORK, /* more than half of the time no bytes had arrived */
-	WAITED_FOR_DECODING, /* the unpacker slept for want of decoded bytes, more than the disk took */
+	WAITED_LITTLE,      /* less than a tenth of the time for each */
+	WAITED_FOR_NETWORK, /* no bytes arrived for more than half of the time */
+	/* the unpacker waited for decoded bytes, and longer than for the disk */
+	WAITED_FOR_DECODING,
 	WAITED_FOR_DISK,
 };
 
-/* network_ns, decode_ns and disk_ns as in struct progress, within wall_ns. */
-enum bottleneck bottleneck_of(
+/* network_ns, decode_ns and disk_ns as in struct progress, during wall_ns. Any thread. */
+enum bottleneck report_bottleneck(
 	uint64_t network_ns, uint64_t decode_ns, uint64_t disk_ns, uint64_t wall_ns);
-const char *bottleneck_name(enum bottleneck b); /* "little", "network", "decode", "disk" */
+const char *report_bottleneck_name(enum bottleneck b); /* "little", "network", "decode", "disk" */
 
-/* Any thread. The one line about a source that was published in the directory to: its size, time and
- * rate and what it waited for. format as in "tar.gz", or NULL. warm: it was there already. */
+/* Any thread. Logs the line about a source that was published in the directory to: size, time,
+ * rate, and what it waited for. format: such as "tar.gz", or NULL. warm: it was there already. */
 void report_source_done(const struct progress *p, const char *to, const char *format,
 	uint64_t elapsed_ns, bool warm);
 
-/* It came out of the node cache: how, as in "symlink". */
+/* Any thread. Logs that a source was delivered from the node cache. how: such as "symlink". */
 void report_source_cached(const struct progress *p, const char *to, const char *how);
 
-/* How a run ended, in a word for machines: "reason" of the termination message. */
+/* How a run ended, as a word for machines: "reason" of the termination message. */
 #define END_REASONS(X) \
-	X(END_COMPLETED, "completed") /* the command exited with 0 */ \
-	X(END_FAILED, "failed")       /* with something else */ \
-	X(END_SIGNALED, "signaled")   /* a signal killed it that nobody sent through the agent */ \
-	X(END_OOM_KILLED, "oom_killed")     /* the kernel killed it for memory */ \
+	X(END_COMPLETED, "completed")       /* the command exited with 0 */ \
+	X(END_FAILED, "failed")             /* with another status */ \
+	X(END_SIGNALED, "signaled")         /* killed by a signal, not sent through the agent */ \
+	X(END_OOM_KILLED, "oom_killed")     /* killed by the kernel for memory */ \
 	X(END_TERMINATED, "terminated")     /* the agent was asked to end */ \
-	X(END_START_FAILED, "start_failed") /* it was never started */
+	X(END_START_FAILED, "start_failed") /* the command was never started */
 
 enum end_reason {
 #define X(id, name) id,
@@ -59,35 +62,35 @@ enum end_reason {
 #undef X
 };
 
-const char *end_reason_name(enum end_reason reason);
+const char *report_reason_name(enum end_reason reason);
 
-/* How a run ended, for the termination message file. Strings may be NULL: left out. */
+/* How a run ended, for the termination message. Strings are borrowed; NULL ones are left out. */
 struct termination {
 	const char *phase; /* "config", "stage", "start", "exec", "command" */
-	const char *item;  /* the source, action, hook or file that it was about (error_item()) */
+	const char *item;  /* the source, action, hook or file of the failure (error_item()) */
 	int exit_code;     /* the agent's */
 	int signal;        /* that ended the run, or 0 */
 	enum end_reason reason;
-	const char *message; /* the sentence */
+	const char *message; /* a sentence */
 };
 
-/* Writes t to path as one line of JSON: valid UTF-8, 4096 bytes at most (what Kubernetes keeps), the
- * message shortened to fit. Only into a file that exists, unless create. NULL and "" are no file. Never
- * fails the run: at most it warns. */
+/* Loop thread. Writes t to the file path as one line of JSON: valid UTF-8, at most 4096 bytes (what
+ * Kubernetes stores), with the message shortened to fit. Without create, only an existing file is
+ * written. If path is NULL or "", nothing is. Failures are logged as warnings. */
 void termination_message(const char *path, bool create, const struct termination *t);
 
-/* What the file was like before the command was started, to see afterwards whether the command wrote
- * a reason of its own: then that one stays. */
+/* The state of the file before the command was started. If the command has written a reason of its
+ * own, that one is not overwritten. */
 struct termination_mark {
 	bool exists;
 	struct stat st;
 };
 
-/* path as for termination_message(). */
+/* path: as for termination_message(). */
 void termination_remember(const char *path, struct termination_mark *ret);
 
-/* Whether the file holds something, and was written to, or replaced, since. What was written to a pipe
- * or a device cannot be told: false. */
+/* Whether the file is not empty and was written or replaced since. False for a pipe or a device,
+ * since it cannot be known. */
 bool termination_was_written(const char *path, const struct termination_mark *since);
 
 #endif

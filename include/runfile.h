@@ -8,14 +8,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The run's config.yml (Grid's format): parsed strictly for what is known, with a warning for keys
- * that are not; but an unknown key in an action's map, its stage: map or an item of datastores: is an
- * error, as a misspelt sha256 must not pass. Errors name file, line and column. Loop thread, before
- * any other thread starts.
+/* The run's config.yml (Grid's format). Known keys are parsed strictly; an unknown key is a
+ * warning. In the map of an action, in its stage: map and in an item of datastores:, an unknown
+ * key is an error, because a misspelt sha256 must not be ignored. Errors name file, line and
+ * column.
  *
- * Strings hold "${VAR}" as written; runfile_expand() expands them when they are used. */
+ * The strings contain "${VAR}" as it was written; runfile_expand() expands it when a string is
+ * used.
+ *
+ * config.yml is read on the loop thread, before any other thread starts. */
 
-/* Lifecycle points: name, older name (or NULL), whether `stagerun hook` runs it at image build. */
+/* Lifecycle points: name, older name (or NULL), and whether `stagerun hook` runs the point while
+ * an image is built. */
 #define LIFECYCLE_POINTS(X) \
 	X(POINT_BUILD_START, "on_build_start", "on_image_build", true) \
 	X(POINT_BUILD, "on_build", NULL, true) \
@@ -30,22 +34,23 @@ enum lifecycle_point {
 		POINT_COUNT
 };
 
-const char *lifecycle_point_name(enum lifecycle_point p);
-int lifecycle_point_parse(const char *name, enum lifecycle_point *ret, struct error *err);
+const char *runfile_point_name(enum lifecycle_point p);
+/* Accepts the name and the older name. -ERR_USAGE for any other. */
+int runfile_point_parse(const char *name, enum lifecycle_point *ret, struct error *err);
 
 enum action_kind { ACTION_RUN, ACTION_STAGE };
 
 struct action {
 	enum action_kind kind;
-	unsigned number;     /* 1, 2, ... within its point */
+	unsigned number;     /* from 1, within its point */
 	unsigned line;       /* in config.yml */
 	char *script;        /* ACTION_RUN */
-	uint64_t timeout_ms; /* ACTION_RUN; 0: the setting's */
-	unsigned retries;    /* ACTION_RUN: further tries after the first */
+	uint64_t timeout_ms; /* ACTION_RUN; 0: as in the settings */
+	unsigned retries;    /* ACTION_RUN: attempts after the first */
 	struct stage_spec
-		stage; /* ACTION_STAGE: one source, "datastore:NAME[:VERSION]" for a datastore */
+		stage; /* ACTION_STAGE: one source; of a datastore "datastore:NAME[:VERSION]" */
 	char *shard_rank,
-		*shard_world; /* ACTION_STAGE: numbers or "${VAR}"; both NULL: all of it */
+		*shard_world; /* ACTION_STAGE: numbers or "${VAR}"; both NULL: everything */
 };
 
 struct actions {
@@ -56,61 +61,66 @@ struct actions {
 struct datastore_ref {
 	char *name;      /* may be "user:name" */
 	char *version;   /* NULL: newest */
-	char *mount_dir; /* without a slash at its end; NULL: /datastores/<name> */
+	char *mount_dir; /* without a trailing slash; NULL: /datastores/<name> */
 	unsigned line;
 };
 
-/* "NAME[:VERSION][=DIR]", where NAME may be "user:name": after a single ':', what is a number (or holds
- * a ${VAR}) is a version. -ERR_USAGE. */
-int datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err);
-void datastore_ref_done(struct datastore_ref *d);
+/* Parses "NAME[:VERSION][=DIR]". NAME may be "user:name": if there is only one ':', the text
+ * after it is a version if it is a number or contains a "${VAR}", and else a name. -ERR_USAGE for
+ * anything else. The caller frees *ret with runfile_datastore_ref_done(). */
+int runfile_datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err);
+void runfile_datastore_ref_done(struct datastore_ref *d);
 
-/* Without the user of "user:name". */
-const char *datastore_ref_plain_name(const char *name);
-/* Makes "datastore:NAME[:VERSION]" of *url if it is "datastore:[USER:]NAME[:VERSION]" or the same with
- * "grid:"; other sources stay. Replaces *url. -ERR_USAGE. */
-int datastore_source(char **url, struct error *err);
+/* The name without the "user:" of "user:name"; points into name. */
+const char *runfile_datastore_ref_plain_name(const char *name);
+/* If *url is "datastore:[USER:]NAME[:VERSION]", or the same with "grid:", frees it and stores
+ * "datastore:NAME[:VERSION]" (heap) there. Other sources are left unchanged. -ERR_USAGE if what
+ * follows the scheme is not [USER:]NAME[:VERSION]. */
+int runfile_datastore_source(char **url, struct error *err);
 
 struct scratch {
 	uint64_t size_bytes; /* size_gb, in units of 1024^3; 0: no limit */
-	char *mount_path;    /* /tmp/scratch when not said */
+	char *mount_path;    /* default: /tmp/scratch */
 	unsigned line;
 };
 
 struct runfile {
-	char *path;                  /* as given, for messages */
+	char *path;                  /* as it was passed, for messages */
 	struct strings environment;  /* "NAME=VALUE", in order */
-	unsigned *environment_lines; /* of each of these */
+	unsigned *environment_lines; /* the line of each variable */
 	struct datastore_ref *datastores;
 	size_t n_datastores;
 	struct scratch *scratch;
 	size_t n_scratch;
 	char *dependency_file, *package_manager; /* NULL when absent */
-	unsigned dependency_line;                /* where the file is named */
+	unsigned dependency_line;                /* the line of dependency_file */
 	struct actions actions[POINT_COUNT];
-	/* Words appended to the command: "--foo", "1"; of a null value only the key. */
+	/* Words appended to the command: "--foo", "1". A null value adds only its key. */
 	struct strings params;
-	unsigned params_line; /* where they are; 0: there are none */
+	unsigned params_line; /* 0: there are none */
 };
 
-/* -ERR_CONFIG with "FILE:LINE:COLUMN: ..." . At most 1 MiB of YAML, 100,000 nodes after aliases,
- * depth 100. */
+/* Reads the file. At most 1 MiB of YAML, 100,000 nodes (each alias counted as a copy of its
+ * target) and 100 levels. -ERR_CONFIG, with "FILE:LINE:COLUMN: ..." where the position is known,
+ * or the -errno of open() or read(). The caller frees *ret with runfile_free(). */
 int runfile_read(const char *path, struct runfile **ret, struct error *err);
-/* The same from memory; name is for messages. */
+/* As runfile_read(), from memory; name is for messages. */
 int runfile_parse(
 	const char *name, const char *bytes, size_t len, struct runfile **ret, struct error *err);
 void runfile_free(struct runfile *r); /* accepts NULL */
 
-/* What an ACTION_STAGE stages: a copy with the "${VAR}" of its source, directory and shard expanded, when the
- * item's turn has come and not when config.yml is read. */
+/* Stores in *ret a copy of an ACTION_STAGE's spec, with each "${VAR}" of source, directory and
+ * shard expanded. To be called when the action starts, not when config.yml is read: actions
+ * before it may set variables. The caller frees *ret with stage_spec_done(). */
 int runfile_stage(const struct action *a, const char *(*lookup)(void *ctx, const char *name),
 	void *ctx, struct stage_spec *ret, struct error *err);
 
-/* Below a scratch directory, its size_gb is the stage's limit. s->to is expanded. */
+/* If s->to (already expanded) is below a scratch directory, limits the stage to its size_gb. */
 void runfile_limit_stage(const struct runfile *r, struct stage_spec *s);
 
-/* Expands "${NAME}" from lookup(); "$NAME" and "$" stay. An undefined one is -ERR_CONFIG, as is any
- * other "${...}". What lookup() gives is not expanded again. */
+/* Replaces each "${NAME}" in s by the value that lookup() returns; "$NAME" and "$" are not
+ * changed, and a value is not expanded again. -ERR_CONFIG if lookup() returns NULL, and for any
+ * other "${...}". *ret: heap. */
 int runfile_expand(const char *s, const char *(*lookup)(void *ctx, const char *name), void *ctx,
 	char **ret, struct error *err);
 

@@ -11,52 +11,58 @@
 #include "tree.h"
 #include <stdbool.h>
 
-/* The agent's settings: built-in default < agent.ini < environment (STAGERUN_<SECTION>_<KEY>, such as
- * STAGERUN_NETWORK_CONNECTIONS; the short names of DESIGN such as STAGERUN_STORE where the table has
- * one) < command line. One table in agent/config/settings.c has a row for each: section, key, type,
- * default, unit, one line of explanation; agent.ini.example, --dry-run and the parser come from it.
+/* The agent's settings. Layers, from weakest to strongest: built-in default, agent.ini,
+ * environment, config.yml, command line. The environment variable of a setting is
+ * STAGERUN_<SECTION>_<KEY>, such as STAGERUN_NETWORK_CONNECTIONS; a few settings also have a
+ * short name, such as STAGERUN_STORE.
  *
- * Read once by the loop thread before any other thread starts; then constant. */
+ * The table in agent/config/settings_table.c has one row for each setting: section, key, type,
+ * default, unit, and a line of explanation. The parsers, agent.ini.example and --dry-run all use
+ * it.
+ *
+ * The loop thread reads the settings once, before any other thread starts. They are constant
+ * after that, and every thread may read them. */
 
 enum origin_kind { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENV, ORIGIN_CONFIG, ORIGIN_OPTION };
 
-/* Where a value came from: "default", "/etc/stagerun/agent.ini:12", "env STAGERUN_STORE",
- * "config.yml:7", "--store". */
+/* The source of a value, as messages name it: "default", "/etc/stagerun/agent.ini:12",
+ * "env STAGERUN_STORE", "config.yml:7", "--store". */
 struct origin {
 	enum origin_kind kind;
 	char *where;     /* heap; NULL for the default */
-	char *locked_by; /* heap: where the lock is written; NULL: not locked */
+	char *locked_by; /* heap: the file and line of the lock; NULL: not locked */
 };
 
-/* What a hook that failed does to the run. */
+/* The effect of a failed hook: a warning, or the failure of the run. */
 enum hook_policy { HOOK_WARNS, HOOK_FAILS };
 
-/* When the agent stays as the command's parent. */
+/* Whether the agent stays as the command's parent instead of replacing itself with the command. */
 enum supervise {
-	SUPERVISE_AUTO, /* when something has to be done after it, or as PID 1 */
+	SUPERVISE_AUTO, /* if the agent is PID 1, or if end actions or hooks have to run */
 	SUPERVISE_ALWAYS,
-	SUPERVISE_NEVER, /* never: what would need it is an error */
+	SUPERVISE_NEVER, /* a feature that needs a parent is then an error */
 };
 
-enum forward { FORWARD_COMMAND, FORWARD_GROUP }; /* whom a signal to the agent goes to */
+/* The receiver of forwarded signals; in the order of enum job_forward. */
+enum forward { FORWARD_COMMAND, FORWARD_GROUP, FORWARD_NONE };
 
 struct settings {
 	/* [agent] */
 	enum log_level log_level;
 	enum log_format log_format;
-	bool progress;               /* live lines on a terminal */
-	uint64_t memory_budget;      /* bytes; 0: from the cgroup */
-	unsigned parallel_stages;    /* stages at once */
+	bool progress;               /* draw progress lines if stderr is a terminal */
+	uint64_t memory_budget;      /* bytes; 0: derived from the cgroup's limit */
+	unsigned parallel_stages;    /* destinations that are staged concurrently */
 	unsigned threads;            /* decoding threads; 0: the processors this process may use */
-	char *termination_log;       /* file for the reason; "" or absent file: none */
+	char *termination_log;       /* file for the failure's reason, if it exists; "": none */
 	struct strings secret_names; /* globs of variable names whose values are never printed */
 	struct strings lock;         /* keys ("network.ca_file") that later layers may not change */
 
 	/* [network] */
-	struct transfer_options network; /* its strings point into the next three */
+	struct transfer_options network; /* its strings point into the next three fields */
 	char *ca_file, *netrc_file;
 	struct strings headers;
-	uint64_t max_rate; /* bytes a second, all downloads together; 0: no limit */
+	uint64_t max_rate; /* bytes per second, summed over all downloads; 0: no limit */
 
 	/* [limits] */
 	struct tree_limits limits;
@@ -64,8 +70,10 @@ struct settings {
 	/* [stage] */
 	bool same_owner;
 	bool keep_download;
-	char *owner;     /* "uid:gid" or ""; parsed into uid and gid */
-	uid_t owner_uid; /* (uid_t)-1: not set */
+	uint64_t lock_timeout_ms; /* wait for another agent; UINT64_MAX: no limit */
+	char *zip_names;          /* a character set, or "" */
+	char *owner;              /* "uid:gid" or ""; parsed into uid and gid */
+	uid_t owner_uid;          /* (uid_t)-1: not set */
 	gid_t owner_gid;
 
 	/* [cache] */
@@ -74,79 +82,94 @@ struct settings {
 	enum cache_delivery cache_deliver;
 
 	/* [store] */
-	unsigned max_datastores; /* every version counts */
+	unsigned max_datastores; /* in the store; each version counts as one */
 	char *store;             /* URL; "": none configured */
-	uint64_t store_grace_ms; /* readers of a deleted version have this long */
-	uint64_t register_ms;    /* a run keeps what it attached from deletion this long; 0: not */
+	uint64_t store_grace_ms; /* data of a deleted version stays this long for its readers */
+	uint64_t register_ms;    /* a run protects its datastores from deletion this long; 0: no */
 
 	/* [s3] */
-	char *s3_endpoint, *s3_region, *s3_profile; /* "": from the environment, or found */
+	char *s3_endpoint, *s3_region, *s3_profile; /* "": from the environment, or detected */
 	enum s3_style s3_style;
 	enum s3_sign s3_sign;
 
 	/* [actions] */
 	char *shell;                /* path; "": bash when present, else sh */
-	bool prefix_output;         /* "[action 2] " before each line */
+	bool prefix_output;         /* put a prefix such as "[on_build 2] " before each line */
 	uint64_t action_timeout_ms; /* 0: none */
 
 	/* [hooks] */
-	struct strings hook_dirs; /* in order; none: /etc/stagerun/hooks, if it is there */
+	struct strings hook_dirs; /* in order; none: /etc/stagerun/hooks, if it exists */
 	uint64_t hook_timeout_ms; /* 0: none */
+	char *shell_options;      /* of actions: words passed to bash with -o; "": none */
 	enum hook_policy on_stage_start, on_stage_end, on_experiment_start;
 
 	/* [process] */
 	enum supervise supervise;
 	enum forward forward;
-	uint64_t grace_period_ms; /* from SIGTERM to the end of everything */
-	uint64_t group_wait_ms;   /* what the command leaves in its group has this long to end */
+	uint64_t grace_period_ms; /* from SIGTERM to the end of the agent */
+	uint64_t group_wait_ms;   /* wait for the rest of the command's process group */
 
-	/* One for each row of the table, in its order; see settings_describe(). */
+	/* One for each row of the table, in the table's order; see settings_describe(). */
 	struct origin *origins;
 };
 
-struct settings *settings_new(void);    /* the built-in defaults */
+struct settings *settings_new(void);    /* with the built-in defaults */
 void settings_free(struct settings *s); /* accepts NULL */
 
-/* Reads agent.ini into s. path NULL: $STAGERUN_AGENT_CONFIG, else /etc/stagerun/agent.ini if it is
- * there. Unknown keys are warned about, with line and nearest known key; wrong values are -ERR_CONFIG
- * with file and line.
+/* Reads agent.ini into s. If path is NULL, the file is $STAGERUN_AGENT_CONFIG, or else
+ * /etc/stagerun/agent.ini if that exists. Logs a warning for an unknown key, with its line and
+ * the nearest known key. Returns -ERR_CONFIG, with file and line, for a wrong value.
  *
- * Values may be of any length and are taken whole: a ';' inside one begins no comment. A list grows
- * with each line that repeats its key or, indented, continues it; a higher layer replaces it.
+ * A value may have any length and extends to the end of its line: a ';' inside it does not start
+ * a comment. A line that repeats the key of a list, or that is indented below it, appends to the
+ * list; a stronger layer replaces the list.
  *
- * "lock = network.ca_file, limits.*" binds the layers above the file. The locks of
- * /etc/stagerun/agent.ini, and its values of what they lock, hold even when path names another file:
- * setting such a key there is an error. */
+ * "lock = network.ca_file, limits.*" prevents changes by the stronger layers. The locks in
+ * /etc/stagerun/agent.ini, and the values of the locked keys there, are in force even if path
+ * names another file: setting such a key in that file is an error. */
 int settings_read_file(struct settings *s, const char *path, struct error *err);
 
-/* The STAGERUN_* variables of this process; an empty one counts as absent, lists are one item a line.
- * Warns about names that begin as a setting's would and are none. */
+/* Reads the STAGERUN_* variables of this process. An empty variable counts as unset; a list has
+ * one item per line. Logs a warning for a name that begins like a setting's and is not one. */
 int settings_read_environment(struct settings *s, struct error *err);
 
-/* One value from the command line or config.yml: key is "section.key", where is for messages
- * ("--store"). A list grows with each call of the same kind. -ERR_CONFIG when it is locked (by whom)
- * or wrong. */
+/* Reads one variable of this process, such as STAGERUN_CONFIG, which is not a setting. *ret is a
+ * heap string cleaned by text_clean_value() (text.h; allowed is passed on), or NULL if the
+ * variable is unset or empty. Only before any other thread starts. */
+int settings_variable_read(const char *name, const char *allowed, char **ret, struct error *err);
+
+/* Sets one value from the command line or config.yml. key is "section.key"; where ("--store") is
+ * for messages. Calls of the same kind append to a list. Returns -ERR_CONFIG if the value is
+ * wrong or if the setting is locked; the message then names the lock. */
 int settings_set(struct settings *s, const char *key, const char *value, enum origin_kind kind,
 	const char *where, struct error *err);
 
-/* After the last layer: -ERR_CONFIG for values that contradict each other (range_min above range_max),
- * naming where both came from. */
+/* To be called after the last layer. Returns -ERR_CONFIG for values that contradict each other
+ * (range_min above range_max); the message names the origin of both. */
 int settings_check(const struct settings *s, struct error *err);
 
-/* Calls row() for each setting in the table's order: key "network.connections", its value as text
- * (headers and other secrets redacted), where it came from. */
+/* Calls row() for each setting in the table's order, with its key ("network.connections"), its
+ * value as text (headers and other secrets redacted) and its origin. */
 void settings_describe(const struct settings *s,
 	void (*row)(void *ctx, const char *key, const char *value, const char *origin), void *ctx);
 
-/* agent.ini.example: every key commented out with its default, unit and explanation. */
+/* The text of agent.ini.example: every key, commented out, with its default, unit and
+ * explanation. Heap; the caller frees it. */
 char *settings_example(void);
 
-/* Whether the variable name's value must not be printed: matches *TOKEN*, *SECRET*, *PASSWORD*, *KEY*
- * without regard to case, or a glob of secret_names. */
+/* Whether the value of the variable name must not be printed. That is the case if the name
+ * matches *TOKEN*, *SECRET*, *PASSWORD* or *KEY* without regard to case and does not end in
+ * _FILE, _PATH or _DIR, or if it matches a glob of secret_names. s may be NULL: then only the
+ * fixed globs apply. */
 bool settings_is_secret(const struct settings *s, const char *name);
+/* As settings_is_secret(), for a known value: an absolute path is not a secret, unless the name
+ * matches secret_names. */
+bool settings_is_secret_value(const struct settings *s, const char *name, const char *value);
 
-/* Hides (redact.h) the values of the secret ones among NAME=VALUE strings; env may be NULL. s NULL:
- * by the fixed globs alone, while the settings are not known yet. */
+/* Registers with redact.h the secret values among the NAME=VALUE strings of env, and the user and
+ * password of values that are URLs, such as proxies. env may be NULL. If s is NULL, because the
+ * settings are not known yet, only the fixed globs apply; otherwise the user and password of the
+ * URLs in s are registered too. */
 void settings_hide_secrets(const struct settings *s, char *const *env);
 
 #endif

@@ -9,8 +9,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* To bring sources into a directory: fetch, decode, unpack, write, publish. Every stage is a thread of
- * straight-line code; a set of them is started and awaited by the loop thread. */
+/* Staging: brings sources into directories, which means fetch, decode, unpack, write and publish.
+ * Every stage runs on a thread of its own; the loop thread starts a set of stages and is notified
+ * of their end.
+ *
+ * The caller owns everything that it passes in, unless a comment says otherwise. Functions return 0
+ * or a negative error code, with a message in err. Those without a thread in their comment may be
+ * called by any thread. */
 
 typedef struct uv_loop_s uv_loop_t;
 struct cache;
@@ -19,53 +24,64 @@ struct store;
 struct s3;
 
 struct stage_source {
-	char *url;    /* or a path, or "datastore:NAME[:VERSION]" */
-	char *sha256; /* 64 lower-case hex digits, or NULL */
+	char *url;    /* a URL, a path, or "datastore:NAME[:VERSION]" */
+	char *sha256; /* 64 lower-case hexadecimal digits, or NULL */
 };
 
-/* What to stage. Several sources into one directory are one stage. All strings are the spec's. */
+/* What to stage into one directory. Several sources for one directory are one stage. The spec owns
+ * all strings. */
 struct stage_spec {
 	struct stage_source *sources;
 	size_t n_sources;
-	char *to; /* destination directory */
+	char *to; /* the destination directory */
 	struct strings include, exclude;
 	unsigned strip_components;
+	char *zip_names; /* NULL: as in the settings */
 	bool no_extract;
 	bool replace;
-	bool renew;                       /* replace, but only what was staged there before */
-	bool keep_replaced;               /* until it is staged again, for who still reads it */
-	bool read_only;                   /* what is published has no write bits; datastores only */
-	unsigned shard_rank, shard_world; /* world 0: not sharded; datastores only */
-	char *origin;                     /* who asked: "config.yml:12", "--stage", for messages */
-	uint64_t max_bytes;               /* 0: the settings' limit; else as for scratch.size_gb */
-	char *max_bytes_why;              /* what that limit is called, or NULL */
+	/* with replace: also if the same version is there, but somebody has changed it */
+	bool restore;
+	bool renew; /* replaces only what was staged there before */
+	/* the old version stays until the next stage, for programs that still read it */
+	bool keep_replaced;
+	bool keep_changed; /* changes by others are kept, and are not a failure */
+	/* the published files have no write bits; datastores only */
+	bool read_only;
+	unsigned shard_rank, shard_world; /* shard_world 0: not sharded; datastores only */
+	/* where the request is from, for messages: "config.yml:12", "--stage" */
+	char *origin;
+	/* 0: the limit of the settings; else as scratch.size_gb, in bytes */
+	uint64_t max_bytes;
+	char *max_bytes_why; /* name of that limit, for messages; or NULL */
 };
 
 void stage_spec_add_source(struct stage_spec *s, const char *url, const char *sha256);
 void stage_spec_done(struct stage_spec *s);
 
-/* "SOURCE=DIR", split at the last "=/", "=./" or "=../" (URLs hold many '='). */
+/* Parses "SOURCE=DIR", which is split at the last "=/", "=./" or "=../" (URLs contain many '=').
+ * ret is owned by the caller: stage_spec_done(). -ERR_USAGE. */
 int stage_spec_parse(const char *arg, struct stage_spec *ret, struct error *err);
 
-/* What stage_set_start() would refuse before it starts: destinations that are empty or lie inside each
- * other, options that disagree. Touches nothing. -ERR_USAGE. */
+/* Checks what stage_set_start() would refuse before it starts: empty destinations, destinations
+ * inside each other, options that disagree. Changes nothing. 0 or -ERR_USAGE. */
 int stage_specs_check(const struct stage_spec *specs, size_t n, struct error *err);
 
-/* Which version of a datastore is where. */
+/* The version of a datastore in a destination. Strings are valid during the callback. */
 struct stage_datastore {
 	const char *name;
 	unsigned version;
 	const char *manifest_sha256;
-	const char *to; /* as the spec has it */
+	const char *to; /* as in the spec */
 };
 
-/* How a destination got what it has. */
+/* How a stage ended. The names are for machines. */
 #define STAGE_ENDS(X) \
-	X(STAGE_WARM, "warm") /* it had it already */ \
+	X(STAGE_WARM, "warm") /* DEST had it already */ \
 	X(STAGE_FETCHED, "staged") \
-	X(STAGE_CACHED, "cached") /* the node cache had it */ \
+	X(STAGE_CACHED, "cached") /* from the node cache */ \
+	X(STAGE_KEPT, "kept")     /* changed by others, and left as it is */ \
 	X(STAGE_FAILED, "failed") \
-	X(STAGE_CANCELLED, "cancelled") /* by a signal, or another's failure */
+	X(STAGE_CANCELLED, "cancelled") /* by a signal, or another failure */
 
 enum stage_end {
 #define X(id, name) id,
@@ -73,22 +89,31 @@ enum stage_end {
 #undef X
 };
 
+/* How many there are. */
+enum {
+#define X(id, name) COUNTED_##id,
+	STAGE_ENDS(X)
+#undef X
+		STAGE_ENDS_COUNT
+};
+
 const char *stage_end_name(enum stage_end e);
 
 struct stage_result_source {
 	const char *name;  /* for people */
-	uint64_t received; /* bytes, compressed as they came */
-	/* Which version it is; "" where there is none. Of a datastore: its number and its manifest's digest, and
-	 * no more. */
+	uint64_t received; /* bytes as received, compressed */
+	/* The version; "" for what is not known. A datastore has its number and the digest of its
+	 * manifest only. */
 	const char *etag, *last_modified, *sha256;
-	const char *datastore; /* NULL: it is none */
+	const char *datastore; /* its name; NULL: not a datastore */
 	unsigned version;
 };
 
 struct stage_result {
-	const char *to, *origin; /* as the spec has them; with cache_only to is the cache's entry */
+	/* as in the spec; with cache_only, to is the path of the cache entry */
+	const char *to, *origin;
 	enum stage_end end;
-	const struct error *err; /* of a failure */
+	const struct error *err; /* of a failure, otherwise NULL */
 	uint64_t bytes, entries; /* of the whole directory; 0 after a failure */
 	uint64_t elapsed_ns;
 	const struct stage_result_source *sources;
@@ -98,43 +123,49 @@ struct stage_result {
 struct stage_env {
 	uv_loop_t *loop;
 	struct transfer *transfer;
-	struct s3 *s3;        /* for s3:// sources; NULL: there are none */
-	struct store *store;  /* for datastore: sources; NULL: there are none */
+	struct s3 *s3;        /* for s3:// sources; NULL: there is none */
+	struct store *store;  /* for datastore: sources; NULL: there is none */
 	unsigned connections; /* to the store, at once, for each source */
 	struct cache *cache;  /* NULL: there is none */
-	bool cache_only;  /* into the cache, and nowhere else; what that cannot keep is an error */
-	bool cache_keeps; /* what is staged goes on to be used, so the cache is told */
+	bool cache_only;      /* fills only the cache; a source that it cannot store is an error */
+	bool cache_keeps;     /* the cache is told that what is staged stays in use */
 	struct budget *budget;
-	struct tree_options tree; /* limits and ownership; the stage fills in the rest */
+	struct tree_options tree; /* limits and ownership; the stage sets the rest */
 	unsigned threads;         /* decoding and inflating, for all stages together */
 	unsigned parallel;        /* stages at once */
-	bool keep_download; /* an archive that is one stream is kept as it came, until it is unpacked */
+	/* character set of names in zips; NULL or "": names are not converted */
+	const char *zip_names;
+	/* stores the compressed bytes of an archive that is a single stream until it is unpacked */
+	bool keep_download;
+	/* milliseconds of waiting for another agent, as in struct destination_options */
+	uint64_t lock_timeout_ms;
 	bool show_progress; /* a live line for each source, on a terminal */
-	bool keep_going;    /* one that fails does not end the others */
-	bool log_failures;  /* each stage's reason is logged; else only on_done() tells one */
-	/* Exactly once for each set, from the loop: 0, or the first failure, when every thread has
-	 * ended. */
+	bool keep_going;    /* a stage that fails does not end the others */
+	/* logs the reason of each failure; otherwise only on_done() has one */
+	bool log_failures;
+	/* Called exactly once for each set, by the loop thread, after every thread has ended: 0, or
+	 * the first failure. */
 	void (*on_done)(void *ctx, int code, const struct error *err);
 	void *on_done_ctx;
-	/* From the loop, before on_done, for each datastore of a stage that is done (or was warm): which version
-	 * it is, and the digest of its manifest. May be NULL. */
+	/* Called by the loop thread, before on_done, for each datastore of a stage that succeeded
+	 * (or was warm). May be NULL. */
 	void (*on_datastore)(void *ctx, const struct stage_datastore *d);
 	void *on_datastore_ctx;
-	/* From the loop, before on_done, for each destination. May be NULL. */
+	/* Called by the loop thread, before on_done, for each destination. May be NULL. */
 	void (*on_result)(void *ctx, const struct stage_result *r);
 	void *on_result_ctx;
 };
 
 struct stage_set;
 
-/* Loop thread. Specs with the same destination are joined into one stage first (options must agree:
- * -ERR_USAGE). Starts all; when one fails, the others are cancelled (unless keep_going). env is copied; specs outlive the
- * set. */
+/* Loop thread. Joins specs with the same destination into one stage (-ERR_USAGE if their options
+ * differ), then starts all. When one fails, the others are cancelled, unless keep_going. env is
+ * copied; specs must outlive the set. *ret is owned by the caller: stage_set_free(). */
 int stage_set_start(const struct stage_env *env, const struct stage_spec *specs, size_t n,
 	struct stage_set **ret, struct error *err);
 
-/* Loop thread; idempotent; on_done follows with -ECANCELED. */
+/* Loop thread. Idempotent. on_done follows with -ECANCELED. */
 void stage_set_cancel(struct stage_set *set);
-void stage_set_free(struct stage_set *set); /* after on_done; accepts NULL */
+void stage_set_free(struct stage_set *set); /* loop thread, after on_done; accepts NULL */
 
 #endif

@@ -6,26 +6,35 @@
 #include "object.h"
 #include "tree.h"
 
-/* From a stream of decoded bytes to entries in a tree. Containers are known by their content: tar
- * (ustar, pax, GNU, sparse), cpio and 7z through libarchive; zip by its central directory. Anything
- * else is one file. Each container is one file in agent/unpack with a struct unpacker, and one line
- * in the table in unpack.c. */
+/* Extracts a stream of decoded bytes into a tree. The format is detected by content: tar (ustar,
+ * pax, GNU, sparse) and 7z are read by libarchive, cpio and zip by readers of our own, zip by its
+ * central directory. Anything else is stored as one file. Each format is one file in agent/unpack
+ * that defines a struct unpacker, and one line in the table in unpack.c. */
 
-/* Which entries, and under which name. */
+/* Which entries of an archive are extracted, and under which names. */
 struct selection {
 	const char *const *include; /* NULL-terminated globs, or NULL: all */
 	const char *const *exclude;
-	unsigned strip_components; /* leading components to cut; shorter names are left out */
+	/* leading components to remove; an entry with no more components than that is left out */
+	unsigned strip_components;
 };
 
-/* Globs are matched against the whole name inside the archive, before stripping: '*' and '?' stop
- * at
- * '/', "**" does not (and "**" between slashes may be nothing at all); a pattern that matches a
- * directory matches all beneath it; a pattern without '/' matches the last component at any depth,
- * one that begins with '/' only at the top. Exclude wins over include. "." and empty components are
- * none, also for stripping. Returns the name to use (inside name), or NULL when the entry is left
- * out. */
-const char *selection_apply(const struct selection *sel, const char *name);
+/* Returns the name under which an entry is extracted, which points into name, or NULL when the
+ * entry is left out. sel may be NULL: every entry, under its own name. Pure; any thread.
+ *
+ * Globs are matched against the whole name inside the archive, before components are removed: '*'
+ * and '?' do not match '/', "**" does ("**" between slashes also matches nothing at all); a pattern
+ * that matches a directory matches everything below it; a pattern without '/' matches the last
+ * component at any depth, one that begins with '/' only at the top. Exclude takes precedence over
+ * include. "." and empty components are ignored, also when components are removed. */
+const char *select_apply(const struct selection *sel, const char *name);
+
+/* As select_apply(), for an entry that is about to be written: 1 and *ret, or 0 when the entry is
+ * left out. Honest archives have names that no tree accepts, absolute ones or names with "..":
+ * these are -ERR_REFUSED, and the message says which strip_components or exclude would help. A name
+ * that consists of slashes is the root directory's. */
+int select_entry(
+	const struct selection *sel, const char *name, const char **ret, struct error *err);
 
 struct unpack_env {
 	struct tree *tree;
@@ -33,29 +42,40 @@ struct unpack_env {
 	struct cancel *cancel;
 	struct progress *progress; /* may be NULL */
 	const struct selection *selection;
-	unsigned threads; /* zip: entries inflate on this many */
-	int scratch_fd; /* a directory for an unnamed temporary file, where the format needs one */
+	unsigned threads; /* zip: number of workers that inflate entries; 0 is 1 */
+	/* the character set of names in zips that do not declare theirs; NULL, "": bytes stay
+	 * unchanged */
+	const char *zip_names;
+	int scratch_fd; /* descriptor of a directory for unnamed temporary files; borrowed */
 };
 
 struct unpack_input {
-	struct reader *in; /* decoded bytes from the first one; borrowed, read to its end */
-	struct object
-		*object;    /* the same bytes for random access; NULL when they were compressed */
+	struct reader *in; /* decoded bytes from the first one on; borrowed, read to the end */
+	/* the same bytes for random access, borrowed; NULL when they were compressed */
+	struct object *object;
 	const char *source; /* for messages */
-	const char *file_name; /* what a single file is called */
-	bool extract;          /* false: store it as one file, whatever it is */
-	time_t mtime;          /* for a single file: Last-Modified, or 0: now */
+	/* the requested URL, whose name may promise an archive; NULL: no promise */
+	const char *url;
+	const struct said *said; /* response headers of the server; NULL: there is no server */
+	const char *compression; /* name of the compression that was removed ("gzip"); NULL: none */
+	const char *file_name;   /* the name of the result if it is a single file */
+	bool extract;            /* false: store the input as one file, whatever it is */
+	time_t mtime;            /* Last-Modified, for a single file; 0: the current time */
 };
 
 struct unpacker {
 	const char *name;
-	bool (*matches)(const uint8_t *first, size_t len); /* the first 512 bytes, or fewer */
+	/* first: the first 512 bytes, or fewer when the stream is shorter */
+	bool (*matches)(const uint8_t *first, size_t len);
 	int (*unpack)(
 		const struct unpack_env *env, const struct unpack_input *input, struct error *err);
-	bool needs_object; /* zip, 7z: only for bytes that were not compressed around it */
+	bool needs_object; /* zip, 7z: only for bytes that were not compressed as a whole */
 };
 
-/* Worker thread. Unpacks all of input; *ret_format says what it was ("tar", "zip", "file"). */
+/* Worker thread. Unpacks the whole input; *ret_format is the name of its format ("tar", "zip",
+ * "file"). Content that is neither an archive nor compressed although its name promises that is
+ * -ERR_FORMAT with a message about what it is, unless input->extract is false; a Git LFS pointer
+ * is, whatever its name. A single file that the selection leaves out is -ERR_CONFIG. */
 int unpack(const struct unpack_env *env, const struct unpack_input *input, const char **ret_format,
 	struct error *err);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The agent's memory, shared out: half to the network, half to the stages. Counts only; nothing is
- * allocated here. Any thread. */
+/* The agent's memory budget: one half for the network, one half for the stages. Only counts;
+ * nothing is allocated here. Any thread. */
 #include "budget.h"
 #include "cgroup.h"
 #include "text.h"
@@ -93,10 +93,10 @@ int budget_reserve(struct budget *b, uint64_t bytes, struct cancel *cancel, stru
 
 	if (bytes > b->half)
 		return error_set(err, -ERR_LIMIT,
-			"needs %s of memory, and memory_budget leaves %s for decoding; set "
-			"memory_budget "
-			"(in agent.ini or STAGERUN_AGENT_MEMORY_BUDGET) to at least %" PRIu64 "M",
-			print_size(bytes, need), print_size(b->half, have), bytes / (MIB / 2) + 2);
+			"needs %s of memory, and memory_budget leaves %s for decoding; set memory_budget (in agent.ini or STAGERUN_AGENT_MEMORY_BUDGET) to at least %" PRIu64
+			"M",
+			units_print_size(bytes, need), units_print_size(b->half, have),
+			bytes / (MIB / 2) + 2);
 	cancel_watch(cancel, &watch);
 	pthread_mutex_lock(&b->mutex);
 	while (!cancel_requested(cancel) && !(done = reserve_locked(b, bytes)))

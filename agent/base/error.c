@@ -8,8 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Half of a secret would not be known for one, so they are hidden before the text is cut. Returns its length. */
-static size_t put(char *to, size_t size, const char *fmt, va_list ap)
+/* Secrets are hidden before the text is truncated, since half of a secret would not be recognized.
+ * Returns the length of the whole text. */
+static size_t format_redacted(char *to, size_t size, const char *fmt, va_list ap)
 {
 	_free_ char *s = NULL;
 
@@ -28,7 +29,7 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 	err->code = code;
 	err->item[0] = '\0';
 	va_start(ap, fmt);
-	put(err->msg, sizeof(err->msg), fmt, ap);
+	format_redacted(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
 	return code;
 }
@@ -40,7 +41,7 @@ void error_item(struct error *err, const char *fmt, ...)
 	if (err == NULL || err->item[0] != '\0')
 		return;
 	va_start(ap, fmt);
-	put(err->item, sizeof(err->item), fmt, ap);
+	format_redacted(err->item, sizeof(err->item), fmt, ap);
 	va_end(ap);
 }
 
@@ -54,7 +55,7 @@ int error_prefix(struct error *err, const char *fmt, ...)
 		return -EIO;
 	memcpy(old, err->msg, sizeof(old));
 	va_start(ap, fmt);
-	n = put(err->msg, sizeof(err->msg), fmt, ap);
+	n = format_redacted(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
 	if (n < sizeof(err->msg))
 		snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", old);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes as JSON text. Any thread. */
+/* Arbitrary bytes as JSON strings. Any thread. */
 #include "json_bytes.h"
 #include "text.h"
 
-json_t *bytes_to_json(const char *bytes)
+json_t *json_from_bytes(const char *bytes)
 {
 	struct text t = {0};
 	json_t *value;
@@ -29,7 +29,7 @@ static int hex_digit(char c)
 	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-char *bytes_from_json(const json_t *value)
+char *json_to_bytes(const json_t *value)
 {
 	const char *in = json_string_value(value);
 	struct text t = {0};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The agent's voice. The one piece of process-wide state: level, format, stream and the display
- * that shares the terminal with it. Each line is built first and written with one write(2). */
+/* The agent's log, the only process-wide state besides the secrets: level, format, stream, and the
+ * display that shares the terminal with it. Each line is built first and written with one write(2).
+ * Any thread. */
 #include "log.h"
 #include "defer.h"
 #include "redact.h"
@@ -26,60 +27,60 @@ static struct {
 	void (*hide)(void *ctx);
 	void (*show)(void *ctx);
 	void *ctx;
-} voice = {.level = LOG_INFO, .fd = STDERR_FILENO, .mutex = PTHREAD_MUTEX_INITIALIZER};
+} logger = {.level = LOG_INFO, .fd = STDERR_FILENO, .mutex = PTHREAD_MUTEX_INITIALIZER};
 
 void log_setup(enum log_level level, enum log_format format, int fd)
 {
-	voice.level = level;
-	voice.format = format;
-	voice.fd = fd;
+	logger.level = level;
+	logger.format = format;
+	logger.fd = fd;
 }
 
 enum log_level log_level(void)
 {
-	return voice.level;
+	return logger.level;
 }
 
 enum log_format log_format(void)
 {
-	return voice.format;
+	return logger.format;
 }
 
 void log_set_display(void (*hide)(void *ctx), void (*show)(void *ctx), void *ctx)
 {
-	pthread_mutex_lock(&voice.mutex);
-	voice.hide = hide;
-	voice.show = show;
-	voice.ctx = ctx;
-	pthread_mutex_unlock(&voice.mutex);
+	pthread_mutex_lock(&logger.mutex);
+	logger.hide = hide;
+	logger.show = show;
+	logger.ctx = ctx;
+	pthread_mutex_unlock(&logger.mutex);
 }
 
-/* Somebody else may have made the stream non-blocking: a line is not to be lost for that. */
+/* Another process may have made the stream non-blocking: the line must not be lost for that. */
 static void wait_for_room(void)
 {
-	poll(&(struct pollfd){.fd = voice.fd, .events = POLLOUT}, 1, -1);
+	poll(&(struct pollfd){.fd = logger.fd, .events = POLLOUT}, 1, -1);
 }
 
 static void write_line(const char *s, size_t len)
 {
-	pthread_mutex_lock(&voice.mutex);
-	if (voice.hide != NULL)
-		voice.hide(voice.ctx);
+	pthread_mutex_lock(&logger.mutex);
+	if (logger.hide != NULL)
+		logger.hide(logger.ctx);
 	while (len > 0) {
-		ssize_t n = write(voice.fd, s, len);
+		ssize_t n = write(logger.fd, s, len);
 
 		if (n < 0 && errno == EAGAIN)
 			wait_for_room();
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n <= 0)
-			break; /* there is nobody left to tell */
+			break; /* nobody can read it */
 		s += n;
 		len -= (size_t)n;
 	}
-	if (voice.show != NULL)
-		voice.show(voice.ctx);
-	pthread_mutex_unlock(&voice.mutex);
+	if (logger.show != NULL)
+		logger.show(logger.ctx);
+	pthread_mutex_unlock(&logger.mutex);
 }
 
 static void add_printable(struct text *t, const char *s)
@@ -97,7 +98,7 @@ static void add_printable(struct text *t, const char *s)
 static const char *const level_names[] = {
 	[LOG_ERROR] = "error", [LOG_WARN] = "warning", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
 
-static void say_text(enum log_level level, const char *message)
+static void write_text(enum log_level level, const char *message)
 {
 	struct text t = {0};
 
@@ -131,7 +132,7 @@ static json_t *json_text(const char *s)
 
 static json_t *field_text(const char *s)
 {
-	_free_ char *shown = redact_own(copy_text(s));
+	_free_ char *shown = redact_own(text_copy(s));
 
 	return json_text(shown);
 }
@@ -150,7 +151,7 @@ static json_t *json_time(void)
 	return json_string(buf);
 }
 
-static void say_json(
+static void write_json(
 	enum log_level level, const struct log_field *fields, unsigned n, const char *message)
 {
 	json_t *line = json_object();
@@ -163,6 +164,8 @@ static void say_json(
 	for (unsigned i = 0; i < n; i++) {
 		if (fields[i].type == LOG_NUMBER)
 			json_object_set_new(line, fields[i].key, json_real(fields[i].number));
+		else if (fields[i].string != NULL && fields[i].type == LOG_WORD)
+			json_object_set_new(line, fields[i].key, json_string(fields[i].string));
 		else if (fields[i].string != NULL)
 			json_object_set_new(line, fields[i].key, field_text(fields[i].string));
 	}
@@ -176,13 +179,13 @@ static void say_json(
 	json_decref(line);
 }
 
-static void say(
+static void write_message(
 	enum log_level level, const struct log_field *fields, unsigned n, const char *message)
 {
-	if (voice.format == LOG_JSON)
-		say_json(level, fields, n, message);
+	if (logger.format == LOG_JSON)
+		write_json(level, fields, n, message);
 	else
-		say_text(level, message);
+		write_text(level, message);
 }
 
 static char *format_message(const char *fmt, va_list ap)
@@ -199,12 +202,12 @@ void log_line(enum log_level level, const char *fmt, ...)
 	_free_ char *message = NULL;
 	va_list ap;
 
-	if (level > voice.level)
+	if (level > logger.level)
 		return;
 	va_start(ap, fmt);
 	message = format_message(fmt, ap);
 	va_end(ap);
-	say(level, NULL, 0, message);
+	write_message(level, NULL, 0, message);
 }
 
 void log_fields(
@@ -213,12 +216,12 @@ void log_fields(
 	_free_ char *message = NULL;
 	va_list ap;
 
-	if (level > voice.level)
+	if (level > logger.level)
 		return;
 	va_start(ap, fmt);
 	message = format_message(fmt, ap);
 	va_end(ap);
-	say(level, fields, n, message);
+	write_message(level, fields, n, message);
 }
 
 void log_output(const char *prefix, const char *line, size_t len)

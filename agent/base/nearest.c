@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* "did you mean": the nearest of some words by edit distance, where two neighbours that changed places
- * are one slip (optimal string alignment). */
+/* "did you mean": the nearest candidate by edit distance, where swapping two neighbouring letters
+ * counts as one edit (optimal string alignment). Pure. */
+#include "defer.h"
 #include "text.h"
 #include <string.h>
 
 enum { LONGEST = 63 };
 
-static size_t least(size_t a, size_t b)
+static size_t min_size(size_t a, size_t b)
 {
 	return a < b ? a : b;
 }
@@ -16,7 +17,7 @@ static bool swapped(const char *a, const char *b, size_t i, size_t j)
 	return i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
 }
 
-/* Three rows of the table at a time; words longer than LONGEST are never near. */
+/* Stores three rows of the table at a time; words longer than LONGEST are never near. */
 static size_t distance(const char *a, const char *b)
 {
 	size_t la = strlen(a), lb = strlen(b);
@@ -31,16 +32,16 @@ static size_t distance(const char *a, const char *b)
 
 		row[0] = i;
 		for (size_t j = 1; j <= lb; j++) {
-			row[j] = least(least(above[j], row[j - 1]) + 1,
+			row[j] = min_size(min_size(above[j], row[j - 1]) + 1,
 				above[j - 1] + (a[i - 1] != b[j - 1]));
 			if (swapped(a, b, i, j))
-				row[j] = least(row[j], before[j - 2] + 1);
+				row[j] = min_size(row[j], before[j - 2] + 1);
 		}
 	}
 	return rows[la % 3][lb];
 }
 
-const char *nearest_word(const char *word, const char *const *candidates, size_t n)
+static const char *nearest_spelling(const char *word, const char *const *candidates, size_t n)
 {
 	size_t allowed = strlen(word) / 3, best = SIZE_MAX;
 	const char *nearest = NULL;
@@ -56,4 +57,32 @@ const char *nearest_word(const char *word, const char *const *candidates, size_t
 		}
 	}
 	return best <= allowed ? nearest : NULL;
+}
+
+/* Replaces synonyms for start and end, whose letters are far from ours, or near the wrong word:
+ * on_experiment_begin is nearer to on_experiment_end than to on_experiment_start. NULL: word ends
+ * in none of them. Heap. */
+static char *replace_synonym(const char *word)
+{
+	static const struct {
+		const char *theirs, *ours;
+	} ends[] = {{"_begin", "_start"}, {"_before", "_start"}, {"_finish", "_end"},
+		{"_stop", "_end"}, {"_after", "_end"}};
+	size_t len = strlen(word);
+
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+		size_t tail = strlen(ends[i].theirs);
+
+		if (len > tail && strcmp(word + len - tail, ends[i].theirs) == 0)
+			return text_format("%.*s%s", (int)(len - tail), word, ends[i].ours);
+	}
+	return NULL;
+}
+
+const char *nearest_word(const char *word, const char *const *candidates, size_t n)
+{
+	_free_ char *ours = replace_synonym(word);
+	const char *nearest = ours != NULL ? nearest_spelling(ours, candidates, n) : NULL;
+
+	return nearest != NULL ? nearest : nearest_spelling(word, candidates, n);
 }

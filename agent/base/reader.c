@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What all readers share: the sticky error, looking ahead, reading and skipping by count. */
+/* What all readers share: the sticky error, peeking, reading and skipping by count; and a reader of
+ * bytes in memory. */
 #include "reader.h"
 #include "defer.h"
 #include "text.h"
@@ -45,8 +46,8 @@ int reader_next(struct reader *r, struct slice *ret, struct error *err)
 	return n;
 }
 
-/* The bytes that a peek had to join from several slices live in a pool of one block. */
-static struct slice join(struct slice first, struct slice second, size_t at_least)
+/* Copies both slices into one block, from a pool of its own. */
+static struct slice join_slices(struct slice first, struct slice second, size_t at_least)
 {
 	size_t len = first.len + second.len;
 	struct block_pool *pool = block_pool_new(len > at_least ? len : at_least, 1, NULL, NULL);
@@ -55,10 +56,11 @@ static struct slice join(struct slice first, struct slice second, size_t at_leas
 	if (b == NULL)
 		abort();
 	memcpy(b->data, first.data, first.len);
-	memcpy(b->data + first.len, second.data, second.len);
+	if (second.len > 0)
+		memcpy(b->data + first.len, second.data, second.len);
 	slice_drop(&first);
 	slice_drop(&second);
-	block_pool_free(pool); /* lives on until the block comes back */
+	block_pool_free(pool); /* the pool lives until the block is returned */
 	return (struct slice){.data = b->data, .len = len, .owner = b};
 }
 
@@ -78,11 +80,19 @@ int reader_peek(struct reader *r, void *buf, size_t n, struct error *err)
 			n = had.len;
 			break;
 		}
-		r->back = had.len == 0 ? more : join(had, more, n);
+		r->back = had.len == 0 ? more : join_slices(had, more, n);
 	}
 	if (n > 0)
 		memcpy(buf, r->back.data, n);
 	return (int)n;
+}
+
+void reader_put_back(struct reader *r, struct slice s)
+{
+	if (s.len == 0)
+		slice_drop(&s);
+	else
+		r->back = r->back.len == 0 && s.owner != NULL ? s : join_slices(s, r->back, 1);
 }
 
 static int ended_early(const struct reader *r, struct error *err)
@@ -90,7 +100,7 @@ static int ended_early(const struct reader *r, struct error *err)
 	return error_set(err, -ERR_TRUNCATED, "%s ends early", r->name);
 }
 
-/* Drops up to n bytes of what a peek put back. */
+/* Drops up to n of the bytes that were put back. */
 static uint64_t skip_back(struct reader *r, uint64_t n)
 {
 	size_t cut = r->back.len < n ? r->back.len : (size_t)n;

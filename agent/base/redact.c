@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The secrets, and how they are found in a line: at each byte that some secret begins with, all are
- * compared, the longest first. Under one lock, which the usual case, no secret at all, does not take. */
+/* The secrets, and the search for them in a line: at each byte with which some secret begins, all
+ * are compared, the longest first. The usual case, no secret at all, does not take the lock. Any
+ * thread. */
 #include "redact.h"
 #include "defer.h"
 #include "text.h"
@@ -21,7 +22,7 @@ static struct {
 	pthread_rwlock_t lock;
 	struct secret *v; /* the longest first */
 	size_t n;
-	bool begins[256]; /* whether one begins with the byte */
+	bool begins[256]; /* whether a secret begins with the byte */
 } secrets = {.lock = PTHREAD_RWLOCK_INITIALIZER};
 
 static bool is_known_locked(const char *bytes, size_t len)
@@ -42,14 +43,14 @@ static void insert_locked(const char *bytes, size_t len)
 	while (at < secrets.n && v[at].len >= len)
 		at++;
 	memmove(v + at + 1, v + at, (secrets.n - at) * sizeof(*v));
-	v[at] = (struct secret){.bytes = format_text("%.*s", (int)len, bytes), .len = len};
+	v[at] = (struct secret){.bytes = text_format("%.*s", (int)len, bytes), .len = len};
 	secrets.v = v;
 	secrets.n++;
 	secrets.begins[(unsigned char)bytes[0]] = true;
 	atomic_store(&secrets.any, true);
 }
 
-static void add(const char *bytes, size_t len)
+static void add_secret(const char *bytes, size_t len)
 {
 	if (len < REDACT_MIN_BYTES)
 		return;
@@ -59,17 +60,18 @@ static void add(const char *bytes, size_t len)
 	pthread_rwlock_unlock(&secrets.lock);
 }
 
-/* As it looks inside a JSON string, with and without \u for what is not ASCII. */
+/* Adds the line as it appears inside a JSON string, with and without \u for characters outside
+ * ASCII. */
 static void add_json_forms(const char *line)
 {
 	static const size_t forms[] = {0, JSON_ENSURE_ASCII};
-	json_t *string = json_string(line); /* NULL for what is not UTF-8: it has no such form */
+	json_t *string = json_string(line); /* NULL: not UTF-8, so it has no such form */
 
 	for (size_t i = 0; string != NULL && i < ARRAY_LEN(forms); i++) {
 		_free_ char *quoted = json_dumps(string, JSON_ENCODE_ANY | forms[i]);
 
 		if (quoted != NULL)
-			add(quoted + 1, strlen(quoted) - 2);
+			add_secret(quoted + 1, strlen(quoted) - 2);
 	}
 	json_decref(string);
 }
@@ -85,15 +87,15 @@ void redact_add(const char *value)
 		while (strchr(blanks, value[len - 1]) != NULL)
 			len--;
 		if (len >= REDACT_MIN_BYTES) {
-			line = format_text("%.*s", (int)len, value);
-			add(line, len);
+			line = text_format("%.*s", (int)len, value);
+			add_secret(line, len);
 			add_json_forms(line);
 		}
 		value += whole;
 	}
 }
 
-/* The length of the longest secret that s begins with; 0: none. */
+/* Returns the length of the longest secret that s begins with; 0: none. */
 static size_t match_locked(const char *s, size_t len)
 {
 	if (!secrets.begins[(unsigned char)*s])
@@ -104,7 +106,8 @@ static size_t match_locked(const char *s, size_t len)
 	return 0;
 }
 
-/* The end of the secrets that begin at from, and of those that overlap them; from: there is none. */
+/* Returns the end of the secrets that begin at from, and of those that overlap them; from: there is
+ * none. */
 static size_t match_end_locked(const char *s, size_t len, size_t from)
 {
 	size_t end = from + match_locked(s + from, len - from);

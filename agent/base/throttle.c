@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* A rate as one moment: the one at which all bytes that have arrived are paid for. */
+/* The rate limit is one point in time: when all received bytes are paid for. Any thread. */
 #include "throttle.h"
 #include "text.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* A burst makes up for a thread that woke late. A share is what one connection should have a second. */
+/* A burst compensates for a thread that woke late. A share is the rate in bytes per second that one
+ * connection should get. */
 enum { BURST_NS = 50000000, SHARE = 256 * 1024, FEWEST_CONNECTIONS = 2 };
 
 struct throttle {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sizes, durations and switches as people write and read them. */
+/* Sizes, durations and switches as people write and read them. Pure. */
 #include "defer.h"
 #include "text.h"
 #include <ctype.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* A non-negative decimal number, without strtod's signs, exponents, hex and "nan". */
+/* Parses a non-negative decimal number, without strtod's signs, exponents, hex and "nan". */
 static const char *scan_number(const char *s, double *ret)
 {
 	const char *end = s + strspn(s, "0123456789.");
@@ -34,7 +34,7 @@ static const char *scan_binary_prefix(const char *s, double *factor)
 	return s[1] == 'i' ? s + 2 : s + 1;
 }
 
-int parse_size(const char *s, uint64_t *ret_bytes, struct error *err)
+int units_parse_size(const char *s, uint64_t *ret_bytes, struct error *err)
 {
 	double number, factor;
 	const char *rest = scan_number(s, &number);
@@ -80,7 +80,7 @@ static const char *scan_duration_unit(const char *s, double *ms)
 	return NULL;
 }
 
-int parse_duration(const char *s, uint64_t *ret_ms, struct error *err)
+int units_parse_duration(const char *s, uint64_t *ret_ms, struct error *err)
 {
 	const char *rest = s;
 	double total = 0;
@@ -101,7 +101,7 @@ int parse_duration(const char *s, uint64_t *ret_ms, struct error *err)
 	return 0;
 }
 
-int parse_uint(const char *s, uint64_t max, uint64_t *ret, struct error *err)
+int units_parse_uint(const char *s, uint64_t max, uint64_t *ret, struct error *err)
 {
 	char *end;
 	unsigned long long n;
@@ -117,7 +117,7 @@ int parse_uint(const char *s, uint64_t max, uint64_t *ret, struct error *err)
 	return 0;
 }
 
-int parse_bool(const char *s, bool *ret, struct error *err)
+int units_parse_bool(const char *s, bool *ret, struct error *err)
 {
 	static const char *const words[][2] = {
 		{"no", "yes"}, {"false", "true"}, {"off", "on"}, {"0", "1"}};
@@ -133,7 +133,7 @@ int parse_bool(const char *s, bool *ret, struct error *err)
 	return error_set(err, -ERR_CONFIG, "'%s' is neither yes nor no", s);
 }
 
-const char *print_size(uint64_t bytes, char buf[static 32])
+const char *units_print_size(uint64_t bytes, char buf[static 32])
 {
 	static const char *const names[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
 	double n = (double)bytes;
@@ -151,7 +151,7 @@ const char *print_size(uint64_t bytes, char buf[static 32])
 	return buf;
 }
 
-const char *print_memory(uint64_t bytes, char buf[static 32])
+const char *units_print_memory(uint64_t bytes, char buf[static 32])
 {
 	static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 	double n = (double)bytes, tenths;
@@ -166,7 +166,7 @@ const char *print_memory(uint64_t bytes, char buf[static 32])
 	return buf;
 }
 
-const char *print_duration(uint64_t ns, char buf[static 32])
+const char *units_print_duration(uint64_t ns, char buf[static 32])
 {
 	uint64_t ms = (ns + 500000) / 1000000;
 	unsigned long long s = (ms + 500) / 1000;
@@ -182,4 +182,12 @@ const char *print_duration(uint64_t ns, char buf[static 32])
 	else
 		snprintf(buf, 32, "%llu h %llu min", s / 3600, s / 60 % 60);
 	return buf;
+}
+
+struct tm *units_date(time_t t, struct tm *ret)
+{
+	const time_t first = -62167219200, last = 253402300799;
+
+	t = t < first ? first : t > last ? last : t;
+	return gmtime_r(&t, ret);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Finding an entry, or the right to fill it. Worker threads. Who has it open has its use lock, so that it is not
- * evicted; who fills it has the lock of its destination, too. */
+/* Finds an entry, or the right to fill it. Worker threads. An agent that has an entry open holds a
+ * shared lock of its use file, so that it is not evicted; the agent that fills it also holds the
+ * lock of its destination. */
 #include "cache_private.h"
 #include "defer.h"
 #include "log.h"
@@ -13,7 +14,7 @@
 
 #define MAX_TRIES  3
 #define KEY_DIGITS 32
-#define TELL_MS    5000
+#define LOG_MS     5000
 
 int entry_damaged(struct error *err, const char *fmt, ...)
 {
@@ -26,15 +27,39 @@ int entry_damaged(struct error *err, const char *fmt, ...)
 	return error_set(err, -ESTALE, "%s", buf);
 }
 
-/* Waiting for whoever fills it. */
+int entry_access_failed(struct error *err, const char *path)
+{
+	switch (errno) {
+	case ENOENT:
+		return entry_damaged(err, "'%.300s' is missing", path);
+	case ENOTDIR:
+	case ELOOP:
+	case EXDEV:
+		return entry_damaged(err, "'%.300s' is not what it was", path);
+	default:
+		return error_set(err, -EIO, "cannot read '%.300s': %m", path);
+	}
+}
+
+int entry_inventory_failed(int code, struct error *err)
+{
+	if (code == -ENOENT)
+		return entry_damaged(err, "its inventory is missing");
+	if (code == -ESTALE)
+		return entry_damaged(err, "its inventory is damaged");
+	return error_set(err, -EIO, "cannot read its inventory: %s",
+		code == -EPERM ? "it is not a file of this user's" : strerrordesc_np(-code));
+}
+
+/* Waiting for the agent that fills an entry. */
 
 struct waiting {
 	struct cache_entry *entry;
 	struct progress *progress;
-	uint64_t told_ns;
+	uint64_t logged_ns;
 };
 
-static void show_in_line(struct progress *p, const struct filling_state *s)
+static void show_progress(struct progress *p, const struct filling_state *s)
 {
 	if (p == NULL)
 		return;
@@ -51,59 +76,74 @@ static void on_wait(void *ctx)
 	uint64_t now = now_ns();
 	char have[32], all[32];
 
-	if (!filling_read(w->entry->key_fd, &state))
+	if (fill_read(w->entry->key_fd, &state) < 0)
 		state = (struct filling_state){.who = "another agent"};
-	show_in_line(w->progress, &state);
-	if (w->told_ns != 0 && now - w->told_ns < (uint64_t)TELL_MS * 1000000)
+	show_progress(w->progress, &state);
+	if (w->logged_ns != 0 && now - w->logged_ns < (uint64_t)LOG_MS * 1000000)
 		return;
-	w->told_ns = now;
+	w->logged_ns = now;
 	if (state.total > 0)
 		log_info("waiting for %s, which stages %s into the node cache: %s of %s", state.who,
-			w->entry->what, print_size(state.received, have),
-			print_size(state.total, all));
+			w->entry->what, units_print_size(state.received, have),
+			units_print_size(state.total, all));
 	else
 		log_info("waiting for %s, which stages %s into the node cache", state.who,
 			w->entry->what);
 }
 
-/* Opening. */
+/* Opening an entry. */
 
-static bool has_tree(const struct cache_entry *e)
+int entry_read_record(struct cache_entry *e, struct error *err)
 {
-	return faccessat(e->key_fd, TREE_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	int code;
+
+	publish_record_free(take_ptr(&e->record));
+	code = destination_peek_in(e->key_fd, e->path, &e->record, err);
+	return code < 0 ? error_prefix(err, "the record in the node cache") : 0;
 }
 
-/* 1: it is whole. 0: there is none. -ESTALE. */
-static int look(struct cache_entry *e, struct error *err)
+/* Returns 1 if the entry is complete, 0 if it does not exist, -ESTALE if it is damaged; another
+ * code: it cannot be read. */
+static int check_entry(struct cache_entry *e, struct error *err)
 {
-	record_free(e->record);
-	e->record = destination_peek(e->path);
-	if (e->record == NULL)
-		return 0;
-	return verify_spots(e->key_fd, err) < 0 ? -ESTALE : 1;
+	int code = entry_read_record(e, err);
+
+	if (code < 0 || e->record == NULL)
+		return code;
+	code = verify_sample(e->key_fd, err);
+	return code < 0 ? code : 1;
 }
 
-/* It has the destination's lock: nobody else fills it. An entry with a tree and no record is what a crash
- * of the machine left. */
-static int look_again(struct cache_entry *e, struct error *err)
+static int check_no_tree(const struct cache_entry *e, struct error *err)
 {
-	int code = look(e, err);
+	if (faccessat(e->key_fd, TREE_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return entry_damaged(err, "nothing says what it holds");
+	return errno == ENOENT ? 0 : entry_access_failed(err, TREE_NAME);
+}
 
-	if (code == 0 && has_tree(e))
-		code = entry_damaged(err, "nothing says what it holds");
+/* The caller holds the destination's lock, so no other agent fills the entry. An entry with a tree
+ * but no record was left by a crash of the machine. */
+static int check_locked(struct cache_entry *e, struct error *err)
+{
+	int code = check_entry(e, err);
+
+	if (code == 0)
+		code = check_no_tree(e, err);
 	if (code != 0)
 		destination_close(take_ptr(&e->to), false);
 	return code;
 }
 
-static int lock_to_fill(struct cache_entry *e, const struct cache_wish *wish, struct error *err)
+static int lock_to_fill(struct cache_entry *e, const struct cache_request *wish, struct error *err)
 {
 	struct waiting waiting = {.entry = e, .progress = wish->progress};
-	const struct destination_options opts = {
-		.cancel = wish->cancel, .on_wait = on_wait, .on_wait_ctx = &waiting};
-	int code = destination_open(e->path, &opts, &e->to, err);
+	const struct destination_options opts = {.cancel = wish->cancel,
+		.on_wait = on_wait,
+		.on_wait_ctx = &waiting,
+		.lock_timeout_ms = wish->lock_timeout_ms};
+	int code = destination_open_in(e->key_fd, e->path, &opts, &e->to, err);
 
-	return code < 0 ? code : look_again(e, err);
+	return code < 0 ? code : check_locked(e, err);
 }
 
 static void touch(const struct cache_entry *e)
@@ -111,34 +151,35 @@ static void touch(const struct cache_entry *e)
 	(void)!futimens(e->use_fd, NULL);
 }
 
-static struct cache_entry *entry_new(struct cache *c, const struct cache_wish *wish)
+static struct cache_entry *entry_new(struct cache *c, const struct cache_request *wish)
 {
 	struct cache_entry *e = zalloc(sizeof(*e));
 
 	*e = (struct cache_entry){.cache = c,
-		.what = copy_text(wish->what),
+		.what = text_copy(wish->what),
 		.cancel = wish->cancel,
 		.key_fd = -1,
 		.use_fd = -1};
 	snprintf(e->key, sizeof(e->key), "%.*s-%.*s", KEY_DIGITS, wish->asked, KEY_DIGITS,
 		wish->version);
-	e->path = format_text("%s/v1/%s/" TREE_NAME, c->dir, e->key);
+	e->path = text_format("%s/v1/%s/" TREE_NAME, c->dir, e->key);
 	return e;
 }
 
-/* Returns 0, or -ESTALE when it is damaged. */
-static int try_open(
-	struct cache *c, const struct cache_wish *wish, struct cache_entry **ret, struct error *err)
+/* Returns 0 with a complete entry or with one that is locked to be filled, or -ESTALE if the entry
+ * is damaged. *ret is set also on failure. */
+static int try_open(struct cache *c, const struct cache_request *wish, struct cache_entry **ret,
+	struct error *err)
 {
 	struct cache_entry *e = entry_new(c, wish);
-	struct use use = {-1, -1};
-	int code = use_take(c, e->key, true, wish->cancel, &use, err);
+	struct use_lock use = {-1, -1};
+	int code = cache_use_lock(c, e->key, true, wish->cancel, &use, err);
 
 	e->key_fd = use.key_fd;
 	e->use_fd = use.fd;
 	if (code == 0) {
 		touch(e);
-		code = look(e, err);
+		code = check_entry(e, err);
 	}
 	if (code == 0)
 		code = lock_to_fill(e, wish, err);
@@ -146,8 +187,8 @@ static int try_open(
 	return code > 0 ? 0 : code;
 }
 
-int cache_entry_open(
-	struct cache *c, const struct cache_wish *wish, struct cache_entry **ret, struct error *err)
+int cache_entry_open(struct cache *c, const struct cache_request *wish, struct cache_entry **ret,
+	struct error *err)
 {
 	struct cache_entry *e = NULL;
 	int code = -ESTALE;
@@ -180,7 +221,7 @@ static void entry_free(struct cache_entry *e)
 {
 	if (e->key_fd >= 0)
 		close(e->key_fd);
-	record_free(e->record);
+	publish_record_free(e->record);
 	free(e->what);
 	free(e->path);
 	free(e);
@@ -190,10 +231,10 @@ void cache_entry_close(struct cache_entry *e, bool keep, bool leave_tree)
 {
 	if (e == NULL)
 		return;
-	filling_stop(e, false);
+	fill_stop(e, false);
 	destination_close(e->to, leave_tree);
 	if (e->use_fd >= 0 && keep)
-		use_keep(e->cache, e->use_fd);
+		cache_use_hold(e->cache, e->use_fd);
 	else if (e->use_fd >= 0)
 		close(e->use_fd);
 	entry_free(e);
@@ -204,15 +245,16 @@ bool cache_entry_discard(struct cache_entry *e)
 	struct cache *c = e->cache;
 	struct cancel *cancel = e->cancel;
 	char key[sizeof(e->key)];
-	int fd, code;
+	struct use_lock lock;
+	int code;
 
 	memcpy(key, e->key, sizeof(key));
 	cache_entry_close(e, false, false);
-	fd = use_take_alone(c, key);
-	if (fd < 0)
-		return fd == -ENOENT;
-	code = evict_alone(c, key, fd, cancel, NULL);
-	return code == 0 || code == -ECANCELED; /* it has its name no more */
+	code = cache_use_lock_exclusive(c, key, &lock, NULL);
+	if (code < 0)
+		return code == -ENOENT;
+	code = evict_entry(c, key, &lock, cancel, NULL);
+	return code == 0 || code == -ECANCELED; /* in both cases it was renamed away */
 }
 
 const char *cache_entry_path(const struct cache_entry *e)
@@ -220,7 +262,7 @@ const char *cache_entry_path(const struct cache_entry *e)
 	return e->path;
 }
 
-/* Destinations that are the entry itself. */
+/* Destinations that are links to the tree of an entry, or mounts of it. */
 
 static bool is_same_tree(const struct cache_entry *e, const char *path)
 {
@@ -230,20 +272,21 @@ static bool is_same_tree(const struct cache_entry *e, const char *path)
 	       tree.st_ino == there.st_ino && tree.st_dev == there.st_dev;
 }
 
-bool cache_keep_shared(struct cache *c, const struct cache_wish *wish, const char *path, bool keep)
+bool cache_hold_shared(
+	struct cache *c, const struct cache_request *wish, const char *path, bool keep)
 {
 	struct cache_entry *e = entry_new(c, wish);
-	struct use use;
+	struct use_lock use;
 	bool whole = true, mine;
 
 	mine = is_same_tree(e, path);
-	if (mine && use_take(c, e->key, false, wish->cancel, &use, NULL) == 0) {
+	if (mine && cache_use_lock(c, e->key, false, wish->cancel, &use, NULL) == 0) {
 		e->key_fd = use.key_fd;
 		e->use_fd = use.fd;
 		touch(e);
-		whole = verify_spots(e->key_fd, NULL) == 0;
+		whole = verify_sample(e->key_fd, NULL) == 0;
 	} else {
-		whole = !mine; /* evicted just now */
+		whole = !mine; /* mine: it was evicted just now */
 	}
 	cache_entry_close(e, keep && whole, false);
 	return whole;
@@ -251,7 +294,7 @@ bool cache_keep_shared(struct cache *c, const struct cache_wish *wish, const cha
 
 static int64_t last_use(const struct cache *c, const char *key)
 {
-	_free_ char *path = format_text("%s/" USE_NAME, key);
+	_free_ char *path = text_format("%s/" USE_NAME, key);
 	struct stat st;
 
 	return fstatat(c->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0
@@ -274,7 +317,7 @@ struct record *cache_newest(const struct cache *c, const char *asked)
 	while (dir != NULL && (d = readdir(dir)) != NULL) {
 		int64_t used;
 
-		if (strncmp(d->d_name, asked, KEY_DIGITS) != 0 || !use_is_key(d->d_name))
+		if (strncmp(d->d_name, asked, KEY_DIGITS) != 0 || !cache_is_key(d->d_name))
 			continue;
 		used = last_use(c, d->d_name);
 		if (used < newest)
@@ -282,6 +325,6 @@ struct record *cache_newest(const struct cache *c, const char *asked)
 		newest = used;
 		snprintf(key, sizeof(key), "%.*s", CACHE_KEY_LEN, d->d_name);
 	}
-	path = format_text("%s/v1/%s/" TREE_NAME, c->dir, key);
+	path = text_format("%s/v1/%s/" TREE_NAME, c->dir, key);
 	return key[0] != '\0' ? destination_peek(path) : NULL;
 }

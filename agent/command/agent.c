@@ -1,21 +1,31 @@
 /* SPDX-License-Identifier: MIT */
-/* The loop and what hangs on it: signals, the budget, the transfer engine. */
+/* The event loop and what is attached to it: signals, the time limit, and the steps that run it.
+ * Two kinds of step are here as well: a blocking function on its own thread, and a pause. Loop
+ * thread, except for that function. */
 #include "agent.h"
 #include "cache.h"
+#include "cancel.h"
+#include "command.h"
 #include "defer.h"
 #include "log.h"
+#include "patience.h"
+#include "report.h"
+#include "thread.h"
 #include "throttle.h"
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 
-/* After a signal, work has this long to stop, and to end once it was killed; whoever waits for us was promised
- * one second. */
+/* How long work may take to stop after a signal, and to end after it was killed. Together they stay
+ * below the second that the documentation promises. */
 enum { STOP_MS = 700, KILL_MS = 150 };
 
 static const int ending_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+/* Launchers send these to warn the command. */
+static const int warning_signals[] = {SIGUSR1, SIGUSR2};
 static const int stopping_signals[] = {SIGTSTP, SIGTTIN, SIGTTOU};
 
 static bool is_one_of(int signal, const int *signals, size_t n)
@@ -26,7 +36,7 @@ static bool is_one_of(int signal, const int *signals, size_t n)
 	return false;
 }
 
-bool signal_asks_to_end(int signal)
+bool agent_signal_ends(int signal)
 {
 	return is_one_of(signal, ending_signals, ARRAY_LEN(ending_signals));
 }
@@ -57,8 +67,8 @@ static void stop_work(struct agent *a, int signum)
 		log_info("SIG%s: stopping", sigabbrev_np(signum));
 		agent_limit(a, STOP_MS);
 	}
-	if (a->cancel != NULL)
-		a->cancel(a->work, again);
+	if (a->step.cancel != NULL)
+		a->step.cancel(a->step.work, again);
 }
 
 static void on_signal(void *ctx, const struct signalfd_siginfo *info)
@@ -69,15 +79,15 @@ static void on_signal(void *ctx, const struct signalfd_siginfo *info)
 	uv_update_time(&a->loop);
 	if (a->on_signal != NULL)
 		a->on_signal(a->on_signal_ctx, info);
-	else if (signal_asks_to_end(signum))
+	else if (agent_signal_ends(signum))
 		stop_work(a, signum);
 	else if (is_one_of(signum, stopping_signals, ARRAY_LEN(stopping_signals)))
 		signals_stop_here(signum, false);
-	else if (signum != SIGCONT && a->n_kept < KEPT_SIGNALS)
-		a->kept[a->n_kept++] = *info;
+	else if (signum != SIGCONT && a->n_early < EARLY_SIGNALS_MAX)
+		a->early[a->n_early++] = *info;
 }
 
-/* Signals that were ignored when we were started (nohup) stay ignored. */
+/* Signals that were ignored when the agent was started (nohup) stay ignored. */
 static int watch_signals(struct agent *a, struct error *err)
 {
 	sigset_t which;
@@ -86,20 +96,26 @@ static int watch_signals(struct agent *a, struct error *err)
 	for (size_t i = 0; i < ARRAY_LEN(ending_signals); i++)
 		if (a->inherited->actions[ending_signals[i]].sa_handler != SIG_IGN)
 			sigaddset(&which, ending_signals[i]);
+	for (size_t i = 0; i < ARRAY_LEN(warning_signals); i++)
+		if (a->inherited->actions[warning_signals[i]].sa_handler != SIG_IGN)
+			sigaddset(&which, warning_signals[i]);
 	return signals_open(&a->loop, &which, on_signal, a, &a->signals, err);
 }
 
 int agent_open(
 	struct agent *a, const struct settings *s, const struct inherited *in, struct error *err)
 {
+	char why[THREAD_WHY_SIZE];
 	int code;
 
-	*a = (struct agent){.settings = s, .inherited = in, .network = s->network};
+	*a = (struct agent){.settings = s, .inherited = in, .resources.network = s->network};
 	code = uv_loop_init(&a->loop);
 	if (code < 0)
-		return error_set(err, code, "cannot start the event loop: %s", uv_strerror(code));
+		return error_set(err, code, "cannot start the event loop: %s",
+			thread_explain_call(-code, "epoll_create1() or eventfd2()", why));
 	a->opened = true;
-	a->network.throttle = throttle_new(s->max_rate);
+	a->resources.network.throttle = throttle_new(s->max_rate);
+	a->resources.network.patience = patience_new(s->network.patience_ms);
 	uv_timer_init(&a->loop, &a->deadline);
 	uv_unref((uv_handle_t *)&a->deadline);
 	return watch_signals(a, err);
@@ -108,89 +124,57 @@ int agent_open(
 int agent_outlive(struct agent *a, struct error *err)
 {
 	sigset_t which;
-	int code = orphans_adopt(&a->loop, err);
+	int code = process_orphans_adopt(&a->loop, err);
 
 	if (code < 0)
 		return code;
 	a->outlives = true;
-	prctl(PR_SET_NAME, "stagerun"); /* as `ps` shows it: in a bundle it is the loader's name */
-	signals_hear(a->signals);
+	prctl(PR_SET_NAME, "stagerun"); /* for `ps`: in a bundle it would be the loader's name */
+	signals_dispatch(a->signals);
 	signals_close(take_ptr(&a->signals));
 	signals_forwardable(a->inherited, &which);
 	return signals_open(&a->loop, &which, on_signal, a, &a->signals, err);
 }
 
-static void on_transfer_closed(void *ctx)
-{
-	struct agent *a = ctx;
-
-	a->transfer_closed = true;
-}
-
-void agent_rest(struct agent *a)
-{
-	if (a->abandoned)
-		return;
-	a->transfer_closed = a->transfer == NULL;
-	if (!a->transfer_closed)
-		transfer_close(a->transfer, on_transfer_closed, a);
-	agent_run_until(a, &a->transfer_closed);
-	a->abandoned = !a->transfer_closed;
-	if (a->abandoned)
-		return;
-	a->transfer = NULL;
-	agent_drop_store(a);
-	budget_free(take_ptr(&a->budget));
-}
-
-/* Threads may still use what would be freed: agent_leave(). */
-static bool leaves_at_once(const struct agent *a)
+/* Whether nothing may be freed, because threads may still use it; see agent_leave(). */
+static bool must_not_free(const struct agent *a)
 {
 	return a->out_of_time || a->abandoned;
 }
 
-/* What comes after signals_hear() waits, blocked, for the dispositions that the command gets. */
+/* Signals after signals_dispatch() stay blocked and pending until the command's dispositions are
+ * set. */
 void agent_close(struct agent *a)
 {
-	if (!a->opened || leaves_at_once(a))
+	if (!a->opened || must_not_free(a))
 		return;
-	agent_rest(a);
-	if (leaves_at_once(a))
+	agent_release_resources(a);
+	if (must_not_free(a))
 		return;
 	if (a->signals != NULL) {
-		signals_hear(a->signals);
+		signals_dispatch(a->signals);
 		signals_close(take_ptr(&a->signals));
 	}
-	if (!a->cache_keeps)
-		cache_close(take_ptr(&a->cache));
+	if (!a->policy.cache_keeps)
+		cache_close(take_ptr(&a->resources.cache));
 	if (a->outlives)
-		orphans_leave(&a->loop);
+		process_orphans_leave(&a->loop);
 	uv_close((uv_handle_t *)&a->deadline, NULL);
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&a->loop);
-	throttle_free(take_ptr(&a->network.throttle));
+	throttle_free(take_ptr(&a->resources.network.throttle));
+	patience_free(take_ptr(&a->resources.network.patience));
 }
 
 int agent_leave(const struct agent *a, int exit_code)
 {
-	if (leaves_at_once(a)) {
-		fflush(stdout);
-		_exit(exit_code);
+	if (must_not_free(a)) {
+		_exit(output_end(exit_code));
 	}
 	return exit_code;
 }
 
-int agent_need_transfer(struct agent *a, struct error *err)
-{
-	if (a->budget == NULL)
-		a->budget = budget_new(a->settings->memory_budget);
-	if (a->transfer != NULL)
-		return 0;
-	return transfer_new(
-		&a->loop, &a->network, budget_network_half(a->budget), &a->transfer, err);
-}
-
-struct outcome *outcome_new(struct error *err)
+struct outcome *agent_outcome_new(struct error *err)
 {
 	struct outcome *o = zalloc(sizeof(*o));
 
@@ -198,7 +182,7 @@ struct outcome *outcome_new(struct error *err)
 	return o;
 }
 
-bool outcome_free(struct outcome *o)
+bool agent_outcome_free(struct outcome *o)
 {
 	bool done = o->done;
 
@@ -223,26 +207,169 @@ void agent_run_until(struct agent *a, const bool *done)
 		uv_run(&a->loop, UV_RUN_ONCE);
 }
 
-/* A file behind $STAGERUN_ENV, which may hold secrets, goes with the action that is killed. */
+/* The loop runs on for a moment, so that the killed action's $STAGERUN_ENV file, which may contain
+ * secrets, is removed. */
 static void kill_step(struct agent *a, struct outcome *o)
 {
-	a->cancel(a->work, true);
+	a->step.cancel(a->step.work, true);
 	agent_limit(a, KILL_MS);
 	agent_run_until(a, &o->done);
 	if (o->done)
 		return;
 	a->abandoned = true;
 	error_set(o->err, -ECANCELED, "stopped by a signal");
-	o->err = NULL; /* whoever waits for it here is gone by then */
+	o->err = NULL; /* the caller's err is gone when the step ends */
 }
 
 int agent_await(struct agent *a, struct outcome *o)
 {
 	if (a->cancelled)
-		a->cancel(a->work, false); /* it came between two steps */
+		a->step.cancel(a->step.work, false); /* the signal arrived between two steps */
 	agent_run_until(a, &o->done);
 	if (!o->done)
 		kill_step(a, o);
-	a->cancel = a->skip = NULL;
+	a->step.cancel = a->step.skip = NULL;
 	return o->done ? o->code : -ECANCELED;
+}
+
+/* A blocking function on its own thread. */
+
+struct agent_work {
+	/* Set at creation. */
+	agent_work_fn run;
+	void *ctx;
+	pthread_t thread;
+
+	/* Any thread. */
+	struct cancel cancel;
+	uv_async_t ended;
+
+	/* Written by the thread; read by the loop thread after it has ended. */
+	int code;
+	struct error err;
+
+	/* Loop thread. */
+	struct display *display; /* NULL: no progress is displayed */
+	struct outcome *outcome;
+};
+
+static void *work_thread_main(void *arg)
+{
+	struct agent_work *w = arg;
+
+	w->code = w->run(w->ctx, &w->cancel, &w->err);
+	uv_async_send(&w->ended);
+	return NULL;
+}
+
+static void on_ended_closed(uv_handle_t *h)
+{
+	struct agent_work *w = container_of((uv_async_t *)h, struct agent_work, ended);
+
+	agent_step_done(w->outcome, w->code, &w->err);
+}
+
+static void on_ended(uv_async_t *async)
+{
+	struct agent_work *w = container_of(async, struct agent_work, ended);
+
+	pthread_join(w->thread, NULL);
+	display_close(take_ptr(&w->display));
+	uv_close((uv_handle_t *)async, on_ended_closed);
+}
+
+static void cancel_work(void *work, bool hard)
+{
+	(void)hard;
+	cancel_request(&((struct agent_work *)work)->cancel);
+}
+
+static void show_progress(struct agent *a, struct agent_work *w, const struct progress *progress)
+{
+	if (progress == NULL || !a->settings->progress || a->settings->log_format != LOG_TEXT)
+		return;
+	w->display = display_new(&a->loop, STDERR_FILENO);
+	display_add(w->display, progress);
+}
+
+static int start_work(struct agent *a, struct agent_work *w, struct error *err)
+{
+	int code = uv_async_init(&a->loop, &w->ended, on_ended);
+
+	if (code < 0)
+		return error_set(err, code, "cannot watch a thread: %s", uv_strerror(code));
+	code = thread_start(&w->thread, work_thread_main, w, err);
+	if (code == 0)
+		return 0;
+	uv_close((uv_handle_t *)&w->ended, NULL);
+	uv_run(&a->loop, UV_RUN_NOWAIT);
+	return code;
+}
+
+int agent_work(struct agent *a, agent_work_fn run, void *ctx, const struct progress *progress,
+	struct error *err)
+{
+	struct agent_work *w = zalloc(sizeof(*w));
+	int code;
+
+	w->run = run;
+	w->ctx = ctx;
+	cancel_init(&w->cancel);
+	code = start_work(a, w, err);
+	if (code < 0) {
+		cancel_done(&w->cancel);
+		free(w);
+		return code;
+	}
+	show_progress(a, w, progress);
+	w->outcome = agent_outcome_new(err);
+	a->step.cancel = cancel_work;
+	a->step.work = w;
+	code = agent_await(a, w->outcome);
+	if (agent_outcome_free(w->outcome)) {
+		cancel_done(&w->cancel);
+		free(w);
+	}
+	return code;
+}
+
+/* A pause. */
+
+struct pause {
+	uv_timer_t timer;
+	struct outcome *outcome;
+};
+
+static void on_pause_closed(uv_handle_t *h)
+{
+	struct pause *p = container_of((uv_timer_t *)h, struct pause, timer);
+
+	agent_step_done(p->outcome, 0, NULL);
+}
+
+static void on_pause_over(uv_timer_t *timer)
+{
+	if (!uv_is_closing((uv_handle_t *)timer))
+		uv_close((uv_handle_t *)timer, on_pause_closed);
+}
+
+static void cancel_pause(void *pause, bool hard)
+{
+	(void)hard;
+	on_pause_over(&((struct pause *)pause)->timer);
+}
+
+void agent_pause(struct agent *a, uint64_t ms)
+{
+	struct pause *p = zalloc(sizeof(*p));
+
+	p->outcome = agent_outcome_new(NULL);
+	uv_timer_init(&a->loop, &p->timer);
+	uv_update_time(&a->loop);
+	uv_timer_start(&p->timer, on_pause_over, ms, 0);
+	a->step.cancel = cancel_pause;
+	a->step.work = p;
+	(void)agent_await(a, p->outcome);
+	if (agent_outcome_free(p->outcome))
+		free(p);
 }

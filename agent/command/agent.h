@@ -3,8 +3,10 @@
 #define STAGERUN_AGENT_H
 
 #include "actions.h"
+#include "dependencies.h"
 #include "hooks.h"
 #include "job.h"
+#include "plan.h"
 #include "process.h"
 #include "progress.h"
 #include "s3.h"
@@ -14,146 +16,221 @@
 #include <stdbool.h>
 #include <uv.h>
 
-/* The agent at work: one loop with what hangs on it. Commands read as stories because each step
- * here runs the loop until its work is done, or a signal has stopped it. Loop thread only. */
+/* The agent: one event loop with the signals, the transfer engine, the store and the node cache
+ * that commands need. Each step (a stage, an action, a thread) is a function here that runs the
+ * loop until the step is done or a signal has stopped it, so that commands read from top to bottom.
+ * Loop thread only.
+ *
+ *   agent.c            the loop, signals, steps; a blocking function or a pause as a step
+ *   agent_resources.c  the transfer engine, S3, the store, the node cache; stages as a step
+ *   agent_prepare.c    stages and the install of dependencies side by side as a step
+ *   agent_actions.c    the actions or the hooks of a lifecycle point as a step
+ *   registration.c     registers in the store which versions a run uses
+ *
+ * Functions that return int return 0 or a negative code; a step also returns -ECANCELED after a
+ * signal. */
 
-/* Two signals within this time are one: timeout(1) sends each twice. */
-enum { KEPT_SIGNALS = 64, SAME_SIGNAL_MS = 300 };
+/* Two signals within SAME_SIGNAL_MS count as one: timeout(1) sends each twice. */
+enum { EARLY_SIGNALS_MAX = 64, SAME_SIGNAL_MS = 300 };
 
-struct agent {
-	/* Set at creation. */
-	const struct settings *settings;
-	const struct inherited *inherited;
-	struct transfer_options network; /* the settings', and the rate that all keep together */
-	uv_loop_t loop;
-	struct budget *budget;     /* NULL until something is staged, as is transfer: */
-	struct transfer *transfer; /* curl takes milliseconds to start */
-	struct s3 *s3;             /* NULL until something needs it, as is store */
+/* What the steps share, created when first needed; see agent_resources.c. */
+struct agent_resources {
+	struct transfer_options network; /* from the settings, with the shared rate limit */
+	struct budget *budget;
+	struct transfer *transfer; /* not earlier, because curl takes milliseconds to start */
+	struct s3 *s3;
 	struct store *store;
-	struct cache *cache; /* NULL until something is staged, or there is none */
-	struct signals *signals;
-	uv_timer_t deadline;
-	bool opened;            /* the loop is there */
-	bool outlives;          /* it will be the command's parent: see agent_outlive() */
-	bool cache_refused;     /* there is none that can be used: said once */
-	bool cache_keeps;       /* the command goes on to use what is staged, so it stays open */
-	bool cache_only;        /* what is staged goes into the node cache, and nowhere else */
-	bool keep_going;        /* a stage that fails does not end the others */
-	struct run_facts facts; /* what actions are told; the command's to fill in */
-	void (*on_result)(void *ctx, const struct stage_result *r); /* of each stage; may be NULL */
-	void *on_result_ctx;
-	struct strings *environment; /* told which datastores were staged; NULL: there is no run */
-
-	int signal;         /* the first that asked us to end; 0: none */
-	uint64_t signal_ms; /* when it came, by the loop */
-	bool cancelled;     /* every step ends, also those that begin from now on */
-	bool out_of_time;   /* what agent_limit() gave is over */
-	bool abandoned;     /* some work did not end in time, and still uses what it was given */
-
-	/* The step under way; NULL between two. cancel ends it, hard: with SIGKILL. skip (may be NULL) ends
-	 * only the item of it that is under way; hard: kills that item if it was skipped before. */
-	void (*cancel)(void *work, bool hard);
-	void (*skip)(void *work, bool hard);
-	void *work;
-
-	/* Who is told of signals instead of the step; NULL: nobody. */
-	void (*on_signal)(void *ctx, const struct signalfd_siginfo *info);
-	void *on_signal_ctx;
-	bool transfer_closed; /* for agent_rest() */
-
-	/* What came for the command before it was there. */
-	struct signalfd_siginfo kept[KEPT_SIGNALS];
-	size_t n_kept;
+	struct cache *cache;  /* also NULL where no node cache is configured */
+	bool transfer_closed; /* for agent_release_resources() */
+	bool store_logged;    /* that the default store is used was logged */
+	bool cache_refused;   /* the node cache could not be opened, which was logged */
 };
 
+/* How the steps work: set by the command before them, and constant then. */
+struct agent_policy {
+	bool cache_keeps;       /* the command uses what is staged, so the node cache stays open */
+	bool replace;           /* stage items replace existing files, as the head does */
+	bool cache_only;        /* stage into the node cache only */
+	bool keep_going;        /* a stage that fails does not end the others */
+	struct run_facts facts; /* for the environment of actions and hooks */
+
+	/* Called for each stage; may be NULL. */
+	void (*on_result)(void *ctx, const struct stage_result *r);
+	void *on_result_ctx;
+
+	/* The run's: staged datastores are added. NULL: there is no run. */
+	struct strings *environment;
+};
+
+/* The current step; all NULL between two. */
+struct agent_step {
+	void (*cancel)(void *work, bool hard); /* ends it; hard: with SIGKILL */
+	/* Ends only its current item; hard: kills the item if it was skipped before. May
+	 * be NULL. */
+	void (*skip)(void *work, bool hard);
+	void *work;
+};
+
+struct agent {
+	const struct settings *settings;
+	const struct inherited *inherited;
+	struct agent_resources resources;
+	struct agent_policy policy;
+	struct agent_step step;
+
+	/* The loop and what hangs on it. */
+	uv_loop_t loop;
+	struct signals *signals;
+	uv_timer_t deadline; /* of agent_limit() */
+	bool opened;         /* the loop is initialized */
+	bool outlives;       /* agent_outlive() was called: it will be the command's parent */
+
+	/* How it is stopped. */
+	int signal;         /* the first ending signal; 0: none */
+	uint64_t signal_ms; /* when it arrived, by the loop's clock */
+	bool cancelled;     /* every step ends, also those that start from now on */
+	bool out_of_time;   /* the time of agent_limit() is over */
+	bool abandoned;     /* some work did not end in time and still uses its arguments */
+
+	/* If not NULL, gets the signals instead of the agent. */
+	void (*on_signal)(void *ctx, const struct signalfd_siginfo *info);
+	void *on_signal_ctx;
+
+	/* Signals for the command that arrived before it was started. */
+	struct signalfd_siginfo early[EARLY_SIGNALS_MAX];
+	size_t n_early;
+};
+
+/* --- agent.c --- */
+
+/* Also after a failure, call agent_close(). s and in are borrowed. */
 int agent_open(
 	struct agent *a, const struct settings *s, const struct inherited *in, struct error *err);
 
-/* After agent_open(), before other threads start: from here on every signal is heard, and orphans are
- * adopted. A signal that would not end the run is kept for the command. */
+/* After agent_open(), before other threads start: from now on the agent receives every signal that
+ * it can forward, and adopts orphans. A signal that would not end the run is stored for the
+ * command. */
 int agent_outlive(struct agent *a, struct error *err);
 
-/* Gives back what staging took: connections, memory, threads. The next stage starts them anew. */
-void agent_rest(struct agent *a);
-
-/* Stops the loop and gives everything back; when out of time, or after work was abandoned, nothing. Also after agent_open() failed.
- * Look at a->signal after this: what came up to here is heard, what comes later waits until
+/* Closes the loop and frees everything; but if time is over or work was abandoned, frees nothing.
+ * Read a->signal after this: signals up to here were read, and later ones stay pending until
  * inherited_restore(). */
 void agent_close(struct agent *a);
 
-/* exit_code; but where agent_close() gave nothing back it ends the process with it: threads may still use
- * what every caller would free next. */
+/* Returns exit_code; but if agent_close() freed nothing, ends the process with it, because threads
+ * may still use what the callers would free next. */
 int agent_leave(const struct agent *a, int exit_code);
 
-/* After agent_outlive(): ends whatever is left below us, with SIGTERM, and SIGKILL after term_ms. */
-void agent_end_remains(struct agent *a, uint64_t term_ms);
-
-/* Each returns 0, or the failure; -ECANCELED after a signal. Reasons of single stages were logged.
- */
-int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
-int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
-	size_t first, struct strings *environment, struct error *err);
-
-/* All actions of the point, also after one that failed (which is logged). What a->cancel leaves out is said,
- * with why_cut. */
-void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
-	struct strings *environment, const char *why_cut);
-
-/* The operators' hooks of the point; see hook_env.on_done. */
-int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
-	struct strings *environment, struct error *err);
-
 /* Whether the signal asks a run to end: SIGTERM, SIGINT, SIGHUP, SIGQUIT. */
-bool signal_asks_to_end(int signal);
+bool agent_signal_ends(int signal);
 
-/* Starts the budget and the transfer engine if they are not there. */
-int agent_need_transfer(struct agent *a, struct error *err);
-
-/* Where datastores are: the setting, else a directory of this user's; heap, NULL when there is none. */
-char *agent_store_url(const struct settings *s);
-/* Make them if they are not there. agent_rest() gives them back. */
-void agent_need_s3(struct agent *a);
-int agent_need_store(struct agent *a, struct error *err);
-/* All that these need to be staged: the engine, and S3 and the store where they name them. */
-int agent_need_sources(
-	struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
-void agent_need_cache(struct agent *a);
-void agent_drop_store(struct agent *a); /* nobody uses them any more */
-
-/* One function that sleeps, on a thread of its own; it ends soon after cancel is requested. What ctx points to
- * must outlive the process if it does not: look at a->abandoned. progress: shown meanwhile; may be NULL. */
-typedef int (*agent_work_fn)(void *ctx, struct cancel *cancel, struct error *err);
-int agent_work(struct agent *a, agent_work_fn run, void *ctx, const struct progress *progress,
-	struct error *err);
-
-/* Runs the loop until *done, or until there is no more time. */
+/* Runs the loop until *done, or until time is over. */
 void agent_run_until(struct agent *a, const bool *done);
 
-/* What a step tells at its end: on_done and its ctx. On the heap, to stay there when the step is abandoned: it
- * may end later. */
+/* Sets out_of_time after ms. A further call sets a new limit and clears out_of_time. */
+void agent_limit(struct agent *a, uint64_t ms);
+
+/* The result of a step: agent_step_done() is the step's on_done, the outcome its ctx. On the heap,
+ * because an abandoned step may end later and write to it. */
 struct outcome {
 	bool done;
 	int code;
 	struct error *err;
 };
 
-struct outcome *outcome_new(struct error *err);
-bool outcome_free(struct outcome *o); /* false, and nothing is freed: its step was abandoned */
+struct outcome *agent_outcome_new(struct error *err);
+/* Returns false, and frees nothing, if the step was abandoned. */
+bool agent_outcome_free(struct outcome *o);
 void agent_step_done(void *ctx, int code, const struct error *err);
 
-/* Runs the loop until the step that a->cancel describes is done. When the time is up before that, it is killed,
- * and has a last moment to be cleaned up after; if it is not done then, it is abandoned. */
+/* Runs the loop until the step that a->cancel describes is done. When time is over before that, the
+ * step is killed and has a short time to clean up; if it is not done then, it is abandoned. */
 int agent_await(struct agent *a, struct outcome *o);
 
-/* Until the time is over, or a signal has come. */
+/* A function that blocks, as a step on its own thread; it must end soon after cancel is requested.
+ * If a->abandoned is set afterwards, the thread still runs, and ctx must stay valid. progress:
+ * displayed meanwhile; may be NULL. */
+typedef int (*agent_work_fn)(void *ctx, struct cancel *cancel, struct error *err);
+int agent_work(struct agent *a, agent_work_fn run, void *ctx, const struct progress *progress,
+	struct error *err);
+
+/* Waits until the time is over or a signal has arrived. */
 void agent_pause(struct agent *a, uint64_t ms);
 
-unsigned agent_threads(const struct settings *s); /* that decode or compress */
+/* --- agent_resources.c --- */
 
-/* on_done and its ctx are the caller's to fill in. Opens the node cache, if there is one. */
+/* Creates the memory budget and the transfer engine if they do not exist. */
+int agent_need_transfer(struct agent *a, struct error *err);
+
+/* The URL of the store: the setting, else a directory of this user. Heap; NULL: there is none. */
+char *agent_store_url(const struct settings *s);
+/* Whether a store is configured or the default one exists. */
+bool agent_has_store(const struct settings *s);
+/* Creates the store, and S3, if they do not exist. */
+int agent_need_store(struct agent *a, struct error *err);
+/* Creates everything that these need to be staged: the engine, and S3 and the store if a source
+ * needs them. */
+int agent_need_sources(
+	struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
+/* Opens the node cache if one is configured. A failure is logged once. */
+void agent_need_cache(struct agent *a);
+void agent_free_store(struct agent *a); /* frees the store and S3; no thread may use them */
+
+/* Frees what staging needed: connections, memory, threads. The next stage creates them again. */
+void agent_release_resources(struct agent *a);
+
+/* How long to wait for a lock that another agent holds; 0: without limit. One is added to the
+ * setting, so that 0 there means 1 ms. */
+uint64_t agent_lock_timeout_ms(const struct settings *s);
+unsigned agent_threads(const struct settings *s); /* number of threads to decode or compress with */
+
+/* Opens the node cache, if there is one. The caller sets on_done and on_done_ctx. */
 void agent_fill_stage_env(struct agent *a, struct stage_env *env);
 
-/* The time is up, which is told by out_of_time; call again for more. */
-void agent_limit(struct agent *a, uint64_t ms);
+/* Stages n specs at the same time. The reasons of failures were logged. */
+int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
+
+/* --- agent_prepare.c --- */
+
+/* What comes before the first shell action. d may be NULL: nothing is installed. environment: the
+ * run's. */
+
+/* Checks, before anything is staged, that d can be installed. */
+int agent_check_dependencies(struct agent *a, const struct dependencies *d,
+	const struct strings *environment, struct error *err);
+
+/* Stages n specs and installs d at the same time; when one fails, the other is cancelled. The
+ * reasons of failures were logged. */
+int agent_prepare(struct agent *a, const struct stage_spec *specs, size_t n,
+	const struct dependencies *d, const struct strings *environment, struct error *err);
+
+/* --- agent_actions.c --- */
+
+/* Runs the actions of the point, from the index first. */
+int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
+	size_t first, struct strings *environment, struct error *err);
+
+/* Runs all actions of the point, also after one that failed (which is logged). Logs each action
+ * that a->cancel cut off, with why_cut as the reason. */
+void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
+	struct strings *environment, const char *why_cut);
+
+/* Runs the operators' hooks of the point; see hook_env.on_done. */
+int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
+	struct strings *environment, struct error *err);
+
+/* --- registration.c --- */
+
+/* Registers in the store which versions a run uses, so that they are not deleted meanwhile. It is
+ * an attempt only: many users can read a store but not write to it. */
+
+struct registration {
+	struct strings keys; /* of the objects that it wrote to the store */
+};
+
+/* Call it before staging. Does nothing unless the setting store.register_runs is set. */
+void registration_make(struct registration *r, struct agent *a, const struct attachments *attached);
+void registration_remove(struct registration *r, struct agent *a);
+void registration_done(struct registration *r);
 
 #endif

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The actions of a lifecycle point, as one step of the agent. Loop thread. */
+/* The actions, or the operators' hooks, of a lifecycle point as one step of the agent. Loop
+ * thread. */
 #include "agent.h"
 #include "defer.h"
 #include "log.h"
 #include <errno.h>
 
-/* A stage item between shell actions: its set lives as long as the item. */
+/* A stage item between shell actions. The set exists only while the item is staged. */
 struct stage_item {
 	struct agent *agent;
 	const struct runfile *runfile;
@@ -17,7 +18,7 @@ struct stage_item {
 static void on_item_staged(void *ctx, int code, const struct error *err)
 {
 	struct stage_item *item = ctx;
-	struct error why = *err; /* the set's own, and goes with it */
+	struct error why = *err; /* err belongs to the set, which is freed next */
 
 	stage_set_free(take_ptr(&item->set));
 	item->on_done(item->ctx, code, &why);
@@ -35,6 +36,7 @@ static int stage_item(void *ctx, struct stage_spec *spec,
 		return code;
 	agent_fill_stage_env(item->agent, &env);
 	runfile_limit_stage(item->runfile, spec);
+	spec->replace |= item->agent->policy.replace;
 	item->on_done = on_done;
 	item->ctx = done_ctx;
 	env.on_done = on_item_staged;
@@ -76,7 +78,7 @@ static struct action_step *step_new(struct agent *a, const struct runfile *f, st
 	return step;
 }
 
-/* Unless it was abandoned. */
+/* Frees nothing if the step was abandoned. */
 static void step_free(struct action_step *step)
 {
 	if (!step->outcome.done)
@@ -91,7 +93,7 @@ static struct action_env make_env(struct agent *a, struct action_step *step,
 	return (struct action_env){.loop = &a->loop,
 		.settings = a->settings,
 		.inherited = a->inherited,
-		.facts = &a->facts,
+		.facts = &a->policy.facts,
 		.config_path = f->path,
 		.stage = stage_item,
 		.stage_ctx = &step->item,
@@ -102,9 +104,9 @@ static struct action_env make_env(struct agent *a, struct action_step *step,
 
 static int await_actions(struct agent *a, struct action_step *step)
 {
-	a->cancel = cancel_actions;
-	a->skip = skip_action;
-	a->work = step;
+	a->step.cancel = cancel_actions;
+	a->step.skip = skip_action;
+	a->step.work = step;
 	return agent_await(a, &step->outcome);
 }
 
@@ -124,15 +126,15 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 	return code;
 }
 
-/* Nothing is left out without a word. */
-static void tell_unfinished(const struct runfile *f, enum lifecycle_point point,
+/* Logs each action that was not run or not finished. */
+static void log_unfinished(const struct runfile *f, enum lifecycle_point point,
 	const struct action_run *run, const char *why)
 {
 	bool begun;
 	size_t at = actions_reached(run, &begun);
 
 	for (size_t i = at; i < f->actions[point].n; i++)
-		log_warn("%s action %u (%s:%u) was %s: %s", lifecycle_point_name(point),
+		log_warn("%s action %u (%s:%u) was %s: %s", runfile_point_name(point),
 			f->actions[point].v[i].number, f->path, f->actions[point].v[i].line,
 			i == at && begun ? "ended before it was done" : "not run", why);
 }
@@ -151,6 +153,49 @@ void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_
 		return;
 	}
 	if (await_actions(a, step) == -ECANCELED)
-		tell_unfinished(f, point, step->run, why_cut);
+		log_unfinished(f, point, step->run, why_cut);
 	step_free(step);
+}
+
+/* The operators' hooks of a point. */
+
+static void cancel_hooks(void *work, bool hard)
+{
+	hooks_cancel(work, hard);
+}
+
+static void skip_hook(void *work, bool hard)
+{
+	hooks_skip(work, hard);
+}
+
+int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
+	struct strings *environment, struct error *err)
+{
+	struct hook_run *run = NULL;
+	struct hook_env env = {.loop = &a->loop,
+		.settings = a->settings,
+		.inherited = a->inherited,
+		.facts = &a->policy.facts,
+		.environment = environment,
+		.on_done = agent_step_done};
+	struct outcome *outcome;
+	int code;
+
+	if (!hooks_any(hooks, point))
+		return 0;
+	outcome = agent_outcome_new(err);
+	env.on_done_ctx = outcome;
+	code = hooks_start(&env, hooks, point, &run, err);
+	if (code < 0) {
+		free(outcome);
+		return code;
+	}
+	a->step.cancel = cancel_hooks;
+	a->step.skip = skip_hook;
+	a->step.work = run;
+	code = agent_await(a, outcome);
+	if (agent_outcome_free(outcome))
+		hook_run_free(run);
+	return code;
 }

@@ -1,12 +1,253 @@
 /* SPDX-License-Identifier: MIT */
-/* `stagerun datastore ...`: picks the subcommand, and what all of them have in common. */
+/* `stagerun datastore delete` and `purge`. Loop thread, except for delete() and purge(), which run
+ * on a thread. */
 #include "command.h"
 #include "datastore_call.h"
 #include "defer.h"
 #include "log.h"
+#include "options.h"
+#include "runfile.h"
+#include "text.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+struct deletion {
+	struct datastore_target target;
+	struct datastore_delete_options opts;
+	bool json;
+	uint64_t objects, bytes; /* collected with it */
+};
+
+/* Removes the objects of earlier deletions whose grace time is over. A failure is only logged: this
+ * deletion is complete. */
+static void collect(struct deletion *d, struct store_conn *h)
+{
+	struct error why;
+
+	if (datastore_collect(h, d->opts.grace_ms, &d->objects, &d->bytes, &why) < 0)
+		log_warn("what no version needs was not removed: %s; the next deletion tries again",
+			why.msg);
+}
+
+static int delete (void *ctx, struct store_conn *h, struct cancel *cancel, struct error *err)
+{
+	struct deletion *d = ctx;
+	int code = datastore_delete(h, d->target.name, d->target.version, &d->opts, err);
+
+	(void)cancel;
+	if (code == 0)
+		collect(d, h);
+	return code;
+}
+
+static void print_json(const char *key, const char *name, unsigned version, uint64_t objects)
+{
+	struct text t = {0};
+
+	text_add(&t, "{");
+	output_json_text(&t, key, name);
+	if (version > 0)
+		output_json_number(&t, "version", version);
+	output_json_number(&t, "removed_objects", objects);
+	printf("%s}\n", t.s);
+	text_done(&t);
+}
+
+static void print_deleted(void *ctx, struct datastore_call *c)
+{
+	struct deletion *d = ctx;
+	char size[32];
+
+	(void)c;
+	if (d->json) {
+		print_json("deleted", d->target.name, d->target.version, d->objects);
+		return;
+	}
+	if (d->target.version > 0)
+		printf("deleted %s version %u\n", d->target.name, d->target.version);
+	else
+		printf("deleted %s, all versions\n", d->target.name);
+	if (d->objects > 0)
+		printf("removed %" PRIu64 " objects (%s) that no version needs\n", d->objects,
+			units_print_size(d->bytes, size));
+}
+
+static void deletion_free(void *ctx)
+{
+	struct deletion *d = ctx;
+
+	free(d->target.name);
+	free(d);
+}
+
+static int datastore_command_delete(struct datastore_call *c, struct error *err)
+{
+	const struct datastore_work work = {
+		.work = delete, .print = print_deleted, .done = deletion_free};
+	const char *word = c->words.v[0];
+	size_t len = strlen(word);
+	bool all = len > 4 && strcmp(word + len - 4, ":all") == 0;
+	_free_ char *name = text_format("%.*s", (int)(all ? len - 4 : len), word);
+	struct datastore_target target = {0};
+	int code = datastore_target_parse(name, &target, err);
+	struct deletion *d;
+
+	if (code < 0)
+		return code;
+	if (all && target.version > 0) {
+		free(target.name);
+		return error_set(
+			err, -ERR_USAGE, "'%s' is not NAME, NAME:VERSION or NAME:all", word);
+	}
+	d = zalloc(sizeof(*d));
+	d->target = target;
+	d->opts = (struct datastore_delete_options){.all = all || c->request.yes,
+		.force = c->request.force,
+		.grace_ms = c->settings->store_grace_ms};
+	d->json = c->request.json;
+	return datastore_call_work(c, &work, d, err);
+}
+
+struct purge {
+	char *store;
+	bool json;
+	uint64_t objects;
+};
+
+static int purge(void *ctx, struct store_conn *h, struct cancel *cancel, struct error *err)
+{
+	struct purge *p = ctx;
+
+	(void)cancel;
+	return store_purge(h, &p->objects, err);
+}
+
+static void print_purged(void *ctx, struct datastore_call *c)
+{
+	struct purge *p = ctx;
+
+	(void)c;
+	if (p->json)
+		print_json("purged", p->store, 0, p->objects);
+	else
+		printf("purged %s: %" PRIu64 " objects removed, of the store nothing is left\n",
+			p->store, p->objects);
+}
+
+static void purge_free(void *ctx)
+{
+	struct purge *p = ctx;
+
+	free(p->store);
+	free(p);
+}
+
+static int datastore_command_purge(struct datastore_call *c, struct error *err)
+{
+	const struct datastore_work work = {
+		.work = purge, .print = print_purged, .done = purge_free};
+	struct purge *p;
+	int code = agent_need_store(&c->agent, err);
+
+	if (code < 0)
+		return code;
+	if (!c->request.yes)
+		return error_set(err, -ERR_USAGE,
+			"this removes every datastore in %s, at once and for good; if that is what you want, say --yes",
+			store_name(c->agent.resources.store));
+	p = zalloc(sizeof(*p));
+	p->store = text_copy(store_name(c->agent.resources.store));
+	p->json = c->request.json;
+	return datastore_call_work(c, &work, p, err);
+}
+
+/* `stagerun datastore ...`: parses the command line, calls the subcommand, and what the subcommands
+ * share. Loop thread, except for run_with_conn(). */
+
+int datastore_target_parse(const char *word, struct datastore_target *ret, struct error *err)
+{
+	struct datastore_ref ref = {0};
+	uint64_t version = 0;
+	const char *name = "";
+	int code = runfile_datastore_ref_parse(word, &ref, err);
+
+	if (code == 0) {
+		name = runfile_datastore_ref_plain_name(ref.name);
+		code = datastore_name_check(name, err);
+	}
+	if (code == 0 && ref.mount_dir != NULL)
+		code = error_set(err, -ERR_USAGE, "'%s' is not NAME[:VERSION]", word);
+	if (code == 0 && ref.version != NULL &&
+		units_parse_uint(ref.version, INT32_MAX, &version, err) < 0)
+		code = error_set(err, -ERR_USAGE, "'%s': there is no such version", word);
+	if (code == 0)
+		*ret = (struct datastore_target){text_copy(name), (unsigned)version};
+	runfile_datastore_ref_done(&ref);
+	return code;
+}
+
+/* The argument of the thread. On the heap, because an abandoned thread goes on using it. */
+struct datastore_step {
+	struct datastore_work work;
+	struct store *store;
+	void *ctx;
+};
+
+static int run_with_conn(void *ctx, struct cancel *cancel, struct error *err)
+{
+	struct datastore_step *step = ctx;
+	struct store_conn *conn = NULL;
+	int code = store_conn_open(step->store, cancel, &conn, err);
+
+	if (code == 0)
+		code = step->work.work(step->ctx, conn, cancel, err);
+	store_conn_close(conn);
+	return code;
+}
+
+int datastore_call_work(
+	struct datastore_call *c, const struct datastore_work *w, void *ctx, struct error *err)
+{
+	struct datastore_step *step = zalloc(sizeof(*step));
+	int code = agent_need_store(&c->agent, err);
+
+	*step = (struct datastore_step){.work = *w, .store = c->agent.resources.store, .ctx = ctx};
+	if (code == 0)
+		code = agent_work(&c->agent, run_with_conn, step, w->progress, err);
+	if (c->agent.abandoned)
+		return code;
+	if (code == 0 && w->print != NULL)
+		w->print(ctx, c);
+	w->done(ctx);
+	free(step);
+	return code;
+}
+
+/* `stagerun datastore get`: a stage with one source. */
+
+static int datastore_command_get(struct datastore_call *c, struct error *err)
+{
+	struct stage_spec *spec = &c->request.fetch;
+	struct datastore_target target = {0};
+	_free_ char *url = NULL;
+	int code = datastore_target_parse(c->words.v[0], &target, err);
+
+	if (code < 0)
+		return code;
+	url = target.version > 0 ? text_format("datastore:%s:%u", target.name, target.version)
+				 : text_format("datastore:%s", target.name);
+	free(target.name);
+	stage_spec_add_source(spec, url, NULL);
+	spec->to = text_copy(c->words.v[1]);
+	spec->origin = text_copy("datastore get");
+	code = agent_stage(&c->agent, spec, 1, err);
+	c->logged = code < 0;
+	return code;
+}
+
+/* The subcommands. */
 
 #define TABLES(name, ...) \
 	static const struct option_row *const name[] = {__VA_ARGS__ store_rows, common_rows, NULL}
@@ -18,17 +259,15 @@ TABLES(delete_tables, delete_rows, json_rows, );
 TABLES(purge_tables, purge_rows, json_rows, );
 TABLES(policy_tables, policy_rows, );
 
-static const struct subcommand {
+static const struct datastore_subcommand {
 	const char *name, *words, *help;
-	const char *more; /* NULL: help says it all */
+	const char *more; /* a further paragraph of its help; NULL: none */
 	const struct option_row *const *tables;
 	size_t min_words, max_words;
 	int (*run)(struct datastore_call *c, struct error *err);
 } subcommands[] = {
 	{"create", "SOURCE", "a new version of a datastore",
-		"SOURCE is a directory, a file, an http(s) URL, or s3://bucket/prefix/. Only files "
-		"that\nchanged since the version before are sent. An archive on a disk stays one "
-		"file;\nof an archive by URL the content is taken.",
+		"SOURCE is a directory, a file, an http(s) URL, or s3://bucket/prefix/. Only files that\nchanged since the version before are sent. An archive on a disk stays one file;\nof an archive by URL the content is taken.",
 		create_tables, 1, 1, datastore_command_create},
 	{"list", "[NAME]", "the versions there are", NULL, list_tables, 0, 1,
 		datastore_command_list},
@@ -37,7 +276,7 @@ static const struct subcommand {
 	{"get", "NAME[:V] DIR", "bring a version into a directory", NULL, get_tables, 2, 2,
 		datastore_command_get},
 	{"delete", "NAME[:V]", "remove a version, or all of a name",
-		"What no other version needs is removed once the store's grace time is over.",
+		"All of several want NAME:all, or --yes. What no other version needs is removed once the store's grace time is over.",
 		delete_tables, 1, 1, datastore_command_delete},
 	{"purge", "--yes", "remove the whole store, at once and for good", NULL, purge_tables, 0, 0,
 		datastore_command_purge},
@@ -56,7 +295,7 @@ static int print_help(void)
 	return EXIT_DONE;
 }
 
-static int print_subcommand_help(const struct subcommand *s)
+static int print_subcommand_help(const struct datastore_subcommand *s)
 {
 	printf("Usage: stagerun datastore %s %s [OPTIONS]\n\n%s.\n%s%s%s\nOptions:\n", s->name,
 		s->words, s->help, s->more != NULL ? "\n" : "", s->more != NULL ? s->more : "",
@@ -75,33 +314,29 @@ static int unknown_subcommand(const char *word)
 	if (nearest != NULL)
 		log_error("datastore: unknown subcommand '%s'; did you mean %s?", word, nearest);
 	else
-		log_error("datastore: unknown subcommand '%s'; stagerun datastore --help lists "
-			  "them",
+		log_error(
+			"datastore: unknown subcommand '%s'; stagerun datastore --help lists them",
 			word);
 	return EXIT_USAGE;
 }
 
-/* A reader that went away (files | head) has what it wanted. */
-static int tell(const struct subcommand *s, int code, const struct error *err)
+static int report(const struct datastore_subcommand *s, int code, const struct error *err)
 {
-	if (code >= 0 && fflush(stdout) == 0)
+	if (code >= 0)
 		return EXIT_DONE;
-	if (code >= 0 && errno != EPIPE)
-		log_error("datastore %s: cannot write the output: %s", s->name,
-			strerrordesc_np(errno));
-	else if (code < 0 && code != -EPIPE)
+	if (code != -EPIPE) /* output_end() logs it */
 		log_error("datastore %s: %s", s->name, err->msg);
 	return code == -ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
 
 static int run_subcommand(
-	const struct subcommand *s, struct datastore_call *c, const struct inherited *in)
+	const struct datastore_subcommand *s, struct datastore_call *c, const struct inherited *in)
 {
 	struct error err = {0};
 	int exit_code, code = request_settings(&c->request, &c->settings, &err);
 
 	if (code < 0)
-		return tell(s, code, &err);
+		return report(s, code, &err);
 	code = agent_open(&c->agent, c->settings, in, &err);
 	if (code == 0)
 		code = s->run(c, &err);
@@ -109,12 +344,14 @@ static int run_subcommand(
 	if (c->agent.signal != 0)
 		exit_code = 128 + c->agent.signal;
 	else
-		exit_code = c->logged ? EXIT_FAILED : tell(s, code, &err);
+		exit_code = c->logged ? EXIT_FAILED : report(s, code, &err);
+	if (exit_code == EXIT_DONE && c->incomplete)
+		exit_code = EXIT_FAILED;
 	return agent_leave(&c->agent, exit_code);
 }
 
 static int parse_and_run(
-	const struct subcommand *s, int argc, char **argv, const struct inherited *in)
+	const struct datastore_subcommand *s, int argc, char **argv, const struct inherited *in)
 {
 	struct datastore_call c = {0};
 	struct error err = {0};
@@ -131,7 +368,7 @@ static int parse_and_run(
 	else
 		exit_code = run_subcommand(s, &c, in);
 	settings_free(c.settings);
-	strings_done(&c.words);
+	text_strings_done(&c.words);
 	request_done(&c.request);
 	return exit_code;
 }

@@ -6,52 +6,57 @@
 #include "datastore.h"
 #include "datastore_create.h"
 #include "datastore_fetch.h"
-#include "request.h"
+#include "options.h"
 
-/* One call of `stagerun datastore ...`, as its subcommands see it. Loop thread, but for what
- * datastore_call_work() runs. */
+/* `stagerun datastore ...`: one call, and its subcommands. Loop thread, except for the functions
+ * that datastore_call_work() runs.
+ *
+ *   datastore.c         the table of subcommands, the call, `get`, `delete` and `purge`
+ *   datastore_create.c  `create`
+ *   datastore_list.c    `list` and `files`
+ *   datastore_policy.c  `policy` */
 
 struct datastore_call {
 	struct request request;
 	struct strings words;
 	struct settings *settings;
 	struct agent agent; /* opened */
-	bool logged;        /* the error was told already */
+	bool logged;        /* the error was already logged */
+	bool incomplete; /* a part failed, which was logged, and the rest was done: exit status 1 */
 };
 
-/* NAME[:VERSION]; version 0: not said. */
+/* NAME[:VERSION]; version 0: none was given. */
 struct datastore_target {
-	char *name;
+	char *name; /* heap; the caller frees it */
 	unsigned version;
 };
 
-/* -ERR_USAGE */
+/* Returns 0 or -ERR_USAGE. */
 int datastore_target_parse(const char *word, struct datastore_target *ret, struct error *err);
 
-/* Runs work on a thread, with a hand of the store. ctx is on the heap and belongs to the call: done(ctx) frees it,
- * unless it is still in use by work that did not end in time. ctx->... is read by print(), which may be NULL,
- * after work has succeeded. */
+/* Runs work on a thread with a connection to the store, then print (may be NULL) on the loop thread
+ * if it succeeded. ctx is on the heap, and this function owns it: done(ctx) frees it, except when
+ * the work was abandoned and still uses it. Returns 0 or a negative code. */
 struct datastore_work {
-	int (*work)(void *ctx, struct store_hand *h, struct cancel *cancel, struct error *err);
-	void (*print)(void *ctx, const struct datastore_call *c);
+	int (*work)(void *ctx, struct store_conn *h, struct cancel *cancel, struct error *err);
+	void (*print)(void *ctx, struct datastore_call *c);
 	void (*done)(void *ctx);
 	const struct progress *progress; /* NULL: none is shown */
 };
 int datastore_call_work(
 	struct datastore_call *c, const struct datastore_work *w, void *ctx, struct error *err);
 
-/* The subcommands. */
+/* The subcommands. Each returns 0 or a negative code. */
 int datastore_command_create(struct datastore_call *c, struct error *err);
 int datastore_command_list(struct datastore_call *c, struct error *err);
 int datastore_command_files(struct datastore_call *c, struct error *err);
-int datastore_command_get(struct datastore_call *c, struct error *err);
-int datastore_command_delete(struct datastore_call *c, struct error *err);
-int datastore_command_purge(struct datastore_call *c, struct error *err);
 int datastore_command_policy(struct datastore_call *c, struct error *err);
 
-/* The name that a source gives a datastore: its last part up to the first '.', in lower case. Heap. */
+/* The default name of a datastore: the last part of its source up to the first '.', in lower case.
+ * Heap. */
 char *datastore_default_name(const char *source);
-/* The bucket policy that lets role read the store at url. Heap JSON. -ERR_USAGE. */
+/* Makes the bucket policy that allows role to read the store at url. *ret: JSON, heap. Returns 0 or
+ * -ERR_USAGE. */
 int datastore_policy(const char *url, const char *role, char **ret, struct error *err);
 
 #endif

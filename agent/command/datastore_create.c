@@ -1,35 +1,34 @@
 /* SPDX-License-Identifier: MIT */
-/* `stagerun datastore create`. */
+/* `stagerun datastore create`. Loop thread, except for create(), which runs on a thread. */
 #include "datastore_call.h"
 #include "defer.h"
+#include "options.h"
 #include "source.h"
 #include <ctype.h>
-#include <jansson.h>
 #include <limits.h>
 #include <string.h>
 
-struct creation {
+struct create_call {
 	struct create_options opts;
 	struct selection selection;
-	struct request *request; /* its texts are the process's, or as long there as this */
-	char *name, *shown;      /* shown: the source, for the progress line */
+	char *name, *shown; /* shown: the source, for the progress line */
 	struct progress progress;
 	struct manifest *manifest;
 	struct create_result result;
 	uint64_t elapsed_ns;
 };
 
-/* The last part of a path, an address or a bucket's prefix. */
+/* Returns the last part of a path, a URL or a bucket's prefix. Heap. */
 static char *last_part(const char *source)
 {
-	_free_ char *copy = copy_text(source);
+	_free_ char *copy = text_copy(source);
 	char real[PATH_MAX];
 	size_t len = strlen(copy);
 	const char *slash;
 
 	if (strstr(source, "://") == NULL && realpath(source, real) != NULL) {
 		free(copy);
-		copy = copy_text(real); /* "." has a name, too */
+		copy = text_copy(real); /* so that "." has a name */
 		len = strlen(copy);
 	} else if (strncasecmp(source, "http", 4) == 0) {
 		return source_file_name(source);
@@ -37,7 +36,7 @@ static char *last_part(const char *source)
 	while (len > 1 && copy[len - 1] == '/')
 		copy[--len] = '\0';
 	slash = strrchr(copy, '/');
-	return copy_text(slash != NULL ? slash + 1 : copy);
+	return text_copy(slash != NULL ? slash + 1 : copy);
 }
 
 char *datastore_default_name(const char *source)
@@ -50,9 +49,9 @@ char *datastore_default_name(const char *source)
 	return name;
 }
 
-static int create(void *ctx, struct store_hand *h, struct cancel *cancel, struct error *err)
+static int create(void *ctx, struct store_conn *h, struct cancel *cancel, struct error *err)
 {
-	struct creation *c = ctx;
+	struct create_call *c = ctx;
 	uint64_t began = now_ns();
 	int code;
 
@@ -63,31 +62,35 @@ static int create(void *ctx, struct store_hand *h, struct cancel *cancel, struct
 	return code;
 }
 
-static double rate(const struct creation *c)
+static double rate(const struct create_call *c)
 {
 	return c->elapsed_ns > 0 ? (double)c->manifest->bytes * 1e9 / (double)c->elapsed_ns : 0;
 }
 
-static void print_json(const struct creation *c, const struct datastore_call *call)
+static void print_json(const struct create_call *c, const struct datastore_call *call)
 {
 	const struct manifest *m = c->manifest;
-	json_t *o = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}",
-		"name", m->name, "version", (json_int_t)m->version, "store",
-		store_name(call->agent.store), "manifest_sha256", m->sha256, "entries",
-		(json_int_t)m->entries, "files", (json_int_t)m->files, "bytes",
-		(json_int_t)m->bytes, "stored_bytes", (json_int_t)m->stored_bytes, "sent_bytes",
-		(json_int_t)c->result.sent_bytes, "reused_files",
-		(json_int_t)c->result.reused_files, "seconds", (double)c->elapsed_ns / 1e9,
-		"bytes_per_second", rate(c));
+	struct text t = {0};
 
-	json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-	putchar('\n');
-	json_decref(o);
+	text_add(&t, "{");
+	output_json_text(&t, "name", m->name);
+	output_json_number(&t, "version", m->version);
+	output_json_text(&t, "store", store_name(call->agent.resources.store));
+	output_json_text(&t, "manifest_sha256", m->sha256);
+	output_json_number(&t, "entries", m->entries);
+	output_json_number(&t, "files", m->files);
+	output_json_number(&t, "bytes", m->bytes);
+	output_json_number(&t, "stored_bytes", m->stored_bytes);
+	output_json_number(&t, "sent_bytes", c->result.sent_bytes);
+	output_json_number(&t, "reused_files", c->result.reused_files);
+	printf("%s,\"seconds\":%.6f,\"bytes_per_second\":%.0f}\n", t.s, (double)c->elapsed_ns / 1e9,
+		rate(c));
+	text_done(&t);
 }
 
-static void print_created(void *ctx, const struct datastore_call *call)
+static void print_created(void *ctx, struct datastore_call *call)
 {
-	const struct creation *c = ctx;
+	const struct create_call *c = ctx;
 	const struct manifest *m = c->manifest;
 	char bytes[32], per_second[32], sent[32], time[32];
 
@@ -96,17 +99,18 @@ static void print_created(void *ctx, const struct datastore_call *call)
 		return;
 	}
 	printf("%s version %u: %llu files, %s, in %s (%s/s); sent %s", m->name, m->version,
-		(unsigned long long)m->files, print_size(m->bytes, bytes),
-		print_duration(c->elapsed_ns, time), print_size((uint64_t)rate(c), per_second),
-		print_size(c->result.sent_bytes, sent));
+		(unsigned long long)m->files, units_print_size(m->bytes, bytes),
+		units_print_duration(c->elapsed_ns, time),
+		units_print_size((uint64_t)rate(c), per_second),
+		units_print_size(c->result.sent_bytes, sent));
 	if (c->result.reused_files > 0)
 		printf(", %llu files were there", (unsigned long long)c->result.reused_files);
 	putchar('\n');
 }
 
-static void creation_free(void *ctx)
+static void create_call_free(void *ctx)
 {
-	struct creation *c = ctx;
+	struct create_call *c = ctx;
 
 	manifest_free(c->manifest);
 	free(c->name);
@@ -120,14 +124,13 @@ static int check_options(const struct request *r, const char *source, struct err
 		return error_set(err, -ERR_USAGE, "--extract and --no-extract exclude each other");
 	if (r->no_copy && strncasecmp(source, "s3://", 5) != 0)
 		return error_set(err, -ERR_USAGE,
-			"--no-copy is for s3://bucket/prefix/: only that can be read from where it "
-			"is");
+			"--no-copy is for s3://bucket/prefix/: only that can be read from where it is");
 	return 0;
 }
 
-static int name_it(const struct request *r, const char *source, char **ret, struct error *err)
+static int choose_name(const struct request *r, const char *source, char **ret, struct error *err)
 {
-	char *name = r->name != NULL ? copy_text(r->name) : datastore_default_name(source);
+	char *name = r->name != NULL ? text_copy(r->name) : datastore_default_name(source);
 
 	if (datastore_name_check(name, err) == 0) {
 		*ret = name;
@@ -139,17 +142,17 @@ static int name_it(const struct request *r, const char *source, char **ret, stru
 	return -ERR_USAGE;
 }
 
-static void fill_options(struct creation *w, struct datastore_call *c)
+static void fill_options(struct create_call *w, struct datastore_call *c)
 {
 	const struct request *r = &c->request;
 	const struct settings *s = c->settings;
 
 	w->selection = (struct selection){.include = (const char *const *)r->fetch.include.v,
 		.exclude = (const char *const *)r->fetch.exclude.v};
-	w->opts = (struct create_options){.store = c->agent.store,
-		.budget = c->agent.budget,
-		.transfer = c->agent.transfer,
-		.s3 = c->agent.s3,
+	w->opts = (struct create_options){.store = c->agent.resources.store,
+		.budget = c->agent.resources.budget,
+		.transfer = c->agent.resources.transfer,
+		.s3 = c->agent.resources.s3,
 		.progress = &w->progress,
 		.threads = agent_threads(s),
 		.name = w->name,
@@ -160,20 +163,21 @@ static void fill_options(struct creation *w, struct datastore_call *c)
 		.dereference = r->dereference,
 		.selection = r->fetch.include.n + r->fetch.exclude.n > 0 ? &w->selection : NULL,
 		.max_datastores = s->max_datastores,
-		.grace_ms = s->store_grace_ms};
+		.grace_ms = s->store_grace_ms,
+		.lock_timeout_ms = agent_lock_timeout_ms(s)};
 }
 
 int datastore_command_create(struct datastore_call *c, struct error *err)
 {
 	struct datastore_work work = {
-		.work = create, .print = print_created, .done = creation_free};
+		.work = create, .print = print_created, .done = create_call_free};
 	const char *source = c->words.v[0];
-	struct creation *w;
+	struct create_call *w;
 	char *name = NULL;
 	int code = check_options(&c->request, source, err);
 
 	if (code == 0)
-		code = name_it(&c->request, source, &name, err);
+		code = choose_name(&c->request, source, &name, err);
 	if (code == 0)
 		code = agent_need_transfer(&c->agent, err);
 	if (code == 0)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* `stagerun datastore policy`: what the owner of a bucket applies to it, so that somebody else can read the store.
+/* `stagerun datastore policy`: prints the policy that the owner of a bucket applies to it so that
+ * another account can read the store. Loop thread.
  * https://docs.aws.amazon.com/AmazonS3/latest/userguide/example-bucket-policies.html */
 #include "datastore_call.h"
 #include "defer.h"
 #include <jansson.h>
 #include <string.h>
 
-/* "arn:PARTITION:iam::ACCOUNT:role/NAME"; Ceph has users and tenants in place of accounts. */
+/* "arn:PARTITION:iam::ACCOUNT:role/NAME"; Ceph has users and tenants instead of accounts. */
 static int check_role(const char *role, char **ret_partition, struct error *err)
 {
 	const char *partition = role + 4, *service;
@@ -17,13 +18,12 @@ static int check_role(const char *role, char **ret_partition, struct error *err)
 		service = partition + len;
 		if (len > 0 &&
 			(strncmp(service, ":iam:", 5) == 0 || strncmp(service, ":sts:", 5) == 0)) {
-			*ret_partition = format_text("%.*s", (int)len, partition);
+			*ret_partition = text_format("%.*s", (int)len, partition);
 			return 0;
 		}
 	}
 	return error_set(err, -ERR_USAGE,
-		"--role '%s' is not the ARN of a role or user, such as "
-		"arn:aws:iam::123456789012:role/training",
+		"--role '%s' is not the ARN of a role or user, such as arn:aws:iam::123456789012:role/training",
 		role);
 }
 
@@ -36,12 +36,13 @@ static json_t *statement(const char *sid, const char *role, json_t *actions, cha
 	return s;
 }
 
-/* Only what lies below the prefix may be listed. */
-static json_t *list_statement(const char *role, const char *partition, const struct s3_place *at)
+/* Allows to list only the keys below the prefix. */
+static json_t *list_statement(
+	const char *role, const char *partition, const struct s3_bucket_key *at)
 {
 	json_t *s = statement("StagerunList", role, json_pack("[s]", "s3:ListBucket"),
-		format_text("arn:%s:s3:::%s", partition, at->bucket));
-	_free_ char *below = format_text("%s/*", at->key);
+		text_format("arn:%s:s3:::%s", partition, at->bucket));
+	_free_ char *below = text_format("%s/*", at->key);
 
 	if (at->key[0] != '\0')
 		json_object_set_new(
@@ -49,12 +50,12 @@ static json_t *list_statement(const char *role, const char *partition, const str
 	return s;
 }
 
-static json_t *policy(const char *role, const char *partition, const struct s3_place *at)
+static json_t *policy(const char *role, const char *partition, const struct s3_bucket_key *at)
 {
 	json_t *locate = statement("StagerunLocate", role, json_pack("[s]", "s3:GetBucketLocation"),
-		format_text("arn:%s:s3:::%s", partition, at->bucket));
+		text_format("arn:%s:s3:::%s", partition, at->bucket));
 	json_t *get = statement("StagerunGet", role, json_pack("[s]", "s3:GetObject"),
-		format_text("arn:%s:s3:::%s/%s%s*", partition, at->bucket, at->key,
+		text_format("arn:%s:s3:::%s/%s%s*", partition, at->bucket, at->key,
 			at->key[0] != '\0' ? "/" : ""));
 
 	return json_pack("{s:s, s:[o, o, o]}", "Version", "2012-10-17", "Statement",
@@ -63,7 +64,7 @@ static json_t *policy(const char *role, const char *partition, const struct s3_p
 
 int datastore_policy(const char *url, const char *role, char **ret, struct error *err)
 {
-	struct s3_place at = {0};
+	struct s3_bucket_key at = {0};
 	_free_ char *partition = NULL;
 	json_t *o;
 	int code = check_role(role, &partition, err);
@@ -72,19 +73,21 @@ int datastore_policy(const char *url, const char *role, char **ret, struct error
 		return code;
 	if (strncmp(url, "s3://", 5) != 0)
 		return error_set(err, -ERR_USAGE,
-			"the store is %s: only buckets have policies; a directory has permissions "
-			"(chmod, setfacl)",
+			"the store is %s: only buckets have policies; a directory has permissions (chmod, setfacl)",
 			url);
-	code = s3_place_parse(url, &at, err);
+	code = s3_bucket_key_parse(url, &at, err);
 	if (code < 0)
 		return code;
 	for (size_t len = strlen(at.key); len > 0 && at.key[len - 1] == '/'; len--)
 		at.key[len - 1] = '\0';
 	o = policy(role, partition, &at);
-	*ret = json_dumps(o, JSON_INDENT(2));
+	*ret = o != NULL ? json_dumps(o, JSON_INDENT(2)) : NULL;
 	json_decref(o);
-	s3_place_done(&at);
-	return 0;
+	s3_bucket_key_done(&at);
+	return *ret != NULL
+		       ? 0
+		       : error_set(err, -ERR_USAGE,
+				 "--role or the store's address has bytes that are not UTF-8, which no policy can have");
 }
 
 int datastore_command_policy(struct datastore_call *c, struct error *err)

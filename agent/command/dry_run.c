@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* `--dry-run`: the plan, for people. */
-#include "dry_run.h"
+/* `--dry-run`: prints the plan for people. The sources of the plan's head are probed at the same
+ * time, on threads of libuv's pool, and printed in order. Loop thread, except for
+ * probe_source(). */
 #include "agent.h"
+#include "datastore.h"
 #include "defer.h"
-#include "head.h"
 #include "redact.h"
+#include "run.h"
 #include "source.h"
-#include "supervise.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-void dry_run_print(const char *fmt, ...)
+#define DATASTORE "datastore:"
+
+/* Prints to stdout, with secrets hidden. */
+static void __attribute__((format(printf, 1, 2))) dry_run_print(const char *fmt, ...)
 {
 	char *s = NULL;
 	va_list ap;
@@ -25,6 +29,175 @@ void dry_run_print(const char *fmt, ...)
 	fputs(s, stdout);
 	free(s);
 }
+
+/* One source that is probed for its size. */
+struct probe {
+	uv_work_t work;
+	struct source_env env;
+	struct store *store; /* for datastores */
+	const char *url;
+	struct identity identity;
+	struct manifest *manifest; /* of a datastore */
+	struct error err;
+	int code;
+	bool done; /* used by the loop thread only */
+};
+
+static void on_probed(uv_work_t *work, int status)
+{
+	struct probe *p = container_of(work, struct probe, work);
+
+	(void)status;
+	p->done = true;
+}
+
+/* url is "datastore:NAME[:VERSION]". */
+static int find_version(struct probe *p, struct store_conn *h, struct error *err)
+{
+	const char *name = p->url + strlen(DATASTORE);
+	size_t len = strcspn(name, ":");
+	_free_ char *plain = text_format("%.*s", (int)len, name);
+	uint64_t version = 0;
+	int code =
+		name[len] == ':' ? units_parse_uint(name + len + 1, INT32_MAX, &version, err) : 0;
+
+	return code < 0 ? code : datastore_find(h, plain, (unsigned)version, &p->manifest, err);
+}
+
+static int probe_datastore(struct probe *p, struct error *err)
+{
+	struct store_conn *h = NULL;
+	int code = store_conn_open(p->store, p->env.cancel, &h, err);
+
+	if (code == 0)
+		code = find_version(p, h, err);
+	store_conn_close(h);
+	return code;
+}
+
+static int probe_stream(struct probe *p, struct error *err)
+{
+	const struct source_request request = {.url = p->url, .want = WANT_IDENTITY};
+	struct object *o;
+	int code = source_open(&p->env, &request, &o, err);
+
+	if (code < 0)
+		return code;
+	p->identity = o->identity;
+	object_close(o);
+	return 0;
+}
+
+static bool is_datastore(const char *url)
+{
+	return strncmp(url, DATASTORE, strlen(DATASTORE)) == 0;
+}
+
+static void probe_source(uv_work_t *work)
+{
+	struct probe *p = container_of(work, struct probe, work);
+
+	p->code = is_datastore(p->url) ? probe_datastore(p, &p->err) : probe_stream(p, &p->err);
+}
+
+static void print_globs(const char *key, const struct strings *globs)
+{
+	for (size_t i = 0; i < globs->n; i++)
+		dry_run_print("      %s %s\n", key, globs->v[i]);
+}
+
+static void print_options(const struct stage_spec *spec)
+{
+	if (spec->sources[0].sha256 != NULL)
+		dry_run_print("      sha256 %s\n", spec->sources[0].sha256);
+	print_globs("include", &spec->include);
+	print_globs("exclude", &spec->exclude);
+	if (spec->strip_components > 0)
+		dry_run_print("      strip_components %u\n", spec->strip_components);
+	if (spec->no_extract)
+		dry_run_print("      stored as it is\n");
+	if (spec->replace)
+		dry_run_print("      replaces what is there\n");
+	if (spec->shard_world > 0)
+		dry_run_print("      shard %u of %u\n", spec->shard_rank, spec->shard_world);
+}
+
+static void print_manifest(const struct manifest *m)
+{
+	char bytes[32], stored[32];
+
+	dry_run_print("version %u, %llu files, %s (%s in the store), manifest sha256 %s\n",
+		m->version, (unsigned long long)m->files, units_print_size(m->bytes, bytes),
+		units_print_size(m->stored_bytes, stored), m->sha256);
+}
+
+static void print_source(const struct probe *p, const struct stage_spec *spec)
+{
+	_free_ char *name = source_display(p->url);
+	char size[32] = "size unknown";
+
+	dry_run_print("  %s -> %s  (%s)\n", name, spec->to, spec->origin);
+	print_options(spec);
+	dry_run_print("      ");
+	if (p->code < 0) {
+		dry_run_print("cannot be read: %s\n", p->err.msg);
+		return;
+	}
+	if (p->manifest != NULL) {
+		print_manifest(p->manifest);
+		return;
+	}
+	if (p->identity.size != SIZE_UNKNOWN)
+		units_print_size(p->identity.size, size);
+	dry_run_print(
+		"%s%s%s\n", size, p->identity.etag[0] != '\0' ? ", ETag " : "", p->identity.etag);
+}
+
+/* The store and the S3 credentials that would be used. */
+static void print_store(const struct agent *a)
+{
+	_free_ char *s3 = a->resources.s3 != NULL ? s3_describe(a->resources.s3) : NULL;
+	bool remote = a->resources.store == NULL ||
+		      strncmp(store_name(a->resources.store), "s3://", 5) == 0;
+
+	if (a->resources.store != NULL)
+		dry_run_print("\nStore\n  %s\n", store_name(a->resources.store));
+	if (s3 != NULL && remote)
+		dry_run_print("%s  %s\n", a->resources.store == NULL ? "\nS3\n" : "", s3);
+}
+
+static int dry_run_head(struct agent *a, const struct plan *p, struct cancel *cancel)
+{
+	struct probe *probes = zalloc(p->n_head * sizeof(*probes));
+	int code = 0;
+
+	print_store(a);
+	if (p->n_head > 0)
+		dry_run_print("\nStaged first, all at once\n");
+	for (size_t i = 0; i < p->n_head; i++) {
+		probes[i].env = (struct source_env){
+			.transfer = a->resources.transfer, .s3 = a->resources.s3, .cancel = cancel};
+		probes[i].store = a->resources.store;
+		probes[i].url = p->head[i].sources[0].url;
+		uv_queue_work(&a->loop, &probes[i].work, probe_source, on_probed);
+	}
+	for (size_t i = 0; i < p->n_head && !a->out_of_time; i++) {
+		while (!probes[i].done && !a->out_of_time)
+			uv_run(&a->loop, UV_RUN_ONCE);
+		if (!probes[i].done)
+			break;
+		print_source(&probes[i], &p->head[i]);
+		if (probes[i].code < 0)
+			code = probes[i].code;
+	}
+	for (size_t i = 0; i < p->n_head && !a->out_of_time; i++)
+		manifest_free(probes[i].manifest);
+	if (!a->out_of_time)
+		free(probes);
+	return code;
+}
+
+/* The rest of the plan. */
 
 static void print_setting(void *ctx, const char *key, const char *value, const char *origin)
 {
@@ -40,11 +213,12 @@ static void print_environment(const struct plan *p, const struct settings *s)
 		dry_run_print("\nEnvironment added\n");
 	for (size_t i = 0; i < e->n; i++) {
 		size_t len = strcspn(e->v[i], "=");
-		_free_ char *name = format_text("%.*s", (int)len, e->v[i]);
+		_free_ char *name = text_format("%.*s", (int)len, e->v[i]);
 
 		dry_run_print("  %s=%s  (%s:%u)\n", name,
-			settings_is_secret(s, name) ? "***" : e->v[i] + len + 1, p->runfile->path,
-			p->runfile->environment_lines[i]);
+			settings_is_secret_value(s, name, e->v[i] + len + 1) ? "***"
+									     : e->v[i] + len + 1,
+			p->runfile->path, p->runfile->environment_lines[i]);
 	}
 }
 
@@ -54,7 +228,7 @@ static void print_scratch(const struct runfile *f)
 		char limit[32] = "no limit";
 
 		if (f->scratch[i].size_bytes > 0)
-			print_size(f->scratch[i].size_bytes, limit);
+			units_print_size(f->scratch[i].size_bytes, limit);
 		dry_run_print("\nScratch directory\n  %s, %s  (%s:%u)\n", f->scratch[i].mount_path,
 			limit, f->path, f->scratch[i].line);
 	}
@@ -92,7 +266,7 @@ static void print_actions(const struct plan *p, enum lifecycle_point point, size
 	const struct actions *a = plan_actions(p, point);
 
 	if (a->n > first)
-		dry_run_print("\nThen, one after another (%s)\n", lifecycle_point_name(point));
+		dry_run_print("\nThen, one after another (%s)\n", runfile_point_name(point));
 	for (size_t i = first; i < a->n && p->runfile != NULL; i++)
 		print_action(&a->v[i], p->runfile->path);
 }
@@ -139,13 +313,16 @@ static int print_dependencies(struct agent *a, const struct plan *p)
 static int probe_and_print(const struct plan *p, const struct settings *s,
 	const struct inherited *in, struct error *err)
 {
+	struct settings impatient = *s; /* no retries: the plan is wanted now */
 	struct agent agent;
 	struct cancel cancel;
-	int code = agent_open(&agent, s, in, err), installable = 0;
+	int code, installable = 0;
 
+	impatient.network.patience_ms = 0;
+	code = agent_open(&agent, &impatient, in, err);
 	cancel_init(&cancel);
-	agent.cancel = cancel_probes;
-	agent.work = &cancel;
+	agent.step.cancel = cancel_probes;
+	agent.step.work = &cancel;
 	if (code == 0 && p->n_head > 0)
 		code = agent_need_sources(&agent, p->head, p->n_head, err);
 	if (code == 0) {

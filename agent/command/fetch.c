@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* `stagerun fetch SOURCE DIR`: stage one source, no config at all. */
+/* `stagerun fetch SOURCE DIR`: stages one source, without config.yml. Loop thread. */
 #include "agent.h"
 #include "command.h"
 #include "defer.h"
 #include "log.h"
-#include "request.h"
+#include "options.h"
 #include "runfile.h"
 #include "source.h"
 #include <ctype.h>
@@ -15,28 +15,36 @@ static const struct option_row *const tables[] = {
 
 static void print_help(void)
 {
-	puts("Usage: stagerun fetch [OPTIONS] SOURCE DIR\n\n"
+	puts("Usage: stagerun fetch [OPTIONS] SOURCE DIR\n"
+	     "       stagerun fetch --join [OPTIONS] SOURCE SOURCE ... DIR\n\n"
 	     "Stages SOURCE (an http, https, s3 or file URL, a path, or datastore:NAME[:V])\n"
 	     "into DIR.\n\nOptions:");
 	options_print(tables);
 }
 
-static int fill_spec(struct request *r, const char *word, const char *dir, struct error *err)
+/* The last word is the directory. */
+static int fill_spec(struct request *r, char *const *words, int n, struct error *err)
 {
-	_free_ char *source = copy_text(word);
+	_free_ char *source = n > 2 ? source_join(words, (size_t)n - 1) : text_copy(words[0]);
+	const char *dir = words[n - 1];
 	char lower[65] = "";
-	int code = source_check(source, err);
+	int code =
+		source != NULL
+			? source_check(source, err)
+			: error_set(err, -ERR_USAGE,
+				  "join: a part is no URL or path: it is empty, or has a line feed in it");
 
 	if (code == 0)
-		code = datastore_source(&source, err);
+		code = runfile_datastore_source(&source, err);
 	if (code < 0)
 		return code;
 
 	for (size_t i = 0; r->sha256 != NULL && i < 64; i++)
 		lower[i] = (char)tolower((unsigned char)r->sha256[i]);
 	stage_spec_add_source(&r->fetch, source, r->sha256 != NULL ? lower : NULL);
-	r->fetch.to = copy_text(dir);
-	r->fetch.origin = copy_text("fetch");
+	r->fetch.to = text_copy(dir);
+	r->fetch.origin = text_copy("fetch");
+	r->fetch.restore = r->fetch.replace;
 	return 0;
 }
 
@@ -80,9 +88,12 @@ int command_fetch(int argc, char **argv, const struct inherited *in)
 	} else if (argc - 1 - rest > 2 && words[2][0] == '-') {
 		log_error("fetch: options go before SOURCE: stagerun fetch %s ... SOURCE DIR",
 			words[2]);
-	} else if (argc - 1 - rest != 2) {
+	} else if (r.join && argc - 1 - rest < 3) {
+		log_error(
+			"fetch: --join needs all parts of a split file, in their order: stagerun fetch --join SOURCE SOURCE ... DIR");
+	} else if (argc - 1 - rest != 2 && !r.join) {
 		log_error("fetch: usage: stagerun fetch [OPTIONS] SOURCE DIR");
-	} else if (fill_spec(&r, words[0], words[1], &err) < 0) {
+	} else if (fill_spec(&r, words, argc - 1 - rest, &err) < 0) {
 		log_error("fetch: %s", err.msg);
 	} else {
 		exit_code = fetch(&r, in);

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/* `stagerun hook POINT`: run one lifecycle point of config.yml by hand, as `RUN stagerun hook
- * on_build_end` does in a Dockerfile. */
+/* `stagerun hook POINT`: runs one lifecycle point of config.yml by hand, as `RUN stagerun hook
+ * on_build_end` does in a Dockerfile. Loop thread. */
 #include "agent.h"
 #include "command.h"
 #include "defer.h"
 #include "log.h"
 #include "plan.h"
-#include "scratch.h"
+#include "run.h"
 #include <stdio.h>
 #include <string.h>
 
 static const struct option_row *const tables[] = {config_rows, common_rows, NULL};
 
-struct by_hand {
+struct hook_call {
 	struct request request;
 	struct settings *settings;
 	enum lifecycle_point point;
 	struct hooks *hooks;
-	enum hook_point hook_point; /* operators' hooks of the same name; HOOK_POINT_COUNT: none */
+	enum hook_point
+		hook_point; /* of the operators' hooks with this name; HOOK_POINT_COUNT: none */
 	struct plan plan;
 	struct agent agent;
 };
@@ -44,8 +45,8 @@ static void print_help(void)
 	contract_describe(print_variable, &heading);
 }
 
-/* The point may stand before the options, or after them. */
-static int parse_words(struct by_hand *h, int argc, char **argv, struct error *err)
+/* The point may precede or follow the options. */
+static int parse_words(struct hook_call *h, int argc, char **argv, struct error *err)
 {
 	int rest = 0, more = 0, code;
 	const char *word;
@@ -62,52 +63,52 @@ static int parse_words(struct by_hand *h, int argc, char **argv, struct error *e
 	if (rest + more < argc)
 		return error_set(err, -ERR_USAGE, "one point at a time, but there is also '%s'",
 			argv[rest + more]);
-	return lifecycle_point_parse(word, &h->point, err);
+	return runfile_point_parse(word, &h->point, err);
 }
 
-static int operators_hooks(struct by_hand *h, struct error *err)
+static int run_hooks(struct hook_call *h, struct error *err)
 {
 	return agent_hooks(&h->agent, h->hooks, h->hook_point, &h->plan.environment, err);
 }
 
-/* *ret_logged: err was told already. */
-static int users_actions(struct by_hand *h, bool *ret_logged, struct error *err)
+/* *ret_logged: err was already logged. */
+static int run_actions(struct hook_call *h, bool *ret_logged, struct error *err)
 {
 	struct plan *p = &h->plan;
-	int code = make_scratch(p->runfile, h->agent.inherited, err);
+	int code = run_make_scratch(p->runfile, h->agent.inherited, err);
 
 	if (code == 0 && p->n_head > 0) {
 		code = agent_stage(&h->agent, p->head, p->n_head, err);
 		*ret_logged = code < 0;
 	}
-	h->agent.facts.staged = &p->destinations;
+	h->agent.policy.facts.staged = &p->destinations;
 	if (code < 0 || p->first_action == plan_actions(p, h->point)->n)
 		return code;
 	return agent_actions(
 		&h->agent, p->runfile, h->point, p->first_action, &p->environment, err);
 }
 
-/* Operators go first at the start, and last at the end. */
-static int run_both(struct by_hand *h, bool *ret_logged, struct error *err)
+/* The operators' hooks run before the actions; for on_experiment_end they run after them. */
+static int run_hooks_and_actions(struct hook_call *h, bool *ret_logged, struct error *err)
 {
 	bool ends = h->hook_point == HOOK_EXPERIMENT_END;
-	int code = ends ? 0 : operators_hooks(h, err);
+	int code = ends ? 0 : run_hooks(h, err);
 
 	if (code == 0)
-		code = users_actions(h, ret_logged, err);
-	return code == 0 && ends ? operators_hooks(h, err) : code;
+		code = run_actions(h, ret_logged, err);
+	return code == 0 && ends ? run_hooks(h, err) : code;
 }
 
-static int work(struct by_hand *h, const struct inherited *in)
+static int open_and_run(struct hook_call *h, const struct inherited *in)
 {
 	struct error err = {0};
 	bool logged = false;
 	int code = agent_open(&h->agent, h->settings, in, &err);
 
-	h->agent.facts.config_path = h->plan.runfile->path;
-	h->agent.environment = &h->plan.environment;
+	h->agent.policy.facts.config_path = h->plan.runfile->path;
+	h->agent.policy.environment = &h->plan.environment;
 	if (code == 0)
-		code = run_both(h, &logged, &err);
+		code = run_hooks_and_actions(h, &logged, &err);
 	agent_close(&h->agent);
 	if (h->agent.signal != 0)
 		return agent_leave(&h->agent, 128 + h->agent.signal);
@@ -116,7 +117,7 @@ static int work(struct by_hand *h, const struct inherited *in)
 	return code < 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
-static int run_point(struct by_hand *h, const struct inherited *in)
+static int run_point(struct hook_call *h, const struct inherited *in)
 {
 	struct error err = {0};
 	int code = request_settings(&h->request, &h->settings, &err);
@@ -129,18 +130,18 @@ static int run_point(struct by_hand *h, const struct inherited *in)
 		log_error("hook: %s", err.msg);
 		return code == -ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
 	}
-	h->hook_point = hook_point_named(lifecycle_point_name(h->point));
+	h->hook_point = hook_point_by_name(runfile_point_name(h->point));
 	if (plan_actions(&h->plan, h->point)->n == 0 && !hooks_any(h->hooks, h->hook_point)) {
 		log_info("%s has no %s actions: nothing to do", h->plan.runfile->path,
-			lifecycle_point_name(h->point));
+			runfile_point_name(h->point));
 		return EXIT_DONE;
 	}
-	return work(h, in);
+	return open_and_run(h, in);
 }
 
 int command_hook(int argc, char **argv, const struct inherited *in)
 {
-	struct by_hand h = {0};
+	struct hook_call h = {0};
 	struct error err;
 	int exit_code = EXIT_DONE;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Parses a command line by the rows of its tables. */
+/* Parses a command line by the rows of its tables, and prints the help from them. Loop thread. */
 #include "options.h"
 #include "defer.h"
 #include "text.h"
@@ -37,7 +37,7 @@ static const struct option_row *find_row(
 static int unknown_option(
 	const struct option_row *const *tables, const char *word, size_t len, struct error *err)
 {
-	_free_ char *typed = format_text("%.*s", (int)len, word);
+	_free_ char *typed = text_format("%.*s", (int)len, word);
 	const char *candidates[64], *nearest;
 	size_t n = 0;
 
@@ -55,8 +55,32 @@ static int unknown_option(
 		"unknown option %s; --help lists them, and -- ends them before a command", typed);
 }
 
-/* Takes the option at argv[*i], and the value behind it. */
-static int take_option(int argc, char **argv, const struct option_row *const *tables, void *into,
+static int store_option(
+	const struct option_row *row, void *into, const char *value, struct error *err)
+{
+	void *member = (char *)into + row->offset;
+
+	if (row->set != NULL)
+		return row->set(into, value, err);
+	switch (row->kind) {
+	case OPTION_FLAG:
+		*(bool *)member = true;
+		break;
+	case OPTION_TEXT:
+		*(const char **)member = value;
+		break;
+	case OPTION_LIST:
+		text_strings_add(member, value);
+		break;
+	case OPTION_SETTING:
+		request_override(into, row, value);
+		break;
+	}
+	return 0;
+}
+
+/* Parses the option at argv[*i] and the value that follows it. */
+static int parse_option(int argc, char **argv, const struct option_row *const *tables, void *into,
 	int *i, struct error *err)
 {
 	const char *word = argv[*i], *equals = strchr(word, '=');
@@ -68,23 +92,23 @@ static int take_option(int argc, char **argv, const struct option_row *const *ta
 	if (row->metavar == NULL && equals != NULL)
 		return error_set(err, -ERR_USAGE, "--%s takes no value", row->name);
 	if (row->metavar == NULL)
-		return row->take(into, NULL, err);
+		return store_option(row, into, NULL, err);
 	if (equals == NULL && *i + 1 == argc)
 		return error_set(err, -ERR_USAGE, "--%s needs a value: --%s %s", row->name,
 			row->name, row->metavar);
-	return row->take(into, equals != NULL ? equals + 1 : argv[++*i], err);
+	return store_option(row, into, equals != NULL ? equals + 1 : argv[++*i], err);
 }
 
-/* A command line, and how far it was read. */
-struct line {
+/* A command line, and the index of the next word. */
+struct command_line {
 	int argc, i;
 	char **argv;
-	bool ended; /* "--" was passed */
+	bool ended; /* "--" was parsed */
 };
 
-/* Up to the first word that is no option, or behind "--". */
-static int take_options(
-	struct line *l, const struct option_row *const *tables, void *into, struct error *err)
+/* Parses up to the first word that is no option, or past "--". */
+static int parse_options(struct command_line *l, const struct option_row *const *tables, void *into,
+	struct error *err)
 {
 	int code = 0;
 
@@ -98,7 +122,7 @@ static int take_options(
 		}
 		if (word[0] != '-' || word[1] == '\0')
 			return 0;
-		code = take_option(l->argc, l->argv, tables, into, &l->i, err);
+		code = parse_option(l->argc, l->argv, tables, into, &l->i, err);
 	}
 	return code;
 }
@@ -106,8 +130,8 @@ static int take_options(
 int options_parse(int argc, char **argv, const struct option_row *const *tables, void *into,
 	int *ret_rest, struct error *err)
 {
-	struct line l = {.argc = argc, .argv = argv};
-	int code = take_options(&l, tables, into, err);
+	struct command_line l = {.argc = argc, .argv = argv};
+	int code = parse_options(&l, tables, into, err);
 
 	if (code == 0)
 		*ret_rest = l.i;
@@ -117,15 +141,15 @@ int options_parse(int argc, char **argv, const struct option_row *const *tables,
 int options_parse_all(int argc, char **argv, const struct option_row *const *tables, void *into,
 	struct strings *ret_words, struct error *err)
 {
-	struct line l = {.argc = argc, .argv = argv};
+	struct command_line l = {.argc = argc, .argv = argv};
 
 	while (l.i < argc) {
-		int code = l.ended ? 0 : take_options(&l, tables, into, err);
+		int code = l.ended ? 0 : parse_options(&l, tables, into, err);
 
 		if (code < 0)
 			return code;
 		if (l.i < argc)
-			strings_add(ret_words, argv[l.i++]);
+			text_strings_add(ret_words, argv[l.i++]);
 	}
 	return 0;
 }

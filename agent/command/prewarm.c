@@ -1,24 +1,134 @@
 /* SPDX-License-Identifier: MIT */
-/* `stagerun prewarm`: stages what a run would, and starts nothing; once, or again and again to follow what
- * changes. */
+/* `stagerun prewarm`: stages what a run would stage and starts no command; once, or repeatedly to
+ * follow changed sources. Its summary is built as text, without jansson, because file names need
+ * not be UTF-8. Loop thread. */
 #include "command.h"
 #include "defer.h"
-#include "dry_run.h"
 #include "log.h"
+#include "options.h"
 #include "process.h"
+#include "progress.h"
+#include "random.h"
+#include "redact.h"
 #include "run.h"
 #include "source.h"
-#include "summary.h"
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/random.h>
+#include <string.h>
+
+void prewarm_summary_done(struct prewarm_summary *s)
+{
+	text_done(&s->destinations);
+	*s = (struct prewarm_summary){0};
+}
+
+void prewarm_summary_begin(struct prewarm_summary *s)
+{
+	prewarm_summary_done(s);
+	s->began_ns = now_ns();
+}
+
+static void add_member(struct text *t, const char *key, const char *value)
+{
+	_free_ char *shown = value != NULL ? redact_own(text_copy(value)) : NULL;
+
+	if (shown == NULL || *shown == '\0')
+		return;
+	text_addf(t, ",\"%s\":", key);
+	output_json_string(t, shown);
+}
+
+static void add_seconds(struct text *t, uint64_t ns)
+{
+	text_addf(t, ",\"seconds\":%.3f", (double)ns / 1e9);
+}
+
+/* For a local file, value contains more than the time. */
+static void add_last_modified(struct text *t, const char *value)
+{
+	_free_ char *time = text_format("%.*s", (int)strcspn(value, ";"), value);
+
+	add_member(t, "last_modified", time);
+}
+
+static void add_source(struct text *t, const struct stage_result_source *s)
+{
+	text_add(t, "{\"source\":");
+	output_json_string(t, s->name);
+	if (s->datastore != NULL) {
+		add_member(t, "datastore", s->datastore);
+		text_addf(t, ",\"version\":%u", s->version);
+		add_member(t, "manifest_sha256", s->sha256);
+	} else {
+		add_member(t, "etag", s->etag);
+		add_last_modified(t, s->last_modified);
+		add_member(t, "sha256", s->sha256);
+	}
+	text_addf(t, ",\"received_bytes\":%" PRIu64 "}", s->received);
+}
+
+void prewarm_summary_add(void *summary, const struct stage_result *r)
+{
+	struct prewarm_summary *s = summary;
+	struct text *t = &s->destinations;
+	uint64_t received = 0;
+
+	s->ends[r->end]++;
+	text_addf(t, "%s{\"to\":", t->len > 0 ? "," : "");
+	output_json_string(t, r->to);
+	add_member(t, "origin", r->origin);
+	output_json_text(t, "result", stage_end_name(r->end));
+	if (r->end == STAGE_FAILED)
+		add_member(t, "reason", r->err->msg);
+	text_add(t, ",\"sources\":[");
+	for (size_t i = 0; i < r->n_sources; i++) {
+		text_add(t, i > 0 ? "," : "");
+		add_source(t, &r->sources[i]);
+		received += r->sources[i].received;
+	}
+	text_addf(t, "],\"received_bytes\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"entries\":%" PRIu64,
+		received, r->bytes, r->entries);
+	add_seconds(t, r->elapsed_ns);
+	text_add(t, "}");
+	s->received += received;
+	s->bytes += r->bytes;
+	s->entries += r->entries;
+}
+
+static unsigned count_ends(const struct prewarm_summary *s)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(s->ends); i++)
+		n += s->ends[i];
+	return n;
+}
+
+char *prewarm_summary_text(const struct prewarm_summary *s, int exit_code, const char *reason)
+{
+	struct text t = {0};
+
+	text_addf(&t, "{\"exit_code\":%d", exit_code);
+	add_member(&t, "reason", reason);
+	text_addf(&t, ",\"destinations\":[%s],\"total\":{\"destinations\":%u",
+		s->destinations.s != NULL ? s->destinations.s : "", count_ends(s));
+	for (size_t i = 0; i < ARRAY_LEN(s->ends); i++)
+		text_addf(&t, ",\"%s\":%u", stage_end_name((enum stage_end)i), s->ends[i]);
+	text_addf(&t, ",\"received_bytes\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"entries\":%" PRIu64,
+		s->received, s->bytes, s->entries);
+	add_seconds(&t, now_ns() - s->began_ns);
+	text_add(&t, "}}");
+	return text_take(&t);
+}
+
+/* The command. */
 
 static const struct option_row *const tables[] = {
 	config_rows, run_rows, prewarm_rows, store_rows, common_rows, NULL};
 
 struct prewarm {
 	struct run run;
-	struct summary summary;
+	struct prewarm_summary summary;
 };
 
 static void print_help(void)
@@ -28,15 +138,15 @@ static void print_help(void)
 	options_print(tables);
 }
 
-/* It stops before the first shell action, and says so. */
+/* Logs that staging stops before the first shell action. */
 static void mention_actions(const struct run *r)
 {
 	const struct actions *start = plan_actions(&r->plan, POINT_EXPERIMENT_START);
 	size_t left = start->n - r->plan.first_action;
 
 	if (left > 0)
-		log_info("prewarm stages the head of on_experiment_start only: action%s %u (%s:%u) "
-			 "%s",
+		log_info(
+			"prewarm stages the head of on_experiment_start only: action%s %u (%s:%u) %s",
 			left > 1 ? "s from" : "", start->v[r->plan.first_action].number,
 			r->plan.runfile->path, start->v[r->plan.first_action].line,
 			left > 1 ? "on are left to the run" : "is left to the run");
@@ -48,24 +158,24 @@ static void print_summary(const struct prewarm *p, int exit_code, const char *re
 
 	if (!p->run.request.json)
 		return;
-	line = summary_text(&p->summary, exit_code, reason);
+	line = prewarm_summary_text(&p->summary, exit_code, reason);
 	puts(line);
-	if (fflush(stdout) != 0)
-		log_warn("the summary cannot be written: %m");
+	if (p->run.request.keep_fresh_ms > 0)
+		fflush(stdout); /* output_end() reports errors */
 }
 
-/* *ret_logged: err was told already. */
+/* *ret_logged: err was already logged. */
 static int stage_all(struct prewarm *p, bool *ret_logged, struct error *err)
 {
 	struct run *r = &p->run;
 	int code;
 
-	environment_unset(&r->plan.environment, "STAGERUN_DATASTORES"); /* the round's before */
-	summary_begin(&p->summary);
+	environment_unset(&r->plan.environment, "STAGERUN_DATASTORES"); /* of the previous round */
+	prewarm_summary_begin(&p->summary);
 	code = run_stage(r, ret_logged, err);
 	registration_remove(&r->registration, &r->agent);
 	registration_done(&r->registration);
-	agent_rest(&r->agent);
+	agent_release_resources(&r->agent);
 	return code;
 }
 
@@ -84,17 +194,16 @@ static int stage_once(struct prewarm *p)
 	return exit_code;
 }
 
-/* A tenth more or less, or all nodes would ask at the same moment. */
+/* Varies the interval by a tenth, so that not all nodes send their requests at the same time. */
 static uint64_t next_round_ms(uint64_t duration_ms)
 {
 	uint64_t random = 0, spread = duration_ms / 5 + 1;
 
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
-		random = now_ns();
+	random_fill(&random, sizeof(random));
 	return duration_ms - duration_ms / 10 + random % spread;
 }
 
-/* A round that fails is told, and the next one tries again. */
+/* A failure is logged, and the next round tries again. */
 static void stage_round(struct prewarm *p)
 {
 	struct run *r = &p->run;
@@ -109,7 +218,8 @@ static void stage_round(struct prewarm *p)
 	print_summary(p, code < 0 ? EXIT_FAILED : EXIT_DONE, code < 0 ? err.msg : NULL);
 }
 
-/* Ends with a signal: that is how it is asked to. Hooks whose beginning was reached get their end. */
+/* Runs until a signal ends it, which is no failure. The hooks of end points that are due run
+ * last. */
 static int keep_fresh(struct prewarm *p)
 {
 	struct run *r = &p->run;
@@ -123,26 +233,31 @@ static int keep_fresh(struct prewarm *p)
 		stage_round(p);
 		if (r->agent.signal != 0)
 			break;
-		log_debug("sources are looked at again in %s", print_duration(ms * 1000000, buf));
+		log_debug("sources are looked at again in %s",
+			units_print_duration(ms * 1000000, buf));
 		agent_pause(&r->agent, ms);
 	}
-	supervision_open(&s, &r->agent);
+	supervise_open(&s, &r->agent);
 	run_hooks_end(&r->hooks, &r->agent, &r->plan.environment);
-	supervision_close(&s);
+	supervise_close(&s);
 	return EXIT_DONE;
 }
 
-static void follow_versions(struct plan *p)
+/* Without --replace, files that a user has changed are not replaced. With --keep-fresh (stays) that
+ * is no failure. */
+static void follow_versions(struct plan *p, bool stays)
 {
-	for (size_t i = 0; i < p->n_head; i++)
+	for (size_t i = 0; i < p->n_head; i++) {
 		p->head[i].renew = p->head[i].keep_replaced = true;
+		p->head[i].keep_changed = stays;
+	}
 }
 
-static void make_way(void)
+static void lower_priority(void)
 {
 	struct error err;
 
-	if (process_make_way(&err) < 0)
+	if (process_lower_priority(&err) < 0)
 		log_warn("%s", err.msg);
 }
 
@@ -152,18 +267,18 @@ static int open_agent(struct run *r, const struct inherited *in, struct error *e
 
 	if (code < 0 || !r->request.cache_only)
 		return code;
-	r->agent.cache_only = true;
+	r->agent.policy.cache_only = true;
 	agent_need_cache(&r->agent);
-	if (r->agent.cache != NULL)
+	if (r->agent.resources.cache != NULL)
 		return 0;
 	return error_set(err, -ERR_CONFIG,
 		"--cache-only: there is no node cache that can be used%s",
-		r->settings->cache_dir[0] == '\0' ? "; name its directory in agent.ini (dir of "
-						    "[cache]) or $STAGERUN_CACHE_DIR"
-						  : "");
+		r->settings->cache_dir[0] == '\0'
+			? "; name its directory in agent.ini (dir of [cache]) or $STAGERUN_CACHE_DIR"
+			: "");
 }
 
-static int work(struct prewarm *p, const struct inherited *in)
+static int open_and_stage(struct prewarm *p, const struct inherited *in)
 {
 	struct run *r = &p->run;
 	bool stays = r->request.keep_fresh_ms > 0;
@@ -171,18 +286,18 @@ static int work(struct prewarm *p, const struct inherited *in)
 	int exit_code;
 
 	if (stays || r->request.refresh)
-		follow_versions(&r->plan);
+		follow_versions(&r->plan, stays);
 	if (r->request.low_priority)
-		make_way();
+		lower_priority();
 	if (open_agent(r, in, &err) < 0) {
 		agent_close(&r->agent);
 		exit_code = run_fail(r, EXIT_FAILED, &err, false);
 		print_summary(p, exit_code, err.msg);
 		return exit_code;
 	}
-	r->agent.keep_going = true;
-	r->agent.on_result = summary_add;
-	r->agent.on_result_ctx = &p->summary;
+	r->agent.policy.keep_going = true;
+	r->agent.policy.on_result = prewarm_summary_add;
+	r->agent.policy.on_result_ctx = &p->summary;
 	exit_code = stays ? keep_fresh(p) : stage_once(p);
 	agent_close(&r->agent);
 	if (!stays && exit_code == EXIT_DONE && r->agent.signal != 0)
@@ -196,7 +311,7 @@ static int prepare_and_work(struct prewarm *p, const struct inherited *in)
 	struct run *r = &p->run;
 	struct error err = {0};
 
-	summary_begin(&p->summary);
+	prewarm_summary_begin(&p->summary);
 	if (run_prepare(r, no_command, &err) < 0) {
 		print_summary(p, EXIT_FAILED, err.msg);
 		return run_fail_early(r, EXIT_FAILED, &err, in);
@@ -206,10 +321,10 @@ static int prepare_and_work(struct prewarm *p, const struct inherited *in)
 
 		return code < 0 ? EXIT_FAILED : code;
 	}
-	return work(p, in);
+	return open_and_stage(p, in);
 }
 
-static int usage(const struct error *err)
+static int fail_usage(const struct error *err)
 {
 	log_error("%s", err->msg);
 	return EXIT_USAGE;
@@ -222,18 +337,18 @@ int command_prewarm(int argc, char **argv, const struct inherited *in)
 	int rest = 0, exit_code = EXIT_DONE;
 
 	if (options_parse(argc - 1, argv + 1, tables, &p.run.request, &rest, &err) < 0) {
-		exit_code = usage(&err);
+		exit_code = fail_usage(&err);
 	} else if (p.run.request.help) {
 		print_help();
 	} else if (argv[1 + rest] != NULL) {
 		_free_ char *shown = source_display(argv[1 + rest]); /* a forgotten --stage */
 
 		error_set(&err, -ERR_USAGE, "prewarm runs no command, but there is '%s'", shown);
-		exit_code = usage(&err);
+		exit_code = fail_usage(&err);
 	} else {
 		exit_code = prepare_and_work(&p, in);
 	}
-	summary_done(&p.summary);
+	prewarm_summary_done(&p.summary);
 	run_done(&p.run);
 	return exit_code;
 }

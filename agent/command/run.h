@@ -3,14 +3,36 @@
 #define STAGERUN_RUN_H
 
 #include "agent.h"
+#include "hooks.h"
+#include "oom.h"
+#include "options.h"
 #include "plan.h"
-#include "registration.h"
+#include "process.h"
 #include "report.h"
-#include "request.h"
-#include "run_hooks.h"
-#include "supervise.h"
+#include "runfile.h"
+#include "settings.h"
+#include "stage.h"
+#include <stdbool.h>
+#include <stdint.h>
 
-/* What the files of `run` and `prewarm` share. */
+/* `run` and `prewarm`: prepare, stage, run the start actions, then exec the command or supervise
+ * it. Loop thread only.
+ *
+ *   run.c        `run`: the steps in order; how a run ended; the end of remaining processes
+ *   prewarm.c    `prewarm`: the same up to the end of staging, once or repeatedly; its summary
+ *   supervise.c  the agent as the command's parent; the grace period
+ *   dry_run.c    `--dry-run`: prints the plan
+ *   plan.c       config.yml, options and environment to a plan (plan.h)
+ *   attach.c     datastores that a run gets by name (plan.h)
+ *   agent*.c     the steps that they consist of (agent.h)
+ *   request.c    the options and what each sets (options.h); options.c parses them */
+
+/* The operators' hooks of a run, and the end points that are due because their start point was
+ * reached. */
+struct run_hooks {
+	struct hooks *found; /* NULL until hooks_find() */
+	bool due[HOOK_POINT_COUNT];
+};
 
 struct run {
 	struct request request;
@@ -19,38 +41,145 @@ struct run {
 	struct agent agent;
 	struct run_hooks hooks;
 	struct registration registration;
-	const char *why_outlives; /* the command; NULL: it takes this process */
-	const char *phase; /* "config", "stage", "start", "exec": for the reason of a failure */
-	struct error why;  /* it ended so */
+	const char *why_outlives; /* why the agent outlives the command; NULL: it does not */
+	const char *phase; /* "config", "stage", "start", "exec", "command": where it failed */
+	struct error why;  /* how it ended */
 };
 
-/* ---- run_stage.c: up to the end of staging. ---- */
+/* --- run.c --- */
 
-/* Everything up to the plan: nothing is touched yet. words: of the command; none for prewarm. */
+/* Reads the settings, finds the hooks and makes the plan; changes nothing. words: the command; none
+ * for prewarm. */
 int run_prepare(struct run *r, char *const *words, struct error *err);
-/* That failed, but operators want to know: exit_code. */
+/* After run_prepare() failed: logs err and runs the hooks of on_failure. Returns exit_code. */
 int run_fail_early(
 	struct run *r, int exit_code, const struct error *err, const struct inherited *in);
-/* The hooks of the point. */
-int run_reach(struct run *r, enum hook_point point, struct error *err);
-/* What the plan says is staged, between the hooks of staging. *ret_logged: err was told already. */
+/* Stages the plan's head, between the hooks of staging. *ret_logged: err was already logged.
+ * Returns 0 or a negative code; -ECANCELED after a signal. */
 int run_stage(struct run *r, bool *ret_logged, struct error *err);
-/* The start has failed, or a signal came: the exit code, once operators' hooks know. */
+/* After the start failed or a signal arrived: reports that and runs the operators' hooks. failed:
+ * the exit code for a failure. Returns the exit code. */
 int run_end_start(struct run *r, int failed, const struct error *err, bool logged);
 void run_done(struct run *r);
 
-/* ---- run_end.c: how it ended. ---- */
+/* Creates the scratch directories that config.yml declares, before the first action. f may be
+ * NULL. */
+int run_make_scratch(const struct runfile *f, const struct inherited *in, struct error *err);
 
-/* Where the reason goes, also when it is that the settings cannot be read. */
-const char *run_termination_path(const struct run *r);
+/* Runs the hooks of the end points that are due. Their failures are only logged. a->facts must
+ * describe how the run ended. */
+void run_hooks_end(struct run_hooks *h, struct agent *a, struct strings *environment);
 
-/* Says why, on stderr (unless it was logged) and in the termination message, and gives exit_code. */
+/* Reports the reason on stderr (unless it was logged) and in the termination message. Returns
+ * exit_code. */
 int run_fail(struct run *r, int exit_code, const struct error *err, bool logged);
 
-/* A signal ended us: its code. */
+/* Reports that a signal ended the run. Returns its exit code, 128+n. */
 int run_end_by_signal(struct run *r);
 
-/* How the command ended; why it failed, unless it wrote that itself since mark. */
-void run_tell_ending(struct run *r, const struct ending *e, const struct termination_mark *mark);
+/* Waits until the processes below this one, which already got SIGTERM, have ended. Kills them once
+ * *may_kill is true, but not before term_ms. */
+void run_await_orphans(struct agent *a, uint64_t term_ms, const bool *may_kill);
+
+/* --- dry_run.c --- */
+
+/* Prints the plan on stdout: every setting with its origin, what would be staged from where to
+ * where with its size (sources are asked for one byte each), actions and command. Secrets are
+ * hidden. Changes nothing. Returns 0, a negative code when a source cannot be read, or 128+n after
+ * signal n. */
+int dry_run(const struct plan *p, const struct hooks *hooks, const struct settings *s,
+	const struct inherited *in);
+
+/* --- prewarm.c --- */
+
+/* The result of a prewarm, or of one round of it: one line of JSON for schedulers. */
+struct prewarm_summary {
+	struct text destinations;        /* JSON, without the brackets */
+	unsigned ends[STAGE_ENDS_COUNT]; /* how many of each enum stage_end */
+	uint64_t received, bytes, entries;
+	uint64_t began_ns;
+};
+
+void prewarm_summary_begin(
+	struct prewarm_summary *s); /* starts a summary, or that of the next round */
+void prewarm_summary_add(void *summary, const struct stage_result *r);
+/* exit_code: the exit code that this result leads to. reason: of a failure; NULL or "": none.
+ * Heap. */
+char *prewarm_summary_text(const struct prewarm_summary *s, int exit_code, const char *reason);
+void prewarm_summary_done(struct prewarm_summary *s);
+
+/* --- supervise.c --- */
+
+/* The grace period: it starts with the first SIGTERM, and the command, the end actions and hooks,
+ * and the last reports share it. Times are milliseconds of one clock; UINT64_MAX while the period
+ * is not running. */
+struct grace {
+	uint64_t period_ms;
+	uint64_t began_ms;
+	bool running;
+};
+
+void supervise_grace_begin(struct grace *g, uint64_t now_ms); /* idempotent */
+
+/* After 70 %: the command and its group are killed. */
+uint64_t supervise_grace_command_ends(const struct grace *g);
+/* The running action or hook gets SIGTERM, and no other is started. */
+uint64_t supervise_grace_actions_end(const struct grace *g);
+uint64_t supervise_grace_actions_killed(const struct grace *g); /* and SIGKILL */
+uint64_t supervise_grace_over(const struct grace *g);           /* the agent must have ended */
+
+/* Stores why the agent must outlive the command, for people ("the agent is PID 1"), or NULL if the
+ * command replaces the agent. Returns -ERR_CONFIG when it must but the settings forbid it. */
+int supervise_decide(const struct settings *s, const struct plan *p, const struct hooks *hooks,
+	const char **ret_why, struct error *err);
+
+/* How the command ended. */
+struct run_ending {
+	int exit_code; /* the command's, or 128+n */
+	int signal;    /* the signal that ended it, or 0 */
+	enum end_reason reason;
+	struct error why; /* a sentence for people, also after success */
+};
+
+struct supervision {
+	/* Set at creation. */
+	struct agent *agent;
+	const struct settings *settings;
+
+	/* The command. */
+	struct job *job;       /* NULL before it was started, and after it has gone */
+	bool ended;            /* the command has ended */
+	bool gone;             /* and its whole group */
+	bool killed;           /* by the agent, before it ended */
+	bool may_kill_orphans; /* its share of the grace period is over, or the signal came again */
+	bool terminated;       /* it ended while the grace period was running */
+	int ended_by;          /* the last ending signal before its end, or 0 */
+	int wait_status;
+
+	/* The request to end, and the time for it. */
+	int end_signal; /* the last ending signal, or 0 */
+	uint64_t end_signal_ms;
+	struct grace grace;
+	uv_timer_t budget;    /* the next time that grace defines */
+	uv_timer_t step_kill; /* after a repeated signal: kills the current step */
+	unsigned n_closed;
+	bool timers_closed;
+};
+
+/* From now on the supervision handles signals. If a signal ended the start, the grace period counts
+ * from that signal, and steps are no longer cancelled. */
+void supervise_open(struct supervision *s, struct agent *a);
+void supervise_close(struct supervision *s); /* runs the loop until its timers are closed */
+
+/* Runs the command to its end. Returns 0 with *ret filled, or a negative code when it could not be
+ * started, with the exit code in *ret. */
+int supervise_command(
+	struct supervision *s, const struct plan *p, struct run_ending *ret, struct error *err);
+
+/* Runs the user's on_experiment_end actions. */
+void supervise_end_actions(struct supervision *s, struct plan *p);
+
+/* How long remaining processes may take after SIGTERM. */
+uint64_t supervise_orphans_wait_ms(const struct supervision *s);
 
 #endif

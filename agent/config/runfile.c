@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* config.yml as a whole: the file, its outer maps, and the keys we know. Those that name a machine
- * to rent are known and nothing we act on. */
+/* Reads config.yml: the file, its outer maps, the environment, scratch directories, dependency
+ * file and parameters of the run, and the items of its lifecycle points. Keys that describe the
+ * machine to rent are known and ignored. Loop thread, before any other thread starts. */
 #include "runfile.h"
 #include "defer.h"
 #include "runfile_reader.h"
@@ -11,6 +12,11 @@ enum { MAX_BYTES = 1 << 20 };
 
 #define AT(field) offsetof(struct runfile, field)
 
+#define READ(p, node, fields) \
+	runfile_read_fields(p, node, fields, ARRAY_LEN(fields), UNKNOWN_WARNS, (p)->r)
+
+/* Names of lifecycle points. */
+
 static const struct point_name {
 	const char *name, *older;
 } point_names[] = {
@@ -19,12 +25,12 @@ static const struct point_name {
 #undef X
 };
 
-const char *lifecycle_point_name(enum lifecycle_point p)
+const char *runfile_point_name(enum lifecycle_point p)
 {
 	return point_names[p].name;
 }
 
-int lifecycle_point_parse(const char *name, enum lifecycle_point *ret, struct error *err)
+int runfile_point_parse(const char *name, enum lifecycle_point *ret, struct error *err)
 {
 	const char *names[POINT_COUNT];
 	const char *nearest;
@@ -40,43 +46,300 @@ int lifecycle_point_parse(const char *name, enum lifecycle_point *ret, struct er
 	}
 	nearest = nearest_word(name, names, POINT_COUNT);
 	return error_set(err, -ERR_USAGE, "there is no lifecycle point '%s'; %s%s", name,
-		nearest != NULL ? "did you mean "
-				: "the points are on_build_start, on_build, "
-				  "on_build_end, on_experiment_start and ",
+		nearest != NULL
+			? "did you mean "
+			: "the points are on_build_start, on_build, on_build_end, on_experiment_start and ",
 		nearest != NULL ? nearest : "on_experiment_end");
 }
 
-static int read_dependency_info(struct runfile_reader *p, const struct yaml_node *node, void *into);
-static int read_package_manager(struct runfile_reader *p, const struct yaml_node *node, void *into);
-static int read_dependency_file(struct runfile_reader *p, const struct yaml_node *node, void *into);
-static int read_action_points(struct runfile_reader *p, const struct yaml_node *node, void *into);
-static int read_compute(struct runfile_reader *p, const struct yaml_node *node, void *into);
-static int read_train(struct runfile_reader *p, const struct yaml_node *node, void *into);
-static int read_hyper_params(struct runfile_reader *p, const struct yaml_node *node, void *into);
-static int read_misplaced(struct runfile_reader *p, const struct yaml_node *node, void *into);
+/* compute.train.environment and compute.train.scratch. */
 
-static const struct runfile_field root_fields[] = {
-	{"compute", read_compute},
-	{"hyper_params", read_hyper_params},
-	{"actions", read_misplaced},
+static int add_variable(
+	struct runfile_reader *p, const struct yaml_node *node, const char *name, const char *value)
+{
+	_free_ char *assignment = text_format("%s=%s", name, value);
+
+	if (*name == '\0' || strchr(name, '=') != NULL)
+		return runfile_refuse(
+			p, node, "%s: '%s' cannot be the name of a variable", p->key_path, name);
+	p->r->environment_lines = realloc(p->r->environment_lines,
+		(p->r->environment.n + 1) * sizeof(*p->r->environment_lines));
+	if (p->r->environment_lines == NULL)
+		abort();
+	p->r->environment_lines[p->r->environment.n] = node->line;
+	text_strings_add(&p->r->environment, assignment);
+	return 0;
+}
+
+static int read_assignment(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	_free_ char *name = NULL;
+	size_t len;
+
+	(void)into;
+	if (node->kind != YAML_SCALAR || strchr(node->text, '=') == NULL)
+		return runfile_refuse_kind(p, node, "a map NAME: VALUE, or text NAME=VALUE");
+	len = strcspn(node->text, "=");
+	name = text_format("%.*s", (int)len, node->text);
+	return add_variable(p, node, name, node->text + len + 1);
+}
+
+static int read_environment(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	int code = 0;
+
+	if (yaml_is_null(node) || node->kind != YAML_MAP)
+		return runfile_read_items(p, node, read_assignment, into);
+	for (size_t i = 0; i < node->n && code == 0; i++) {
+		const struct yaml_pair *pair = &node->pairs[i];
+
+		if (pair->value->kind != YAML_SCALAR)
+			return runfile_refuse(p, pair->value, "%s.%s must be a single value",
+				p->key_path, pair->key->text);
+		code = add_variable(p, pair->key, pair->key->text,
+			yaml_is_null(pair->value) ? "" : pair->value->text);
+	}
+	return code;
+}
+
+static int read_size_gb(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	_free_ char *size = NULL;
+	const char *number = NULL;
+	int code = runfile_read_borrow(p, node, &number);
+
+	if (code < 0 || number == NULL)
+		return code;
+	size = text_format("%sG", number);
+	/* Only a number is valid: a value such as "100G" would be a size with its own unit. */
+	if (number[strspn(number, "0123456789.")] != '\0' || units_parse_size(size, into, NULL) < 0)
+		return runfile_refuse_kind(p, node, "a number (of gigabytes)");
+	return 0;
+}
+
+static const struct runfile_field scratch_fields[] = {
+	{"size_gb", read_size_gb, offsetof(struct scratch, size_bytes)},
+	{"mount_path", runfile_read_text, offsetof(struct scratch, mount_path)},
 };
 
-static const struct runfile_field compute_fields[] = {
-	{"provider"},
-	{"train", read_train},
-	{"actions", read_misplaced},
+static int read_one_scratch(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	struct scratch scratch = {.line = node->line};
+	int code = runfile_read_fields(
+		p, node, scratch_fields, ARRAY_LEN(scratch_fields), UNKNOWN_WARNS, &scratch);
+
+	(void)into;
+	if (code < 0) {
+		free(scratch.mount_path);
+		return code;
+	}
+	if (scratch.mount_path == NULL)
+		scratch.mount_path = text_copy("/tmp/scratch");
+	p->r->scratch = realloc(p->r->scratch, (p->r->n_scratch + 1) * sizeof(scratch));
+	if (p->r->scratch == NULL)
+		abort();
+	p->r->scratch[p->r->n_scratch++] = scratch;
+	return 0;
+}
+
+static int read_scratch(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	return runfile_read_items(p, node, read_one_scratch, into);
+}
+
+/* compute.train.dependency_file_info. */
+
+static int read_dependency_file(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	p->r->dependency_line = node->line;
+	return runfile_read_text(p, node, into);
+}
+
+static int read_package_manager(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	const char *name = NULL;
+	int code = runfile_read_borrow(p, node, &name);
+
+	if (code < 0 || name == NULL)
+		return code;
+	if (strcmp(name, "pip") != 0 && strcmp(name, "conda") != 0)
+		return runfile_refuse_kind(p, node, "pip or conda");
+	return runfile_read_text(p, node, into);
+}
+
+static const struct runfile_field dependency_fields[] = {
+	{"path", read_dependency_file, AT(dependency_file)},
+	{"package_manager", read_package_manager, AT(package_manager)},
 };
+
+static int read_dependency_info(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	(void)into;
+	return READ(p, node, dependency_fields);
+}
+
+/* The items of a lifecycle point: shell text, or a map with run or stage. An unknown key in these
+ * maps is an error, not a warning, because a misspelt digest or retry must not be ignored. */
+
+static void action_done(struct action *a)
+{
+	free(a->script);
+	free(a->shard_rank);
+	free(a->shard_world);
+	stage_spec_done(&a->stage);
+}
+
+static void actions_done(struct actions *actions)
+{
+	for (size_t i = 0; i < actions->n; i++)
+		action_done(&actions->v[i]);
+	free(actions->v);
+	*actions = (struct actions){0};
+}
+
+/* Offsets in struct action. */
+static const struct runfile_field item_fields[] = {
+	{"run", runfile_read_text, offsetof(struct action, script)},
+	{"timeout", runfile_read_duration, offsetof(struct action, timeout_ms)},
+	{"retries", runfile_read_count, offsetof(struct action, retries)},
+	{"stage", runfile_read_stage},
+};
+
+static int read_item_map(struct runfile_reader *p, const struct yaml_node *node, struct action *a)
+{
+	bool is_stage;
+	int code;
+
+	/* YAML parses "- echo note: done" as a map. */
+	if (node->n > 0 && strchr(node->pairs[0].key->text, ' ') != NULL)
+		return runfile_refuse(p, node,
+			"%s: a shell command that holds ': ' must be quoted or a '|' block",
+			p->key_path);
+	code = runfile_read_fields(p, node, item_fields, ARRAY_LEN(item_fields), UNKNOWN_FAILS, a);
+	if (code < 0)
+		return code;
+	is_stage = a->kind != ACTION_RUN;
+	if (is_stage == (a->script != NULL))
+		return runfile_refuse(p, node, "%s needs one of run and stage", p->key_path);
+	if (is_stage && (a->timeout_ms > 0 || a->retries > 0))
+		return runfile_refuse(
+			p, node, "%s: timeout and retries are for run, not for stage", p->key_path);
+	return 0;
+}
+
+static int read_action(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	struct actions *actions = into;
+	struct action a = {.kind = ACTION_RUN, .line = node->line};
+	int code;
+
+	if (node->kind == YAML_LIST)
+		return runfile_refuse_kind(p, node, "a shell command, or a map with run or stage");
+	if (node->kind == YAML_SCALAR)
+		code = runfile_read_text(p, node, &a.script);
+	else
+		code = read_item_map(p, node, &a);
+	if (code < 0) {
+		action_done(&a);
+		return code;
+	}
+	a.number = (unsigned)actions->n + 1;
+	actions->v = realloc(actions->v, (actions->n + 1) * sizeof(a));
+	if (actions->v == NULL)
+		abort();
+	actions->v[actions->n++] = a;
+	return 0;
+}
+
+static int read_actions(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	struct actions *actions = into;
+	size_t point = (size_t)(actions - p->r->actions);
+	const char *name = runfile_point_name((enum lifecycle_point)point);
+
+	if (yaml_is_null(node))
+		return 0;
+	if (node->kind == YAML_MAP)
+		return runfile_refuse_kind(p, node, "a list");
+	if (p->point_line[point] > 0)
+		return runfile_refuse(p, p->key,
+			"%s is also on line %u, under its other name; keep %s alone", p->key_path,
+			p->point_line[point], name);
+	p->point_line[point] = p->key->line;
+	return runfile_read_items(p, node, read_action, actions);
+}
+
+static const struct runfile_field point_fields[] = {
+#define X(id, name, older, build) \
+	{name, read_actions, AT(actions[id])}, {older, read_actions, AT(actions[id])},
+	LIFECYCLE_POINTS(X)
+#undef X
+};
+
+static int read_action_points(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	(void)into;
+	return READ(p, node, point_fields);
+}
+
+/* hyper_params. */
+
+static int read_params(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	struct strings *words = into;
+
+	if (yaml_is_null(node))
+		return 0;
+	if (node->kind != YAML_MAP)
+		return runfile_refuse_kind(
+			p, node, "a map of words for the command, such as --foo: 1");
+	p->r->params_line = node->line;
+	for (size_t i = 0; i < node->n; i++) {
+		const struct yaml_pair *pair = &node->pairs[i];
+
+		if (pair->value->kind != YAML_SCALAR)
+			return runfile_refuse(p, pair->value,
+				"%s.%s must be a single value; a sweep over several is several runs",
+				p->key_path, pair->key->text);
+		text_strings_add(words, pair->key->text);
+		if (!yaml_is_null(pair->value))
+			text_strings_add(words, pair->value->text);
+	}
+	return 0;
+}
+
+static const struct runfile_field hyper_fields[] = {
+	{"settings"},
+	{"params", read_params, AT(params)},
+};
+
+static int read_hyper_params(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	(void)into;
+	return READ(p, node, hyper_fields);
+}
+
+/* The outer maps, and config.yml as a whole. */
+
+/* Actions in the wrong place are not run. The warning reports that, as silence would be worse. */
+static int read_misplaced(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	(void)node;
+	(void)into;
+	runfile_warn(p, p->key, "%s is ignored; actions belong under compute.train", p->key_path);
+	return 0;
+}
 
 static const struct runfile_field train_fields[] = {
 	{"environment", read_environment},
 	{"dependency_file_info", read_dependency_info},
-	{"datastore_name", read_datastore_name},
-	{"datastore_version", read_datastore_version},
-	{"datastore_mount_dir", read_datastore_mount_dir},
-	{"datastores", read_datastores},
+	{"datastore_name", runfile_read_datastore_name},
+	{"datastore_version", runfile_read_datastore_version},
+	{"datastore_mount_dir", runfile_read_datastore_mount_dir},
+	{"datastores", runfile_read_datastores},
 	{"actions", read_action_points},
 	{"scratch", read_scratch},
-	/* The machine's, the image's and the scheduler's. */
+	/* Known and ignored: they are for the machine, the image and the scheduler. */
 	{"framework"},
 	{"instance"},
 	{"instance_type"},
@@ -95,24 +358,17 @@ static const struct runfile_field train_fields[] = {
 	{"name"},
 };
 
-static const struct runfile_field dependency_fields[] = {
-	{"path", read_dependency_file, AT(dependency_file)},
-	{"package_manager", read_package_manager, AT(package_manager)},
-};
+static int read_train(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	(void)into;
+	return READ(p, node, train_fields);
+}
 
-static const struct runfile_field point_fields[] = {
-#define X(id, name, older, build) \
-	{name, read_actions, AT(actions[id])}, {older, read_actions, AT(actions[id])},
-	LIFECYCLE_POINTS(X)
-#undef X
+static const struct runfile_field compute_fields[] = {
+	{"provider"},
+	{"train", read_train},
+	{"actions", read_misplaced},
 };
-
-static const struct runfile_field hyper_fields[] = {
-	{"settings"},
-	{"params", read_params, AT(params)},
-};
-
-#define READ(p, node, fields) read_fields(p, node, fields, ARRAY_LEN(fields), UNKNOWN_WARNS, (p)->r)
 
 static int read_compute(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
@@ -120,64 +376,19 @@ static int read_compute(struct runfile_reader *p, const struct yaml_node *node, 
 	return READ(p, node, compute_fields);
 }
 
-static int read_train(struct runfile_reader *p, const struct yaml_node *node, void *into)
-{
-	(void)into;
-	return READ(p, node, train_fields);
-}
-
-static int read_dependency_info(struct runfile_reader *p, const struct yaml_node *node, void *into)
-{
-	(void)into;
-	return READ(p, node, dependency_fields);
-}
-
-static int read_action_points(struct runfile_reader *p, const struct yaml_node *node, void *into)
-{
-	(void)into;
-	return READ(p, node, point_fields);
-}
-
-static int read_hyper_params(struct runfile_reader *p, const struct yaml_node *node, void *into)
-{
-	(void)into;
-	return READ(p, node, hyper_fields);
-}
-
-/* Actions that silently do not run are worse than a warning. */
-static int read_misplaced(struct runfile_reader *p, const struct yaml_node *node, void *into)
-{
-	(void)node;
-	(void)into;
-	warn_node(p, p->key, "%s is ignored; actions belong under compute.train", p->what);
-	return 0;
-}
-
-static int read_dependency_file(struct runfile_reader *p, const struct yaml_node *node, void *into)
-{
-	p->r->dependency_line = node->line;
-	return read_text(p, node, into);
-}
-
-static int read_package_manager(struct runfile_reader *p, const struct yaml_node *node, void *into)
-{
-	const char *name = NULL;
-	int code = read_borrow(p, node, &name);
-
-	if (code < 0 || name == NULL)
-		return code;
-	if (strcmp(name, "pip") != 0 && strcmp(name, "conda") != 0)
-		return refuse_kind(p, node, "pip or conda");
-	return read_text(p, node, into);
-}
+static const struct runfile_field root_fields[] = {
+	{"compute", read_compute},
+	{"hyper_params", read_hyper_params},
+	{"actions", read_misplaced},
+};
 
 static int read_tree(struct runfile_reader *p, const struct yaml_node *root)
 {
 	int code = READ(p, root, root_fields);
 
 	if (code == 0)
-		finish_attached(p);
-	datastore_ref_done(&p->attached);
+		runfile_finish_attached(p);
+	runfile_datastore_ref_done(&p->attached);
 	return code;
 }
 
@@ -191,7 +402,7 @@ int runfile_parse(
 	if (code < 0)
 		return code;
 	p.r = zalloc(sizeof(*p.r));
-	p.r->path = copy_text(name);
+	p.r->path = text_copy(name);
 	code = read_tree(&p, tree.root);
 	yaml_tree_done(&tree);
 	if (code < 0)
@@ -201,7 +412,7 @@ int runfile_parse(
 	return code;
 }
 
-static int read_all(int fd, const char *path, struct text *ret, struct error *err)
+static int read_file(int fd, const char *path, struct text *ret, struct error *err)
 {
 	char buf[16384];
 	ssize_t n;
@@ -224,7 +435,7 @@ int runfile_read(const char *path, struct runfile **ret, struct error *err)
 
 	if (fd < 0)
 		return error_set(err, -errno, "read '%s': %m", path);
-	code = read_all(fd, path, &bytes, err);
+	code = read_file(fd, path, &bytes, err);
 	if (code == 0)
 		code = runfile_parse(path, bytes.s != NULL ? bytes.s : "", bytes.len, ret, err);
 	text_done(&bytes);
@@ -236,14 +447,14 @@ void runfile_free(struct runfile *r)
 	if (r == NULL)
 		return;
 	for (size_t i = 0; i < r->n_datastores; i++)
-		datastore_ref_done(&r->datastores[i]);
+		runfile_datastore_ref_done(&r->datastores[i]);
 	for (size_t i = 0; i < r->n_scratch; i++)
 		free(r->scratch[i].mount_path);
 	for (size_t i = 0; i < POINT_COUNT; i++)
 		actions_done(&r->actions[i]);
-	strings_done(&r->environment);
+	text_strings_done(&r->environment);
 	free(r->environment_lines);
-	strings_done(&r->params);
+	text_strings_done(&r->params);
 	free(r->datastores);
 	free(r->scratch);
 	free(r->dependency_file);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Which datastores a run attaches: Grid's three keys for one, the list for several, and the text
- * that both the list and --datastore take. Nothing is looked up here. */
+/* Reads the datastores that a run attaches: Grid's three keys for one datastore, the list
+ * datastores: for several, and the text form that the list and --datastore accept. No store is
+ * accessed. Loop thread. */
 #include "defer.h"
 #include "runfile_reader.h"
 #include <string.h>
 
-void datastore_ref_done(struct datastore_ref *d)
+void runfile_datastore_ref_done(struct datastore_ref *d)
 {
 	free(d->name);
 	free(d->version);
@@ -13,7 +14,7 @@ void datastore_ref_done(struct datastore_ref *d)
 	*d = (struct datastore_ref){0};
 }
 
-/* A number, or something that will be one when its variable is known. */
+/* Whether s is a number, or contains a variable that may expand to one. */
 static bool looks_like_version(const char *s)
 {
 	return strstr(s, "${") != NULL || (*s != '\0' && s[strspn(s, "0123456789")] == '\0');
@@ -24,13 +25,13 @@ static bool is_version(const char *s)
 	return looks_like_version(s) && *s != '0';
 }
 
-static char *without_last_slashes(const char *dir)
+static char *strip_trailing_slashes(const char *dir)
 {
 	size_t len = strlen(dir);
 
 	while (len > 1 && dir[len - 1] == '/')
 		len--;
-	return format_text("%.*s", (int)len, dir);
+	return text_format("%.*s", (int)len, dir);
 }
 
 static unsigned count_colons(const char *s)
@@ -49,7 +50,8 @@ static bool is_name(const char *s)
 	return count_colons(s) <= 1 && user > 0 && s[strlen(s) - 1] != ':';
 }
 
-/* Cuts the version off a "NAME[:VERSION]". The one ':' of "a:b" may belong to "user:name". */
+/* Splits "NAME[:VERSION]" in place, and returns the version or NULL. If there is only one ':', it
+ * may be the one of "user:name". */
 static const char *cut_version(char *name)
 {
 	char *last = strrchr(name, ':');
@@ -60,31 +62,31 @@ static const char *cut_version(char *name)
 	return last + 1;
 }
 
-int datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err)
+int runfile_datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err)
 {
 	size_t len = strcspn(arg, "=");
 	const char *dir = arg[len] == '=' ? arg + len + 1 : NULL;
-	_free_ char *name = format_text("%.*s", (int)len, arg);
+	_free_ char *name = text_format("%.*s", (int)len, arg);
 	const char *version = cut_version(name);
 
 	if (!is_name(name) || (version != NULL && !is_version(version)) ||
 		(dir != NULL && *dir == '\0'))
 		return error_set(err, -ERR_USAGE,
 			"'%s' is not NAME[:VERSION][=DIR], with a version from 1", arg);
-	*ret = (struct datastore_ref){.name = copy_text(name),
-		.version = copy_text(version),
-		.mount_dir = dir != NULL ? without_last_slashes(dir) : NULL};
+	*ret = (struct datastore_ref){.name = text_copy(name),
+		.version = text_copy(version),
+		.mount_dir = dir != NULL ? strip_trailing_slashes(dir) : NULL};
 	return 0;
 }
 
-const char *datastore_ref_plain_name(const char *name)
+const char *runfile_datastore_ref_plain_name(const char *name)
 {
 	const char *colon = name != NULL ? strchr(name, ':') : NULL;
 
 	return colon != NULL ? colon + 1 : name;
 }
 
-int datastore_source(char **url, struct error *err)
+int runfile_datastore_source(char **url, struct error *err)
 {
 	struct datastore_ref ref = {0};
 	size_t scheme = strcspn(*url, ":");
@@ -92,41 +94,42 @@ int datastore_source(char **url, struct error *err)
 
 	if (strncmp(*url, "datastore:", 10) != 0 && strncmp(*url, "grid:", 5) != 0)
 		return 0;
-	code = datastore_ref_parse(*url + scheme + 1, &ref, err);
+	code = runfile_datastore_ref_parse(*url + scheme + 1, &ref, err);
 	if (code == 0 && ref.mount_dir != NULL)
 		code = error_set(err, -ERR_USAGE, "'%s' is not datastore:NAME[:VERSION]", *url);
 	if (code == 0) {
 		free(*url);
-		*url = format_text("datastore:%s%s%s", datastore_ref_plain_name(ref.name),
+		*url = text_format("datastore:%s%s%s", runfile_datastore_ref_plain_name(ref.name),
 			ref.version != NULL ? ":" : "", ref.version != NULL ? ref.version : "");
 	}
-	datastore_ref_done(&ref);
+	runfile_datastore_ref_done(&ref);
 	return code;
 }
 
 static int check_name(struct runfile_reader *p, const struct yaml_node *node, const char *name)
 {
-	return is_name(name) ? 0 : refuse_kind(p, node, "name or user:name");
+	return is_name(name) ? 0 : runfile_refuse_kind(p, node, "name or user:name");
 }
 
 static int check_version(
 	struct runfile_reader *p, const struct yaml_node *node, const char *version)
 {
-	return is_version(version) ? 0 : refuse_kind(p, node, "a whole number from 1, or null");
+	return is_version(version) ? 0
+				   : runfile_refuse_kind(p, node, "a whole number from 1, or null");
 }
 
 static int check_dir(struct runfile_reader *p, const struct yaml_node *node, const char *dir)
 {
-	return *dir != '\0' ? 0 : refuse_kind(p, node, "a directory");
+	return *dir != '\0' ? 0 : runfile_refuse_kind(p, node, "a directory");
 }
 
-/* Borrows the value's text once check() likes it. */
+/* Stores the value's text, which belongs to the tree, in *ret if check() accepts it. */
 static int read_checked(struct runfile_reader *p, const struct yaml_node *node,
 	int (*check)(struct runfile_reader *, const struct yaml_node *, const char *),
 	const char **ret)
 {
 	const char *text = NULL;
-	int code = read_borrow(p, node, &text);
+	int code = runfile_read_borrow(p, node, &text);
 
 	if (code == 0 && text != NULL)
 		code = check(p, node, text);
@@ -150,39 +153,41 @@ static int read_dir(struct runfile_reader *p, const struct yaml_node *node, void
 	return read_checked(p, node, check_dir, into);
 }
 
-int read_datastore_name(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_datastore_name(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	const char *name = NULL;
 	int code = read_name(p, node, &name);
 
 	(void)into;
-	p->attached.name = copy_text(name);
+	p->attached.name = text_copy(name);
 	p->attached.line = p->key->line;
 	return code;
 }
 
-int read_datastore_version(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_datastore_version(
+	struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	const char *version = NULL;
 	int code = read_version(p, node, &version);
 
 	(void)into;
-	p->attached.version = copy_text(version);
+	p->attached.version = text_copy(version);
 	return code;
 }
 
-int read_datastore_mount_dir(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_datastore_mount_dir(
+	struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	const char *dir = NULL;
 	int code = read_dir(p, node, &dir);
 
 	(void)into;
 	if (dir != NULL)
-		p->attached.mount_dir = without_last_slashes(dir);
+		p->attached.mount_dir = strip_trailing_slashes(dir);
 	return code;
 }
 
-/* Takes what ref owns. */
+/* Moves the strings of ref into r. */
 static void add_datastore(struct runfile *r, struct datastore_ref *ref)
 {
 	r->datastores = realloc(r->datastores, (r->n_datastores + 1) * sizeof(*ref));
@@ -192,24 +197,24 @@ static void add_datastore(struct runfile *r, struct datastore_ref *ref)
 	*ref = (struct datastore_ref){0};
 }
 
-void finish_attached(struct runfile_reader *p)
+void runfile_finish_attached(struct runfile_reader *p)
 {
-	/* A template's keys without a name attach nothing, as in Grid. */
+	/* Without datastore_name, the other keys of a template attach nothing, as in Grid. */
 	if (p->attached.name != NULL)
 		add_datastore(p->r, &p->attached);
 }
 
-/* One item of datastores: as a map. All borrowed from the tree. */
-struct item {
+/* An item of the list datastores: that is a map. The strings belong to the tree. */
+struct attached_item {
 	const char *name, *datastore, *version, *mount_dir, *to;
 };
 
 static const struct runfile_field item_fields[] = {
-	{"name", read_name, offsetof(struct item, name)},
-	{"datastore", read_borrow, offsetof(struct item, datastore)},
-	{"version", read_version, offsetof(struct item, version)},
-	{"mount_dir", read_dir, offsetof(struct item, mount_dir)},
-	{"to", read_dir, offsetof(struct item, to)},
+	{"name", read_name, offsetof(struct attached_item, name)},
+	{"datastore", runfile_read_borrow, offsetof(struct attached_item, datastore)},
+	{"version", read_version, offsetof(struct attached_item, version)},
+	{"mount_dir", read_dir, offsetof(struct attached_item, mount_dir)},
+	{"to", read_dir, offsetof(struct attached_item, to)},
 };
 
 static int read_ref(struct runfile_reader *p, const struct yaml_node *node, const char *text,
@@ -217,8 +222,8 @@ static int read_ref(struct runfile_reader *p, const struct yaml_node *node, cons
 {
 	struct error why;
 
-	if (datastore_ref_parse(text, ret, &why) < 0)
-		return refuse_node(p, node, "%s: %s", p->what, why.msg);
+	if (runfile_datastore_ref_parse(text, ret, &why) < 0)
+		return runfile_refuse(p, node, "%s: %s", p->key_path, why.msg);
 	ret->line = node->line;
 	return 0;
 }
@@ -226,28 +231,30 @@ static int read_ref(struct runfile_reader *p, const struct yaml_node *node, cons
 static int read_item_map(
 	struct runfile_reader *p, const struct yaml_node *node, struct datastore_ref *ret)
 {
-	struct item item = {0};
+	struct attached_item item = {0};
 	const char *dir;
-	int code = read_fields(p, node, item_fields, ARRAY_LEN(item_fields), UNKNOWN_FAILS, &item);
+	int code = runfile_read_fields(
+		p, node, item_fields, ARRAY_LEN(item_fields), UNKNOWN_FAILS, &item);
 
 	if (code < 0)
 		return code;
 	if ((item.name == NULL) == (item.datastore == NULL))
-		return refuse_node(p, node, "%s needs a name", p->what);
+		return runfile_refuse(p, node, "%s needs a name", p->key_path);
 	if (item.mount_dir != NULL && item.to != NULL)
-		return refuse_node(p, node, "%s: mount_dir and to are the same; keep one", p->what);
+		return runfile_refuse(
+			p, node, "%s: mount_dir and to are the same; keep one", p->key_path);
 	if (item.name != NULL)
-		*ret = (struct datastore_ref){.name = copy_text(item.name), .line = node->line};
+		*ret = (struct datastore_ref){.name = text_copy(item.name), .line = node->line};
 	else if (read_ref(p, node, item.datastore, ret) < 0)
 		return -ERR_CONFIG;
 	if (ret->mount_dir != NULL || (ret->version != NULL && item.version != NULL))
-		return refuse_node(
-			p, node, "%s: '%s' and another key say the same", p->what, item.datastore);
+		return runfile_refuse(p, node, "%s: '%s' and another key say the same", p->key_path,
+			item.datastore);
 	if (item.version != NULL)
-		ret->version = copy_text(item.version);
+		ret->version = text_copy(item.version);
 	dir = item.mount_dir != NULL ? item.mount_dir : item.to;
 	if (dir != NULL)
-		ret->mount_dir = without_last_slashes(dir);
+		ret->mount_dir = strip_trailing_slashes(dir);
 	return 0;
 }
 
@@ -258,18 +265,18 @@ static int read_one_datastore(struct runfile_reader *p, const struct yaml_node *
 
 	(void)into;
 	if (node->kind == YAML_LIST)
-		return refuse_kind(p, node, "NAME[:VERSION][=DIR] or a map");
+		return runfile_refuse_kind(p, node, "NAME[:VERSION][=DIR] or a map");
 	if (node->kind == YAML_SCALAR)
 		code = read_ref(p, node, node->text, &ref);
 	else
 		code = read_item_map(p, node, &ref);
 	if (code == 0)
 		add_datastore(p->r, &ref);
-	datastore_ref_done(&ref);
+	runfile_datastore_ref_done(&ref);
 	return code;
 }
 
-int read_datastores(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_datastores(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
-	return read_items(p, node, read_one_datastore, into);
+	return runfile_read_items(p, node, read_one_datastore, into);
 }

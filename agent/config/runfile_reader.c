@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* Walking config.yml's maps and lists by tables, and reading single values out of them. How deep
- * the walk goes is up to the tables, not to the file. */
+/* Walks over the maps and lists of config.yml by tables of fields, reads single values, and
+ * expands "${NAME}" in them. The tables, not the file, determine how deep the walk goes. */
 #include "runfile_reader.h"
 #include "defer.h"
 #include "log.h"
+#include "runfile.h"
 #include <ctype.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-static char *place_of(const struct runfile_reader *p, const struct yaml_node *node)
+static char *describe_position(const struct runfile_reader *p, const struct yaml_node *node)
 {
-	return format_text("%s:%u:%u", p->r->path, node->line, node->column);
+	return text_format("%s:%u:%u", p->r->path, node->line, node->column);
 }
 
-int refuse_node(const struct runfile_reader *p, const struct yaml_node *node, const char *fmt, ...)
+int runfile_refuse(
+	const struct runfile_reader *p, const struct yaml_node *node, const char *fmt, ...)
 {
-	_free_ char *place = place_of(p, node);
+	_free_ char *position = describe_position(p, node);
 	_free_ char *sentence = NULL;
 	va_list ap;
 
@@ -25,16 +27,18 @@ int refuse_node(const struct runfile_reader *p, const struct yaml_node *node, co
 	if (vasprintf(&sentence, fmt, ap) < 0)
 		abort();
 	va_end(ap);
-	return error_set(p->err, -ERR_CONFIG, "%s: %s", place, sentence);
+	return error_set(p->err, -ERR_CONFIG, "%s: %s", position, sentence);
 }
 
-int refuse_kind(const struct runfile_reader *p, const struct yaml_node *node, const char *kind)
+int runfile_refuse_kind(
+	const struct runfile_reader *p, const struct yaml_node *node, const char *kind)
 {
-	return refuse_node(
-		p, node, "%s must be %s", *p->what != '\0' ? p->what : "config.yml", kind);
+	return runfile_refuse(
+		p, node, "%s must be %s", *p->key_path != '\0' ? p->key_path : "config.yml", kind);
 }
 
-void warn_node(const struct runfile_reader *p, const struct yaml_node *node, const char *fmt, ...)
+void runfile_warn(
+	const struct runfile_reader *p, const struct yaml_node *node, const char *fmt, ...)
 {
 	_free_ char *sentence = NULL;
 	va_list ap;
@@ -46,19 +50,19 @@ void warn_node(const struct runfile_reader *p, const struct yaml_node *node, con
 	log_warn("%s:%u: %s", p->r->path, node->line, sentence);
 }
 
-/* Appends one step to p->what; leave() takes it back. */
-static size_t enter(struct runfile_reader *p, const char *step)
+/* Appends a component to p->key_path. Returns the previous length, for pop_component(). */
+static size_t push_component(struct runfile_reader *p, const char *component)
 {
-	size_t was = strlen(p->what);
+	size_t old_len = strlen(p->key_path);
 
-	snprintf(p->what + was, sizeof(p->what) - was, "%s%s", was > 0 && *step != '[' ? "." : "",
-		step);
-	return was;
+	snprintf(p->key_path + old_len, sizeof(p->key_path) - old_len, "%s%s",
+		old_len > 0 && *component != '[' ? "." : "", component);
+	return old_len;
 }
 
-static void leave(struct runfile_reader *p, size_t was)
+static void pop_component(struct runfile_reader *p, size_t old_len)
 {
-	p->what[was] = '\0';
+	p->key_path[old_len] = '\0';
 }
 
 static const struct runfile_field *find_field(
@@ -71,7 +75,8 @@ static const struct runfile_field *find_field(
 	return NULL;
 }
 
-static const char *nearest_field(const struct runfile_field *fields, size_t n, const char *name)
+static const char *nearest_field_name(
+	const struct runfile_field *fields, size_t n, const char *name)
 {
 	_free_ const char **names = zalloc(n * sizeof(*names));
 	size_t known = 0;
@@ -83,20 +88,21 @@ static const char *nearest_field(const struct runfile_field *fields, size_t n, c
 	return nearest_word(name, names, known);
 }
 
-static int meet_unknown(const struct runfile_reader *p, const struct yaml_node *key,
+static int report_unknown_key(const struct runfile_reader *p, const struct yaml_node *key,
 	const char *nearest, enum unknown_keys unknown)
 {
-	_free_ char *where = *p->what != '\0' ? format_text(" in %s", p->what) : copy_text("");
+	_free_ char *where =
+		*p->key_path != '\0' ? text_format(" in %s", p->key_path) : text_copy("");
 	_free_ char *hint =
-		nearest != NULL ? format_text("; did you mean '%s'?", nearest) : copy_text("");
+		nearest != NULL ? text_format("; did you mean '%s'?", nearest) : text_copy("");
 
 	if (unknown == UNKNOWN_FAILS)
-		return refuse_node(p, key, "unknown key '%s'%s%s", key->text, where, hint);
-	warn_node(p, key, "unknown key '%s'%s is ignored%s", key->text, where, hint);
+		return runfile_refuse(p, key, "unknown key '%s'%s%s", key->text, where, hint);
+	runfile_warn(p, key, "unknown key '%s'%s is ignored%s", key->text, where, hint);
 	return 0;
 }
 
-int read_fields(struct runfile_reader *p, const struct yaml_node *map,
+int runfile_read_fields(struct runfile_reader *p, const struct yaml_node *map,
 	const struct runfile_field *fields, size_t n, enum unknown_keys unknown, void *into)
 {
 	int code = 0;
@@ -104,27 +110,28 @@ int read_fields(struct runfile_reader *p, const struct yaml_node *map,
 	if (yaml_is_null(map))
 		return 0;
 	if (map->kind != YAML_MAP)
-		return refuse_kind(p, map, "a map of keys and values");
+		return runfile_refuse_kind(p, map, "a map of keys and values");
 	for (size_t i = 0; i < map->n && code == 0; i++) {
 		const struct yaml_node *key = map->pairs[i].key;
 		const struct runfile_field *field = find_field(fields, n, key->text);
-		size_t was;
+		size_t old_len;
 
 		if (field == NULL) {
-			code = meet_unknown(p, key, nearest_field(fields, n, key->text), unknown);
+			code = report_unknown_key(
+				p, key, nearest_field_name(fields, n, key->text), unknown);
 			continue;
 		}
 		if (field->read == NULL)
 			continue;
-		was = enter(p, key->text);
+		old_len = push_component(p, key->text);
 		p->key = key;
 		code = field->read(p, map->pairs[i].value, (char *)into + field->offset);
-		leave(p, was);
+		pop_component(p, old_len);
 	}
 	return code;
 }
 
-int read_items(
+int runfile_read_items(
 	struct runfile_reader *p, const struct yaml_node *node, runfile_read_fn read, void *into)
 {
 	int code = 0;
@@ -134,100 +141,158 @@ int read_items(
 	if (node->kind != YAML_LIST)
 		return read(p, node, into);
 	for (size_t i = 0; i < node->n && code == 0; i++) {
-		char step[32];
-		size_t was;
+		char component[32];
+		size_t old_len;
 
 		if (yaml_is_null(node->items[i]))
 			continue;
-		snprintf(step, sizeof(step), "[%zu]", i + 1);
-		was = enter(p, step);
+		snprintf(component, sizeof(component), "[%zu]", i + 1);
+		old_len = push_component(p, component);
 		code = read(p, node->items[i], into);
-		leave(p, was);
+		pop_component(p, old_len);
 	}
 	return code;
 }
 
-int read_borrow(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_borrow(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	const char **field = into;
 
 	if (yaml_is_null(node))
 		return 0;
 	if (node->kind != YAML_SCALAR)
-		return refuse_kind(p, node, "a single value");
+		return runfile_refuse_kind(p, node, "a single value");
 	*field = node->text;
 	return 0;
 }
 
-int read_text(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_text(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	const char *text = NULL;
 	char **field = into;
-	int code = read_borrow(p, node, &text);
+	int code = runfile_read_borrow(p, node, &text);
 
 	if (code < 0 || text == NULL)
 		return code;
 	free(*field);
-	*field = copy_text(text);
+	*field = text_copy(text);
 	return 0;
 }
 
-/* A parser of text/units said no: its sentence, with place and name. */
+/* Reports the error of a units_parse_*() function, with position and key. */
 static int refuse_value(
 	const struct runfile_reader *p, const struct yaml_node *node, const struct error *why)
 {
-	return refuse_node(p, node, "%s: %s", p->what, why->msg);
+	return runfile_refuse(p, node, "%s: %s", p->key_path, why->msg);
 }
 
-int read_bool(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_bool(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	const char *text = NULL;
-	int code = read_borrow(p, node, &text);
+	int code = runfile_read_borrow(p, node, &text);
 	struct error why;
 
 	if (code < 0 || text == NULL)
 		return code;
-	return parse_bool(text, into, &why) < 0 ? refuse_value(p, node, &why) : 0;
+	return units_parse_bool(text, into, &why) < 0 ? refuse_value(p, node, &why) : 0;
 }
 
-int read_count(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_count(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	const char *text = NULL;
-	int code = read_borrow(p, node, &text);
+	int code = runfile_read_borrow(p, node, &text);
 	unsigned *field = into;
 	struct error why;
 	uint64_t n;
 
 	if (code < 0 || text == NULL)
 		return code;
-	if (parse_uint(text, UINT16_MAX, &n, &why) < 0)
+	if (units_parse_uint(text, UINT16_MAX, &n, &why) < 0)
 		return refuse_value(p, node, &why);
 	*field = (unsigned)n;
 	return 0;
 }
 
-int read_duration(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_duration(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	const char *text = NULL;
-	int code = read_borrow(p, node, &text);
+	int code = runfile_read_borrow(p, node, &text);
 	struct error why;
 
 	if (code < 0 || text == NULL)
 		return code;
-	return parse_duration(text, into, &why) < 0 ? refuse_value(p, node, &why) : 0;
+	return units_parse_duration(text, into, &why) < 0 ? refuse_value(p, node, &why) : 0;
 }
 
-static int read_one_of_texts(struct runfile_reader *p, const struct yaml_node *node, void *into)
+static int append_text(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
 	const char *text = NULL;
-	int code = read_borrow(p, node, &text);
+	int code = runfile_read_borrow(p, node, &text);
 
 	if (code == 0)
-		strings_add(into, text);
+		text_strings_add(into, text);
 	return code;
 }
 
-int read_texts(struct runfile_reader *p, const struct yaml_node *node, void *into)
+int runfile_read_texts(struct runfile_reader *p, const struct yaml_node *node, void *into)
 {
-	return read_items(p, node, read_one_of_texts, into);
+	return runfile_read_items(p, node, append_text, into);
+}
+
+/* Expansion. "${NAME}" is the only form: other expansions of a shell that begin with "${" are
+ * errors, so that they are not used as literal text by mistake. */
+
+static bool is_variable_name(const char *s)
+{
+	if (!isalpha((unsigned char)*s) && *s != '_')
+		return false;
+	while (isalnum((unsigned char)*s) || *s == '_')
+		s++;
+	return *s == '\0';
+}
+
+/* name is the text between the braces. */
+static int append_value(struct text *t, char *name,
+	const char *(*lookup)(void *ctx, const char *name), void *ctx, struct error *err)
+{
+	const char *value;
+
+	if (!is_variable_name(name))
+		return error_set(err, -ERR_CONFIG,
+			"${%s} is not ${NAME}; other shell expansions work only in run actions",
+			name);
+	value = lookup(ctx, name);
+	if (value == NULL)
+		return error_set(err, -ERR_CONFIG, "${%s}: the environment has no %s", name, name);
+	text_add(t, value);
+	return 0;
+}
+
+int runfile_expand(const char *s, const char *(*lookup)(void *ctx, const char *name), void *ctx,
+	char **ret, struct error *err)
+{
+	struct text t = {0};
+	const char *open;
+	int code = 0;
+
+	while (code == 0 && (open = strstr(s, "${")) != NULL) {
+		const char *close = strchr(open, '}');
+		char *name;
+
+		text_add_bytes(&t, s, (size_t)(open - s));
+		if (close == NULL) {
+			code = error_set(err, -ERR_CONFIG, "a ${ without its }");
+			break;
+		}
+		name = text_format("%.*s", (int)(close - open - 2), open + 2);
+		code = append_value(&t, name, lookup, ctx, err);
+		free(name);
+		s = close + 1;
+	}
+	if (code == 0) {
+		text_add(&t, s);
+		*ret = text_take(&t);
+	}
+	text_done(&t);
+	return code;
 }

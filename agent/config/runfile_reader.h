@@ -1,74 +1,142 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_CONFIG_RUNFILE_READER_H
-#define STAGERUN_CONFIG_RUNFILE_READER_H
+#ifndef STAGERUN_RUNFILE_READER_H
+#define STAGERUN_RUNFILE_READER_H
 
+#include "error.h"
 #include "runfile.h"
-#include "yaml_tree.h"
+#include <stdbool.h>
+#include <stddef.h>
 
-/* How config.yml's tree becomes a struct runfile: each map has a table of its fields, each field a
- * reader. Readers return 0 or the code of the error they set; null is "not said" for all of them.
- */
+/* config.yml, internally: its text becomes a tree of YAML nodes, and tables of fields, one for
+ * each kind of map, turn the tree into a struct runfile. A new key is a row in one of these
+ * tables.
+ *
+ *   yaml_tree.c           text -> tree, by libyaml; does not know config.yml
+ *   runfile_reader.c      walks over maps and lists by the tables; single values; "${NAME}"
+ *   runfile.c             the outer maps, environment, scratch, parameters and actions
+ *   runfile_datastores.c  the datastores to attach
+ *   runfile_stage.c       the stage: map of an action
+ *
+ * All of it runs on the loop thread, before any other thread starts. */
+
+/* A YAML document as a tree whose nodes know their position in the file. An alias is a second
+ * pointer to the same node; the limits on nodes and depth count it as a copy of that node. */
+
+enum yaml_kind { YAML_SCALAR, YAML_LIST, YAML_MAP };
+
+struct yaml_pair {
+	struct yaml_node *key; /* a scalar */
+	struct yaml_node *value;
+};
+
+struct yaml_node {
+	enum yaml_kind kind;
+	unsigned line, column; /* from 1 */
+	char *text;            /* YAML_SCALAR: never NULL */
+	bool quoted;           /* YAML_SCALAR: a string, even if it reads "null" or "5" */
+	size_t n;
+	size_t cap;
+	union {
+		struct yaml_node **items; /* YAML_LIST */
+		struct yaml_pair *pairs; /* YAML_MAP: in the file's order, without duplicate keys */
+	};
+
+	/* Only used while the tree is loaded. */
+	char *anchor;
+	size_t weight;  /* number of nodes from here down, aliases counted as copies */
+	unsigned depth; /* levels from here down */
+	bool open;      /* its end was not read yet */
+
+	struct yaml_node *older; /* the list of all nodes of the tree */
+};
+
+struct yaml_tree {
+	struct yaml_node *root; /* NULL: there is no document, or it is empty */
+	struct yaml_node *newest;
+};
+
+enum { YAML_MAX_NODES = 100000, YAML_MAX_DEPTH = 100, YAML_MAX_ANCHORS = 1000 };
+
+/* name is for messages. -ERR_CONFIG with "name:LINE:COLUMN: ...". */
+int yaml_tree_load(
+	const char *name, const char *bytes, size_t len, struct yaml_tree *ret, struct error *err);
+void yaml_tree_done(struct yaml_tree *tree);
+
+/* Whether the node is an unquoted null, "~" or empty, or missing (NULL). */
+bool yaml_is_null(const struct yaml_node *node);
 
 struct runfile_reader {
 	struct runfile *r;
-	char what[256];                   /* where we are: "compute.train.scratch"; for messages */
-	const struct yaml_node *key;      /* the key whose value is being read, at its start */
+	char key_path[256];               /* path of the present key: "compute.train.scratch" */
+	const struct yaml_node *key;      /* the innermost key; valid when its reader starts */
 	struct datastore_ref attached;    /* datastore_name, _version and _mount_dir */
-	unsigned point_line[POINT_COUNT]; /* where a point's actions were seen; 0: not yet */
+	unsigned point_line[POINT_COUNT]; /* line of the key of a point's actions; 0: none yet */
 	struct error *err;
 };
 
+/* Reads the value of one key, or one item of a list, into *into. Returns 0, or the code of the
+ * error that it set. All readers treat null like an absent key. */
 typedef int (*runfile_read_fn)(struct runfile_reader *p, const struct yaml_node *node, void *into);
 
 struct runfile_field {
-	const char *name;     /* NULL: no such field */
-	runfile_read_fn read; /* NULL: known, and nothing we act on */
-	size_t offset;        /* of what read() fills, inside read_fields()'s into */
+	const char *name;     /* NULL: an unused row */
+	runfile_read_fn read; /* NULL: the key is known and ignored */
+	size_t offset;        /* added to the into of runfile_read_fields() for read() */
 };
 
 enum unknown_keys { UNKNOWN_WARNS, UNKNOWN_FAILS };
 
-/* Reads a map by its fields. */
-int read_fields(struct runfile_reader *p, const struct yaml_node *map,
+/* --- runfile_reader.c --- */
+
+/* Reads a map: calls the reader of each of its keys, or warns or fails for an unknown key. */
+int runfile_read_fields(struct runfile_reader *p, const struct yaml_node *map,
 	const struct runfile_field *fields, size_t n, enum unknown_keys unknown, void *into);
 
-/* Calls read() for each item of a list that is not null, or for the one value that is no list. */
-int read_items(
+/* Calls read() for each item of a list that is not null, or for a node that is not a list. */
+int runfile_read_items(
 	struct runfile_reader *p, const struct yaml_node *node, runfile_read_fn read, void *into);
 
-/* Errors: "FILE:LINE:COLUMN: " and the sentence; "... <what> must be <kind>". */
-int refuse_node(const struct runfile_reader *p, const struct yaml_node *node, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-int refuse_kind(const struct runfile_reader *p, const struct yaml_node *node, const char *kind);
-void warn_node(const struct runfile_reader *p, const struct yaml_node *node, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+/* Sets p->err to "FILE:LINE:COLUMN: " and the sentence, and returns -ERR_CONFIG. */
+int runfile_refuse(const struct runfile_reader *p, const struct yaml_node *node, const char *fmt,
+	...) __attribute__((format(printf, 3, 4)));
+/* As runfile_refuse(), with the sentence "<key_path> must be <kind>". */
+int runfile_refuse_kind(
+	const struct runfile_reader *p, const struct yaml_node *node, const char *kind);
+/* Logs a warning with file and line. */
+void runfile_warn(const struct runfile_reader *p, const struct yaml_node *node, const char *fmt,
+	...) __attribute__((format(printf, 3, 4)));
 
-/* Readers of single values; what they fill stays as it was when the value is null. */
-int read_text(struct runfile_reader *p, const struct yaml_node *node, void *into);  /* char ** */
-int read_bool(struct runfile_reader *p, const struct yaml_node *node, void *into);  /* bool * */
-int read_count(struct runfile_reader *p, const struct yaml_node *node, void *into); /* unsigned * */
-/* uint64_t *, milliseconds */
-int read_duration(struct runfile_reader *p, const struct yaml_node *node, void *into);
-/* struct strings *, from one text or a list */
-int read_texts(struct runfile_reader *p, const struct yaml_node *node, void *into);
-/* const char **: the tree's, gone after the reading */
-int read_borrow(struct runfile_reader *p, const struct yaml_node *node, void *into);
+/* Readers of single values. If the value is null, *into is unchanged. */
 
-/* Readers of whole keys. They fill p->r or p->attached, but for those with an into. */
-int read_environment(struct runfile_reader *p, const struct yaml_node *node, void *into);
-int read_scratch(struct runfile_reader *p, const struct yaml_node *node, void *into);
-int read_datastore_name(struct runfile_reader *p, const struct yaml_node *node, void *into);
-int read_datastore_version(struct runfile_reader *p, const struct yaml_node *node, void *into);
-int read_datastore_mount_dir(struct runfile_reader *p, const struct yaml_node *node, void *into);
-int read_datastores(struct runfile_reader *p, const struct yaml_node *node, void *into);
-void finish_attached(struct runfile_reader *p); /* after the last key: those three become one */
-/* struct strings * */
-int read_params(struct runfile_reader *p, const struct yaml_node *node, void *into);
-/* struct actions *, one of p->r->actions */
-int read_actions(struct runfile_reader *p, const struct yaml_node *node, void *into);
-int read_stage(
-	struct runfile_reader *p, const struct yaml_node *node, void *into); /* struct action * */
+/* into: char ** (heap); frees the previous text. */
+int runfile_read_text(struct runfile_reader *p, const struct yaml_node *node, void *into);
+/* into: const char **; the text belongs to the tree, and is freed with it. */
+int runfile_read_borrow(struct runfile_reader *p, const struct yaml_node *node, void *into);
+/* into: struct strings *; appends one text, or each of a list. */
+int runfile_read_texts(struct runfile_reader *p, const struct yaml_node *node, void *into);
+/* into: bool *. */
+int runfile_read_bool(struct runfile_reader *p, const struct yaml_node *node, void *into);
+/* into: unsigned *; at most 65535. */
+int runfile_read_count(struct runfile_reader *p, const struct yaml_node *node, void *into);
+/* into: uint64_t *, in milliseconds. */
+int runfile_read_duration(struct runfile_reader *p, const struct yaml_node *node, void *into);
 
-void actions_done(struct actions *actions);
+/* --- runfile_datastores.c --- */
+
+/* Readers of the keys that attach datastores; into is not used. The three keys of one datastore
+ * are collected in p->attached, and the list datastores: is appended to p->r. */
+int runfile_read_datastore_name(struct runfile_reader *p, const struct yaml_node *node, void *into);
+int runfile_read_datastore_version(
+	struct runfile_reader *p, const struct yaml_node *node, void *into);
+int runfile_read_datastore_mount_dir(
+	struct runfile_reader *p, const struct yaml_node *node, void *into);
+int runfile_read_datastores(struct runfile_reader *p, const struct yaml_node *node, void *into);
+/* To be called after the last key: appends p->attached to p->r, if it has a name. */
+void runfile_finish_attached(struct runfile_reader *p);
+
+/* --- runfile_stage.c --- */
+
+/* Reads the stage: map of an action. into: struct action *, which becomes an ACTION_STAGE. */
+int runfile_read_stage(struct runfile_reader *p, const struct yaml_node *node, void *into);
 
 #endif

@@ -1,12 +1,75 @@
 /* SPDX-License-Identifier: MIT */
-/* libyaml's events become a tree: bounded in nodes and depth with aliases written out, strict where
- * YAML lets mistakes pass (duplicate keys, several documents). Nothing here knows config.yml. */
-#include "yaml_tree.h"
+/* Builds a tree of nodes from the events of libyaml. The number of nodes and the depth are
+ * limited, and each alias counts as a copy of its target. Duplicate keys and several documents,
+ * which YAML allows and which are probably mistakes, are errors. This file knows nothing about
+ * config.yml. */
 #include "defer.h"
+#include "runfile_reader.h"
 #include "text.h"
-#include "yaml_problem.h"
 #include <string.h>
 #include <yaml.h>
+
+/* The start of the line with this number (from 0), or NULL. */
+static const char *find_line(const char *bytes, size_t len, size_t line)
+{
+	const char *at = bytes, *end = bytes + len;
+
+	for (; line > 0 && at != NULL; line--) {
+		at = memchr(at, '\n', (size_t)(end - at));
+		at = at != NULL ? at + 1 : NULL;
+	}
+	return at;
+}
+
+/* The column (from 1) of a tab in the indentation of a line, or 0. */
+static size_t find_tab_in_indentation(const char *bytes, size_t len, size_t line)
+{
+	const char *start = find_line(bytes, len, line);
+	const char *at = start, *end = bytes + len;
+
+	while (at != NULL && at < end && *at == ' ')
+		at++;
+	return at != NULL && at < end && *at == '\t' ? (size_t)(at - start) + 1 : 0;
+}
+
+static size_t count_lines(const char *bytes, size_t len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++)
+		n += bytes[i] == '\n';
+	return n;
+}
+
+/* Sets err to the parser's problem, as "name:LINE:COLUMN: ...", and returns its code. A tab in
+ * the indentation has a message of its own. */
+static int set_parser_error(const char *name, const char *bytes, size_t len,
+	const yaml_parser_t *parser, struct error *err)
+{
+	const char *what = parser->problem != NULL ? parser->problem : "cannot be read";
+	size_t line = parser->problem_mark.line, tab;
+
+	/* For bytes that are not text, the parser reports an offset, not a line and column. */
+	if (parser->error == YAML_READER_ERROR) {
+		size_t offset = parser->problem_offset < len ? parser->problem_offset : len;
+
+		return error_set(err, -ERR_CONFIG, "%s:%zu: not UTF-8 text: %s", name,
+			count_lines(bytes, offset) + 1, what);
+	}
+	tab = find_tab_in_indentation(bytes, len, line);
+	if (tab > 0)
+		return error_set(err, -ERR_CONFIG,
+			"%s:%zu:%zu: a tab in the indentation; YAML takes only spaces there", name,
+			line + 1, tab);
+	if (parser->context != NULL && parser->context_mark.line < line)
+		return error_set(err, -ERR_CONFIG, "%s:%zu:%zu: %s, %s (which begins on line %zu)",
+			name, line + 1, parser->problem_mark.column + 1, what, parser->context,
+			parser->context_mark.line + 1);
+	return error_set(err, -ERR_CONFIG, "%s:%zu:%zu: %s", name, line + 1,
+		parser->problem_mark.column + 1, what);
+}
+
+/* The loader: one function for each kind of event. */
 
 struct loader {
 	const char *name;
@@ -14,8 +77,10 @@ struct loader {
 	size_t len;
 	yaml_parser_t parser;
 	struct yaml_tree tree;
-	struct yaml_node *open[YAML_MAX_DEPTH]; /* the containers around what comes next */
-	struct yaml_node *key[YAML_MAX_DEPTH];  /* of maps: the key that waits for its value */
+	struct yaml_node
+		*open[YAML_MAX_DEPTH]; /* the containers around the next node, outermost first */
+	struct yaml_node
+		*key[YAML_MAX_DEPTH]; /* of maps: the key whose value comes next, or NULL */
 	unsigned depth;
 	struct yaml_node *anchored[YAML_MAX_ANCHORS];
 	size_t n_anchored;
@@ -74,8 +139,8 @@ static void append(struct yaml_node *parent, struct yaml_node *key, struct yaml_
 		parent->items[parent->n++] = value;
 }
 
-/* A key was seen; its value follows. */
-static int take_key(struct loader *l, struct yaml_node *key, const yaml_mark_t *at)
+/* Stores the key of the innermost map until its value is complete. */
+static int set_key(struct loader *l, struct yaml_node *key, const yaml_mark_t *at)
 {
 	if (key->kind != YAML_SCALAR)
 		return refuse(l, at, "a key must be a word, not a list or a map");
@@ -85,8 +150,8 @@ static int take_key(struct loader *l, struct yaml_node *key, const yaml_mark_t *
 	return 0;
 }
 
-/* A node is complete: it goes into the container around it. */
-static int place(struct loader *l, struct yaml_node *node, const yaml_mark_t *at)
+/* Adds a complete node to the innermost open container. */
+static int add_node(struct loader *l, struct yaml_node *node, const yaml_mark_t *at)
 {
 	struct yaml_node *parent = l->depth > 0 ? l->open[l->depth - 1] : NULL;
 	struct yaml_node *key = parent != NULL ? l->key[l->depth - 1] : NULL;
@@ -104,7 +169,7 @@ static int place(struct loader *l, struct yaml_node *node, const yaml_mark_t *at
 	if (l->depth + node->depth > YAML_MAX_DEPTH)
 		return refuse(l, at, "nested too deeply (more than 100 levels)");
 	if (parent->kind == YAML_MAP && key == NULL)
-		return take_key(l, node, at);
+		return set_key(l, node, at);
 	append(parent, key, node);
 	l->key[l->depth - 1] = NULL;
 	return 0;
@@ -117,7 +182,7 @@ static int set_anchor(
 		return 0;
 	if (l->n_anchored == YAML_MAX_ANCHORS)
 		return refuse(l, &e->start_mark, "too many anchors (more than 1,000)");
-	node->anchor = copy_text((const char *)anchor);
+	node->anchor = text_copy((const char *)anchor);
 	l->anchored[l->n_anchored++] = node;
 	return 0;
 }
@@ -128,13 +193,13 @@ static int on_scalar(struct loader *l, const yaml_event_t *e)
 	const char *tag = (const char *)e->data.scalar.tag;
 	struct yaml_node *node = new_node(l, YAML_SCALAR, &e->start_mark);
 
-	node->text = copy_text(text);
+	node->text = text_copy(text);
 	node->quoted = e->data.scalar.style != YAML_PLAIN_SCALAR_STYLE || tag != NULL;
 	if (strlen(text) != e->data.scalar.length)
 		return refuse(l, &e->start_mark, "a NUL byte inside a text");
 	if (set_anchor(l, node, e, e->data.scalar.anchor) < 0)
 		return -ERR_CONFIG;
-	return place(l, node, &e->start_mark);
+	return add_node(l, node, &e->start_mark);
 }
 
 static int on_start(
@@ -165,7 +230,7 @@ static int compare_keys(const void *a, const void *b)
 	return (ka->column > kb->column) - (ka->column < kb->column);
 }
 
-/* Sorted, so that a map of many keys does not cost their square. */
+/* The keys are sorted, because comparing each pair would take quadratic time in a large map. */
 static int refuse_duplicates(struct loader *l, const struct yaml_node *map)
 {
 	_free_ struct yaml_node **keys = zalloc(map->n * sizeof(struct yaml_node *));
@@ -189,7 +254,7 @@ static int on_end(struct loader *l)
 	int code = node->kind == YAML_MAP ? refuse_duplicates(l, node) : 0;
 
 	node->open = false;
-	return code < 0 ? code : place(l, node, &start);
+	return code < 0 ? code : add_node(l, node, &start);
 }
 
 static int on_alias(struct loader *l, const yaml_event_t *e)
@@ -197,7 +262,7 @@ static int on_alias(struct loader *l, const yaml_event_t *e)
 	const char *anchor = (const char *)e->data.alias.anchor;
 	struct yaml_node *node = NULL;
 
-	/* The same name may be given again: the latest counts. */
+	/* An anchor may be defined again: an alias means the latest definition before it. */
 	for (size_t i = l->n_anchored; i > 0 && node == NULL; i--) {
 		if (strcmp(l->anchored[i - 1]->anchor, anchor) == 0)
 			node = l->anchored[i - 1];
@@ -207,7 +272,7 @@ static int on_alias(struct loader *l, const yaml_event_t *e)
 			l->name, e->start_mark.line + 1, e->start_mark.column + 1, anchor);
 	if (node->open)
 		return refuse(l, &e->start_mark, "an alias of what it is inside of");
-	return place(l, node, &e->start_mark);
+	return add_node(l, node, &e->start_mark);
 }
 
 static int on_event(struct loader *l, const yaml_event_t *e)
@@ -243,7 +308,7 @@ static int load(struct loader *l)
 		yaml_event_t e;
 
 		if (!yaml_parser_parse(&l->parser, &e))
-			return yaml_problem(l->name, l->bytes, l->len, &l->parser, l->err);
+			return set_parser_error(l->name, l->bytes, l->len, &l->parser, l->err);
 		more = e.type != YAML_STREAM_END_EVENT;
 		code = on_event(l, &e);
 		yaml_event_delete(&e);
@@ -258,7 +323,7 @@ int yaml_tree_load(
 	int code;
 
 	if (!yaml_parser_initialize(&l.parser))
-		abort(); /* no memory for a few words */
+		abort(); /* out of memory */
 	yaml_parser_set_input_string(&l.parser, (const unsigned char *)bytes, len);
 	code = load(&l);
 	yaml_parser_delete(&l.parser);

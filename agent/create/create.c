@@ -1,113 +1,114 @@
 /* SPDX-License-Identifier: MIT */
-/* The story of a new version: a lease, so that nothing is collected meanwhile; the version before, for what has
- * not changed; entries to packs and an index; the manifest, with which the version exists. */
-#include "create.h"
+/* The steps of a creation, on the calling thread: take a lease, so that a collection does not
+ * remove what is sent meanwhile; find the previous version; send the content and the index; publish
+ * the manifest, from which moment on the version exists. */
+#include "create_private.h"
 #include "defer.h"
 #include "log.h"
+#include "random.h"
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-struct making {
+struct version_making {
 	const struct create_options *opts;
 	struct create_source source;
 	struct creation creation;
-	struct store_hand *store;
+	struct store_conn *store;
 	struct lease *lease;
-	struct manifest *before; /* the newest version there is, or NULL */
+	struct manifest *previous; /* the newest version; NULL: there is none */
 	struct manifest *manifest;
 	struct objects objects;
 	uint64_t reused_files;
 };
 
-static void name_creator(struct manifest *m)
+static void set_creator(struct manifest *m)
 {
 	char host[256] = "";
 
 	gethostname(host, sizeof(host) - 1);
-	m->creator = format_text("stagerun %s on %s", STAGERUN_VERSION, host);
+	m->creator = text_format("stagerun %s on %s", STAGERUN_VERSION, host);
 }
 
-static void describe(struct making *k)
+static void init_manifest(struct version_making *v)
 {
 	struct manifest *m = manifest_new();
 	uint8_t random[16];
 
-	if (getrandom(random, sizeof(random), 0) != sizeof(random))
-		abort();
-	m->name = copy_text(k->opts->name);
+	random_fill(random, sizeof(random));
+	m->name = text_copy(v->opts->name);
 	m->created = time(NULL);
-	name_creator(m);
-	m->source = copy_text(k->source.display);
-	m->nonce = format_text(
+	set_creator(m);
+	m->source = text_copy(v->source.display);
+	m->nonce = text_format(
 		"%016lx%016lx", *(unsigned long *)random, *(unsigned long *)(random + 8));
-	k->manifest = m;
+	v->manifest = m;
 }
 
-/* What the store must be, and what it has. */
-static int look_at_store(struct making *k, struct error *err)
+/* Opens and checks the store, takes the lease and finds the previous version. */
+static int prepare_store(struct version_making *v, struct error *err)
 {
-	const struct create_options *o = k->opts;
+	const struct create_options *o = v->opts;
 	int r;
 
-	if ((r = store_hand_open(o->store, o->cancel, &k->store, err)) < 0 ||
-		(r = store_probe(k->store, err)) < 0 ||
-		(r = datastore_check_limit(k->store, o->max_datastores, err)) < 0 ||
-		(r = lease_take(o->store, o->name, o->cancel, &k->lease, err)) < 0)
+	if ((r = store_conn_open(o->store, o->cancel, &v->store, err)) < 0 ||
+		(r = store_probe(v->store, err)) < 0 || (r = store_claim(v->store, err)) < 0 ||
+		(r = datastore_check_limit(v->store, o->max_datastores, err)) < 0 ||
+		(r = lease_take(o->store, o->name, o->lock_timeout_ms, o->cancel, &v->lease, err)) <
+			0)
 		return r;
-	r = datastore_find(k->store, o->name, 0, &k->before, err);
+	r = datastore_find(v->store, o->name, 0, &v->previous, err);
 	return r == -ENOENT ? 0 : r;
 }
 
-static int direct(struct making *k, struct director *d, struct error *err)
+static int run_planner(struct version_making *v, struct planner *p, struct error *err)
 {
-	int r = k->creation.streamed ? 0 : makers_start(&k->creation, &d->hands, err);
+	int r = v->creation.streamed ? 0 : workers_start(&v->creation, &p->workers, err);
 
 	if (r < 0)
 		return r;
-	r = create_feed(d, &k->source, err);
+	r = create_feed(p, &v->source, err);
 	if (r == 0)
-		r = director_finish(d, err);
-	makers_stop(take_ptr(&d->hands));
+		r = planner_finish(p, err);
+	workers_stop(take_ptr(&p->workers));
 	return r;
 }
 
-static int store_content(struct making *k, struct error *err)
+static int store_content(struct version_making *v, struct error *err)
 {
-	struct director d;
+	struct planner p;
 	int r;
 
-	k->creation.opts = k->opts;
-	k->creation.root_fd = k->source.root_fd;
-	k->creation.streamed = k->source.kind == CREATE_OBJECT;
-	k->creation.local = k->source.root_fd >= 0;
-	k->creation.where = k->source.display;
-	director_init(&d, &k->creation);
-	d.store = k->store;
-	d.objects = &k->objects;
-	d.manifest = k->manifest;
-	d.base = base_new(k->store, &k->objects, k->before);
-	objects_know(&k->objects, k->before);
-	r = direct(k, &d, err);
-	k->reused_files = d.reused_files;
-	base_free(d.base);
-	director_done(&d);
+	v->creation.opts = v->opts;
+	v->creation.root_fd = v->source.root_fd;
+	v->creation.streamed = v->source.kind == CREATE_OBJECT;
+	v->creation.local = v->source.root_fd >= 0;
+	v->creation.where = v->source.display;
+	planner_init(&p, &v->creation);
+	p.store = v->store;
+	p.objects = &v->objects;
+	p.manifest = v->manifest;
+	p.previous = planner_previous_new(v->store, &v->objects, v->previous);
+	planner_objects_add_earlier(&v->objects, v->previous);
+	r = run_planner(v, &p, err);
+	v->reused_files = p.reused_files;
+	planner_previous_free(p.previous);
+	planner_done(&p);
 	return r;
 }
 
-static void list_objects(struct making *k)
+static void list_objects(struct version_making *v)
 {
-	struct manifest *m = k->manifest;
+	struct manifest *m = v->manifest;
 	size_t n = 0;
 
-	for (const struct create_object *o = k->objects.first; o != NULL; o = o->next)
+	for (const struct create_object *o = v->objects.first; o != NULL; o = o->next)
 		n++;
 	m->objects = zalloc((n + 1) * sizeof(*m->objects));
-	for (const struct create_object *o = k->objects.first; o != NULL; o = o->next) {
+	for (const struct create_object *o = v->objects.first; o != NULL; o = o->next) {
 		struct manifest_object *to = &m->objects[m->n_objects++];
 
-		*to = (struct manifest_object){.key = copy_text(o->key),
+		*to = (struct manifest_object){.key = text_copy(o->key),
 			.bytes = o->bytes,
 			.raw = o->raw,
 			.live = o->live < o->raw ? o->live : o->raw};
@@ -116,70 +117,70 @@ static void list_objects(struct making *k)
 	}
 }
 
-static int publish(struct making *k, struct error *err)
+static int publish(struct version_making *v, struct error *err)
 {
-	return lease_publish(k->store, k->lease, k->manifest, err);
+	return publish_under_lease(v->store, v->lease, v->manifest, err);
 }
 
-/* What dead creations and deleted versions left is removed by whoever comes by; that it fails is no reason for
- * this version not to be. */
-static void collect(struct making *k)
+/* Removes what aborted creations and deleted versions left in the store. A failure is only logged,
+ * since the new version exists already. */
+static void collect_garbage(struct version_making *v)
 {
 	uint64_t objects, bytes;
 	struct error err;
 
-	if (datastore_collect(k->store, k->opts->grace_ms, &objects, &bytes, &err) < 0)
+	if (datastore_collect(v->store, v->opts->grace_ms, &objects, &bytes, &err) < 0)
 		log_warn("what is not needed any more stays in the store for now: %s", err.msg);
 }
 
-static int find_place(struct making *k, struct error *err)
+static int check_source(struct version_making *v, struct error *err)
 {
-	const struct create_options *o = k->opts;
+	const struct create_options *o = v->opts;
 
-	if (o->no_copy && k->source.kind != CREATE_PREFIX)
+	if (o->no_copy && v->source.kind != CREATE_PREFIX)
 		return error_set(err, -ERR_USAGE,
-			"--no-copy is for s3://bucket/prefix/ (with a '/' at its end); %s has to "
-			"be copied",
-			k->source.display);
-	return k->source.kind == CREATE_PREFIX ? s3_place_parse(o->source, &k->creation.place, err)
-					       : 0;
+			"--no-copy is for s3://bucket/prefix/ (with a '/' at its end); %s has to be copied",
+			v->source.display);
+	return v->source.kind == CREATE_PREFIX
+		       ? s3_bucket_key_parse(o->source, &v->creation.place, err)
+		       : 0;
 }
 
-static int make(struct making *k, struct error *err)
+static int create_version(struct version_making *v, struct error *err)
 {
 	int r;
 
-	if ((r = datastore_name_check(k->opts->name, err)) < 0 ||
-		(r = create_source_open(k->opts, &k->source, err)) < 0 ||
-		(r = find_place(k, err)) < 0 || (r = look_at_store(k, err)) < 0)
+	if ((r = datastore_name_check(v->opts->name, err)) < 0 ||
+		(r = create_source_open(v->opts, &v->source, err)) < 0 ||
+		(r = check_source(v, err)) < 0 || (r = prepare_store(v, err)) < 0)
 		return r;
-	describe(k);
-	if ((r = store_content(k, err)) < 0)
+	init_manifest(v);
+	if ((r = store_content(v, err)) < 0)
 		return r;
-	list_objects(k);
-	return publish(k, err);
+	list_objects(v);
+	return publish(v, err);
 }
 
 int datastore_create(const struct create_options *opts, struct manifest **ret,
 	struct create_result *result, struct error *err)
 {
-	struct making k = {.opts = opts, .source = {.root_fd = -1}};
+	struct version_making v = {.opts = opts, .source = {.root_fd = -1}};
 	int r;
 
-	objects_init(&k.objects);
-	r = make(&k, err);
-	lease_release(k.lease);
+	planner_objects_init(&v.objects);
+	r = create_version(&v, err);
+	lease_release(v.lease);
 	if (r == 0) {
-		collect(&k);
-		*ret = take_ptr(&k.manifest);
+		collect_garbage(&v);
+		*ret = take_ptr(&v.manifest);
 		*result = (struct create_result){
-			.sent_bytes = k.creation.sent_bytes, .reused_files = k.reused_files};
+			.sent_bytes = v.creation.sent_bytes, .reused_files = v.reused_files};
 	}
-	manifest_free(k.manifest);
-	manifest_free(k.before);
-	objects_done(&k.objects);
-	store_hand_close(k.store);
-	create_source_close(&k.source);
-	s3_place_done(&k.creation.place);
+	manifest_free(v.manifest);
+	manifest_free(v.previous);
+	planner_objects_done(&v.objects);
+	store_conn_close(v.store);
+	create_source_close(&v.source);
+	s3_bucket_key_done(&v.creation.place);
 	return r;
 }

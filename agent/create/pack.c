@@ -1,13 +1,77 @@
 /* SPDX-License-Identifier: MIT */
-/* A pack: a tar of small files, compressed in memory. A hand's. */
+/* Packs: tars of small files, compressed in memory, on the workers.
+ *
+ * Storing a compressed pack, unless the store has it. */
+#include "create_private.h"
 #include "defer.h"
-#include "frames.h"
-#include "pack_tar.h"
-#include "stored_pack.h"
+#include "digest.h"
 #include <errno.h>
 
-/* Reads i's content behind what is in f; its digest is found on the way. */
-static int add_bytes(struct frames *f, struct content *from, struct item *i, struct error *err)
+static int send_pack(struct worker *worker, const struct pack_bytes *p, struct create_object *o,
+	struct error *err)
+{
+	struct sha256_ctx stored;
+	int r = store_put(worker->store, o->key, p->bytes, p->len, err);
+
+	if (r < 0)
+		return r;
+	count(&worker->creation->sent_bytes, p->len);
+	sha256_init(&stored);
+	sha256_update(&stored, p->len, p->bytes);
+	digest_finish(&stored, o->sha256);
+	o->bytes = p->len;
+	o->frames = take_ptr(p->list);
+	o->n_frames = p->n;
+	return 0;
+}
+
+/* The stored object may come from another compressor, so that its own table is used. If it has no
+ * table, or one of other contents, then it is not a valid pack and is replaced. */
+static int use_stored_pack(struct worker *worker, const struct pack_bytes *p,
+	struct create_object *o, struct error *err)
+{
+	uint64_t raw = 0;
+	int r = frames_read_seek_table(
+		worker->store, o->key, o->bytes, &o->frames, &o->n_frames, err);
+
+	if (r == -ERR_FORMAT)
+		return send_pack(worker, p, o, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < o->n_frames; i++)
+		raw += o->frames[i].raw;
+	if (raw == p->raw)
+		return 0;
+	free(take_ptr(&o->frames));
+	return send_pack(worker, p, o, err);
+}
+
+int pack_store(struct worker *worker, const struct pack_bytes *p, struct create_object **ret,
+	struct error *err)
+{
+	struct create_object *o = zalloc(sizeof(*o));
+	char hex[65];
+	int r;
+
+	digest_finish(p->sha256, hex);
+	snprintf(o->key, sizeof(o->key), "packs/%.2s/%s.tar.zst", hex, hex);
+	o->raw = p->raw;
+	r = store_has(worker->store, o->key, &o->bytes, err);
+	if (r >= 0)
+		r = r > 0 ? use_stored_pack(worker, p, o, err) : send_pack(worker, p, o, err);
+	if (r < 0) {
+		create_object_free(o);
+		return r;
+	}
+	*ret = o;
+	return 0;
+}
+
+/* Building a pack. */
+
+/* Reads the content of i to the end of f, and computes its digest. */
+static int add_bytes(
+	struct frames *f, struct content *from, struct create_item *i, struct error *err)
 {
 	struct sha256_ctx sha256;
 	uint64_t done = 0;
@@ -22,7 +86,7 @@ static int add_bytes(struct frames *f, struct content *from, struct item *i, str
 			return r;
 		if (room > i->size - done)
 			room = (size_t)(i->size - done);
-		if ((r = from->hand->creation->contents->read(from, done, to, room, err)) < 0)
+		if ((r = from->worker->creation->content_ops->read(from, done, to, room, err)) < 0)
 			return r;
 		sha256_update(&sha256, room, to);
 		frames_written(f, room);
@@ -32,61 +96,63 @@ static int add_bytes(struct frames *f, struct content *from, struct item *i, str
 	return 0;
 }
 
-static int add_content(struct hand *h, struct item *i, struct error *err)
+static int add_content(struct worker *worker, struct create_item *i, struct error *err)
 {
-	const struct contents *contents = h->creation->contents;
+	const struct content_ops *ops = worker->creation->content_ops;
 	struct content from;
 	int r;
 
-	if ((r = contents->open(h, i, &from, err)) < 0)
+	if ((r = ops->open(worker, i, &from, err)) < 0)
 		return r;
-	i->at = frames_at(h->frames);
-	r = add_bytes(h->frames, &from, i, err);
+	i->tar_offset = frames_at(worker->frames);
+	r = add_bytes(worker->frames, &from, i, err);
 	if (r == 0)
-		r = contents->check(&from, err);
-	contents->close(&from);
-	return r < 0 ? r : frames_zeros(h->frames, tar_padding(i->size), err);
+		r = ops->check(&from, err);
+	ops->close(&from);
+	return r < 0 ? r : frames_zeros(worker->frames, pack_tar_padding(i->size), err);
 }
 
-static int add_member(struct hand *h, struct text *header, struct item *i, struct error *err)
+static int add_member(
+	struct worker *worker, struct text *header, struct create_item *i, struct error *err)
 {
 	int r;
 
 	header->len = 0;
-	tar_header(header, i);
-	if ((r = frames_make_room(h->frames,
-		     header->len + (item_has_content(i) ? i->size + tar_padding(i->size) : 0),
+	pack_tar_header(header, i);
+	if ((r = frames_make_room(worker->frames,
+		     header->len +
+			     (create_item_has_content(i) ? i->size + pack_tar_padding(i->size) : 0),
 		     err)) < 0 ||
-		(r = frames_put(h->frames, header->s, header->len, err)) < 0)
+		(r = frames_put(worker->frames, header->s, header->len, err)) < 0)
 		return r;
-	if (!item_has_content(i))
+	if (!create_item_has_content(i))
 		return 0;
-	if ((r = add_content(h, i, err)) < 0)
+	if ((r = add_content(worker, i, err)) < 0)
 		return r;
-	count(&h->creation->opts->progress->received, i->size);
+	count(&worker->creation->opts->progress->received, i->size);
 	return 0;
 }
 
-static int build(struct hand *h, struct work *w, struct error *err)
+static int build_tar(struct worker *worker, struct create_job *job, struct error *err)
 {
 	struct text header = {0};
 	int r = 0;
 
-	frames_begin(h->frames);
-	for (size_t n = 0; n < w->n && r == 0; n++)
-		r = cancel_requested(h->creation->opts->cancel)
+	frames_begin(worker->frames);
+	for (size_t n = 0; n < job->n && r == 0; n++)
+		r = cancel_requested(worker->creation->opts->cancel)
 			    ? error_set(err, -ECANCELED, "cancelled")
-			    : add_member(h, &header, w->items[n], err);
+			    : add_member(worker, &header, job->items[n], err);
 	text_done(&header);
 	if (r == 0)
-		r = frames_zeros(h->frames, TAR_END, err);
-	return r < 0 ? r : frames_end(h->frames, err);
+		r = frames_zeros(worker->frames, TAR_END, err);
+	return r < 0 ? r : frames_end(worker->frames, err);
 }
 
-int pack_make(struct hand *h, struct work *w, struct error *err)
+int pack_process(struct worker *worker, struct create_job *job, struct error *err)
 {
-	struct frames *f = h->frames;
-	int r = build(h, w, err);
+	struct frames *f = worker->frames;
+	int r = build_tar(worker, job, err);
 	struct pack_bytes p = {.sha256 = &f->sha256,
 		.bytes = f->out,
 		.len = f->out_len,
@@ -95,7 +161,7 @@ int pack_make(struct hand *h, struct work *w, struct error *err)
 		.n = f->n};
 
 	if (r == 0)
-		r = pack_store(h, &p, &w->object, err);
+		r = pack_store(worker, &p, &job->object, err);
 	if (f->list == NULL)
 		f->n = f->cap = 0;
 	return r;

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Tar members as POSIX.1-2001 has them (the format "pax"), which GNU tar, bsdtar and Python read. Knows bytes
- * only; where they go is its callers' business. */
-#include "pack_tar.h"
+/* Tar headers of the format "pax" (POSIX.1-2001), which GNU tar, bsdtar and Python read. Pure. */
+#include "create_private.h"
 #include "defer.h"
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-/* The fields of a header block, all of them text. */
+/* A header block; all fields are text. */
 struct ustar {
 	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type;
 	char linkname[100], magic[6], version[2], uname[32], gname[32], devmajor[8], devminor[8];
@@ -18,12 +17,12 @@ _Static_assert(sizeof(struct ustar) == TAR_BLOCK, "a block");
 
 #define OCTAL_MAX ((uint64_t)077777777777) /* eleven digits */
 
-uint64_t tar_padding(uint64_t size)
+uint64_t pack_tar_padding(uint64_t size)
 {
 	return (TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK;
 }
 
-static char type_flag(const struct item *i)
+static char type_flag(const struct create_item *i)
 {
 	switch (i->type) {
 	case INDEX_DIR:
@@ -37,13 +36,13 @@ static char type_flag(const struct item *i)
 	}
 }
 
-/* Not terminated when it fills the field, as ustar has it. */
-static void put(char *field, size_t room, const char *s, size_t len)
+/* A value that fills the field has no NUL at its end, as in ustar. */
+static void put_text(char *field, size_t room, const char *s, size_t len)
 {
 	memcpy(field, s, len < room ? len : room);
 }
 
-/* Where a long name can be cut into prefix and name; 0: nowhere. */
+/* Where a long name can be split into prefix and name; 0: nowhere. */
 static size_t prefix_len(const char *name, size_t len)
 {
 	const char *slash = memchr(name + len - 101, '/', 101 - 1);
@@ -53,26 +52,26 @@ static size_t prefix_len(const char *name, size_t len)
 	return (size_t)(slash - name);
 }
 
-/* False when the name needs a pax record; then the field has as much of it as fits. */
+/* False when the name needs a pax record; the field then has its last part. */
 static bool put_name(struct ustar *u, const char *name, size_t len)
 {
 	size_t cut;
 
 	if (len <= sizeof(u->name)) {
-		put(u->name, sizeof(u->name), name, len);
+		put_text(u->name, sizeof(u->name), name, len);
 		return true;
 	}
 	cut = prefix_len(name, len);
 	if (cut == 0) {
-		put(u->name, sizeof(u->name), name + len - sizeof(u->name), len);
+		put_text(u->name, sizeof(u->name), name + len - sizeof(u->name), len);
 		return false;
 	}
-	put(u->prefix, sizeof(u->prefix), name, cut);
-	put(u->name, sizeof(u->name), name + cut + 1, len - cut - 1);
+	put_text(u->prefix, sizeof(u->prefix), name, cut);
+	put_text(u->name, sizeof(u->name), name + cut + 1, len - cut - 1);
 	return true;
 }
 
-static void seal(struct ustar *u)
+static void finish_header(struct ustar *u)
 {
 	const uint8_t *bytes = (const uint8_t *)u;
 	unsigned sum = 0;
@@ -85,7 +84,7 @@ static void seal(struct ustar *u)
 	snprintf(u->checksum, sizeof(u->checksum), "%06o", sum);
 }
 
-/* One pax record: "LENGTH key=value\n", LENGTH counting itself. */
+/* Adds a pax record "LENGTH key=value\n"; LENGTH includes its own digits. */
 static void add_record(struct text *pax, const char *key, const char *value)
 {
 	size_t body = strlen(key) + strlen(value) + 3, len = body + 1, digits;
@@ -96,7 +95,7 @@ static void add_record(struct text *pax, const char *key, const char *value)
 	text_addf(pax, "%zu %s=%s\n", len, key, value);
 }
 
-/* How many bytes follow the first of a character; 9: none begins so. */
+/* How many bytes follow the first byte of a UTF-8 character; 9: the byte cannot be a first one. */
 static unsigned utf8_more(uint8_t first)
 {
 	static const struct {
@@ -109,7 +108,7 @@ static unsigned utf8_more(uint8_t first)
 	return 9;
 }
 
-/* Names that are not UTF-8 are taken as bytes only when a record says so. */
+/* Readers accept a name that is not UTF-8 as bytes only if a record (hdrcharset) says so. */
 static bool is_utf8(const char *s)
 {
 	const uint8_t *p = (const uint8_t *)s;
@@ -133,7 +132,8 @@ static void add_name_record(struct text *pax, const char *key, const char *value
 	add_record(pax, key, value);
 }
 
-/* Decimal, so that seconds before 1970 count down to their fraction: {-2 s, 0.25 s} is -1.75. */
+/* The value is decimal, so that the fraction of a time before 1970 is negative too: {-2 s, 0.25 s}
+ * is -1.75. */
 static void add_time_record(struct text *pax, struct timespec t)
 {
 	int64_t seconds = t.tv_sec;
@@ -159,13 +159,13 @@ static void put_number(char *field, size_t room, uint64_t n)
 	memcpy(field, digits, room - 1);
 }
 
-static uint64_t content_size(const struct item *i)
+static uint64_t content_size(const struct create_item *i)
 {
 	return i->type == INDEX_FILE ? i->size : 0;
 }
 
-/* Fills u; what does not fit becomes records of pax. */
-static void describe(struct ustar *u, struct text *pax, const struct item *i)
+/* Fills u; values that do not fit become records in pax. */
+static void fill_header(struct ustar *u, struct text *pax, const struct create_item *i)
 {
 	bool slash = i->type == INDEX_DIR;
 	char name[PATH_MAX + 2];
@@ -176,7 +176,7 @@ static void describe(struct ustar *u, struct text *pax, const struct item *i)
 	if (i->target != NULL && i->type != INDEX_FILE) {
 		size_t target_len = strlen(i->target);
 
-		put(u->linkname, sizeof(u->linkname), i->target, target_len);
+		put_text(u->linkname, sizeof(u->linkname), i->target, target_len);
 		if (target_len > sizeof(u->linkname))
 			add_name_record(pax, "linkpath", i->target);
 	}
@@ -206,35 +206,35 @@ static void add_pax(struct text *out, const struct text *pax)
 	memcpy(u.name, "PaxHeader", sizeof("PaxHeader"));
 	put_number(u.size, sizeof(u.size), pax->len);
 	put_number(u.mtime, sizeof(u.mtime), 0);
-	seal(&u);
+	finish_header(&u);
 	text_add_bytes(out, &u, sizeof(u));
 	text_add_bytes(out, pax->s, pax->len);
-	add_zeros(out, tar_padding(pax->len));
+	add_zeros(out, pack_tar_padding(pax->len));
 }
 
-void tar_header(struct text *out, const struct item *i)
+void pack_tar_header(struct text *out, const struct create_item *i)
 {
 	struct ustar u = {.uid = "0000000", .gid = "0000000", .type = type_flag(i)};
 	struct text pax = {0};
 
-	describe(&u, &pax, i);
+	fill_header(&u, &pax, i);
 	put_number(u.mode, sizeof(u.mode), i->mode);
-	seal(&u);
+	finish_header(&u);
 	if (pax.len > 0)
 		add_pax(out, &pax);
 	text_add_bytes(out, &u, sizeof(u));
 	text_done(&pax);
 }
 
-uint64_t tar_member_size(const struct item *i)
+uint64_t pack_tar_member_size(const struct create_item *i)
 {
 	struct ustar u = {0};
 	struct text pax = {0};
-	uint64_t size = sizeof(u) + content_size(i) + tar_padding(content_size(i));
+	uint64_t size = sizeof(u) + content_size(i) + pack_tar_padding(content_size(i));
 
-	describe(&u, &pax, i);
+	fill_header(&u, &pax, i);
 	if (pax.len > 0)
-		size += sizeof(u) + pax.len + tar_padding(pax.len);
+		size += sizeof(u) + pax.len + pack_tar_padding(pax.len);
 	text_done(&pax);
 	return size;
 }

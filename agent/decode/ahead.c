@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* A reader whose input runs on a thread of its own. Owns that thread and a ring of slices between
- * it and the caller; ends and errors come through in their place, behind the slices before them. */
+/* A reader whose input runs on a thread of its own. It owns the thread and a ring of slices between
+ * the thread and the caller; the end of the stream and errors are returned in order, behind the
+ * slices that precede them. */
 #include "decode.h"
 #include "defer.h"
 #include "text.h"
+#include "thread.h"
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 
 struct ahead {
 	struct reader base;
@@ -15,21 +16,21 @@ struct ahead {
 	/* Set at creation. */
 	struct cancel *cancel;
 	struct progress *progress;
-	struct cancel_watch watch; /* wakes whichever of the two sleeps */
+	struct cancel_watch watch; /* wakes the thread or the caller, whichever sleeps */
 	pthread_t thread;
 	unsigned size; /* of ring */
 
-	/* The thread's alone, until it is joined. */
+	/* Used by the thread alone, until it is joined. */
 	struct reader *in;
 
 	/* Under lock. */
 	pthread_mutex_t mutex;
-	pthread_cond_t changed; /* one sleeps at most: a ring is not both full and empty */
+	pthread_cond_t changed; /* at most one side waits: a ring is not both full and empty */
 	struct slice *ring;
-	unsigned first, n; /* the slices in it are ring[first], and n in all, around the end */
-	bool closing;      /* the caller wants no more */
-	bool ended;        /* the thread has brought everything; then result and why are set */
-	int result;        /* 0: the end; or the code of why */
+	unsigned first, n; /* the ring has n slices, from ring[first] on, wrapping around its end */
+	bool closing;      /* the caller does not need more slices */
+	bool ended;        /* the thread has finished; result and why are set */
+	int result;        /* 0: the end of the stream; negative: the code of why */
 	struct error why;
 };
 
@@ -38,7 +39,7 @@ static bool may_sleep_locked(const struct ahead *a)
 	return !a->closing && !cancel_requested(a->cancel);
 }
 
-/* False when the slice is not wanted any more; it is dropped then. */
+/* Appends a slice. false: it is not needed any more, and was dropped. */
 static bool push(struct ahead *a, struct slice s)
 {
 	bool wanted;
@@ -83,20 +84,6 @@ static void *ahead_main(void *arg)
 	}
 	push_end(a, got, &why);
 	return NULL;
-}
-
-/* Blocks every signal for as long as it takes to make the thread, which inherits that: signals are
- * for the threads that wait for them. */
-static int start_thread(struct ahead *a)
-{
-	sigset_t all, before;
-	int code;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	code = pthread_create(&a->thread, NULL, ahead_main, a);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return code;
 }
 
 static bool pop_locked(struct ahead *a, struct slice *ret)
@@ -150,7 +137,8 @@ static void ahead_free(struct ahead *a)
 	free(a);
 }
 
-/* The slices go first: the thread may be asleep because they are all the blocks there are. */
+/* Drops the slices before the thread is joined: it may be waiting for a block because these slices
+ * are all the blocks there are. */
 static void drop_slices(struct ahead *a)
 {
 	struct slice s;
@@ -177,7 +165,7 @@ static void ahead_close(struct reader *r)
 	ahead_free(a);
 }
 
-struct reader *reader_ahead(
+struct reader *ahead_reader(
 	struct reader *in, unsigned slices, struct cancel *cancel, struct progress *progress)
 {
 	static const struct reader_ops ops = {.next = ahead_next, .close = ahead_close};
@@ -194,7 +182,7 @@ struct reader *reader_ahead(
 	pthread_cond_init(&a->changed, NULL);
 	a->watch = (struct cancel_watch){.mutex = &a->mutex, .cond = &a->changed};
 	cancel_watch(cancel, &a->watch);
-	if (start_thread(a) != 0) {
+	if (!thread_start_extra(&a->thread, ahead_main, a)) {
 		ahead_free(a);
 		return in;
 	}

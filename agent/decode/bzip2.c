@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/* bzip2, through libbz2, which verifies the CRC of each block and of the whole. One caller at a
- * time; blocks are not spread over threads. */
+/* bzip2, by libbz2, which verifies the CRC of each block and of the whole stream. One thread at a
+ * time; blocks are not decoded in parallel. */
 #include "codec.h"
 #include "defer.h"
 #include "text.h"
 #include <bzlib.h>
 #include <errno.h>
 
-/* libbz2 at its largest block size: 100 kB and four bytes for each of 900,000. */
+/* Bytes that libbz2 allocates for its largest block size: 100 kB, and four for each of 900,000. */
 #define BZIP2_MEMORY 3700000
 
-#define PEEK 10 /* magic, block size, and what begins a block or the end */
+#define PEEK 10 /* magic, block size, and the magic of a block or of the end */
 
 struct bzip2 {
 	struct codec codec;
 	bz_stream bz;
-	bool begun; /* bz holds memory */
+	bool is_open; /* bz is initialized and must be freed */
 };
 
-/* "BZh", the block size, and then the first block or, when there is none, the end. */
+/* "BZh", the block size, and then the first block or, if there is none, the end. */
 static bool bzip2_matches(const uint8_t *first, size_t len)
 {
 	if (!codec_has_magic(first, len, "BZh", 3))
@@ -31,9 +31,9 @@ static bool bzip2_matches(const uint8_t *first, size_t len)
 
 static void bzip2_end(struct bzip2 *b)
 {
-	if (b->begun)
+	if (b->is_open)
 		BZ2_bzDecompressEnd(&b->bz);
-	b->begun = false;
+	b->is_open = false;
 }
 
 static int no_memory(const struct codec *c, struct error *err)
@@ -51,7 +51,7 @@ static int bzip2_begin(struct codec *c, const uint8_t *first, size_t len, struct
 	b->bz = (bz_stream){0};
 	if (BZ2_bzDecompressInit(&b->bz, 0, 0) != BZ_OK)
 		return no_memory(c, err);
-	b->begun = true;
+	b->is_open = true;
 	return 0;
 }
 
@@ -75,8 +75,9 @@ static int bzip2_step(struct codec *c, struct codec_io *io, struct error *err)
 		return STEP_END;
 	case BZ_MEM_ERROR:
 		return no_memory(c, err);
+	/* libbz2 returns the same code for both */
 	default:
-		io->why = "invalid block or CRC mismatch"; /* libbz2 does not tell them apart */
+		io->why = "invalid block or CRC mismatch";
 		return STEP_DAMAGED;
 	}
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* gzip, through ISA-L, which inflates several times faster than zlib. ISA-L verifies the CRC, the
- * size and, where there is one, the header's CRC. One caller at a time. */
+/* gzip, by ISA-L, which inflates several times faster than zlib. ISA-L verifies the CRC, the size
+ * and, if there is one, the CRC of the header. One thread at a time. */
 #include "codec.h"
 #include "defer.h"
 #include "text.h"
@@ -13,8 +13,8 @@
 struct gzip {
 	struct codec codec;
 	struct inflate_state state;
-	/* Kept over the calls that read a header: given its whole job, isal_inflate() would forget,
-	 * where a slice ends in the middle of one, which fields are still to come. */
+	/* Kept across the calls that read a header: if isal_inflate() read headers itself, it would
+	 * forget which fields are still missing when a slice ends inside one. */
 	struct isal_gzip_header header;
 	bool header_done;
 };
@@ -37,7 +37,7 @@ static int gzip_begin(struct codec *c, const uint8_t *first, size_t len, struct 
 	return 0;
 }
 
-static const char *explain(int code)
+static const char *error_text(int code)
 {
 	switch (code) {
 	case ISAL_INCORRECT_CHECKSUM:
@@ -53,8 +53,8 @@ static const char *explain(int code)
 	}
 }
 
-/* ISAL_DECOMP_OK, ISAL_END_INPUT (header only), or a negative code of ISA-L's. */
-static int advance(struct gzip *g)
+/* Returns ISAL_DECOMP_OK, ISAL_END_INPUT (header only), or a negative code of ISA-L. */
+static int inflate_more(struct gzip *g)
 {
 	if (!g->header_done) {
 		int code = isal_read_gzip_header(&g->state, &g->header);
@@ -77,11 +77,11 @@ static int gzip_step(struct codec *c, struct codec_io *io, struct error *err)
 	g->state.avail_in = in_len;
 	g->state.next_out = io->out;
 	g->state.avail_out = (uint32_t)io->out_len;
-	code = advance(g);
+	code = inflate_more(g);
 	io->in_len -= in_len - g->state.avail_in;
 	io->out_len = g->state.avail_out;
 	if (code < 0) {
-		io->why = explain(code);
+		io->why = error_text(code);
 		return STEP_DAMAGED;
 	}
 	if (g->state.block_state == ISAL_BLOCK_FINISH)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A reader that computes the SHA-256 of what passes through it, without touching it. One thread at
- * a time. Skipping is not offered: bytes that were not seen cannot be digested. */
+/* A reader that computes the SHA-256 of what passes through it, without changing it. One thread at
+ * a time. It cannot skip: bytes that are not read cannot be digested. */
 #include "decode.h"
 #include "defer.h"
 #include "digest.h"
@@ -12,7 +12,7 @@ struct sha256 {
 	struct reader base;
 	struct reader *in;
 	struct sha256_ctx ctx;
-	char want[65]; /* "": any */
+	char want[65]; /* lower or upper case; "": no digest is expected */
 	char got[65];  /* "" until the end of the stream */
 };
 
@@ -35,8 +35,7 @@ static int sha256_next(struct reader *r, struct slice *ret, struct error *err)
 	digest_finish(&s->ctx, s->got);
 	if (s->want[0] != '\0' && strcasecmp(s->want, s->got) != 0)
 		return error_set(err, -ERR_DIGEST,
-			"SHA-256 of %s is %s, expected %s: the object is not what was pinned; "
-			"check the digest or the source",
+			"SHA-256 of %s is %s, expected %s: the object is not what was pinned; check the digest or the source",
 			r->name, s->got, s->want);
 	return 0;
 }
@@ -49,7 +48,7 @@ static void sha256_close(struct reader *r)
 	free(s);
 }
 
-struct reader *reader_sha256(struct reader *in, const char *want_hex)
+struct reader *sha256_reader(struct reader *in, const char *want_hex)
 {
 	static const struct reader_ops ops = {.next = sha256_next, .close = sha256_close};
 	struct sha256 *s = zalloc(sizeof(*s));
@@ -62,7 +61,7 @@ struct reader *reader_sha256(struct reader *in, const char *want_hex)
 	return &s->base;
 }
 
-void reader_sha256_hex(struct reader *r, char ret_hex[static 65])
+void sha256_reader_hex(struct reader *r, char ret_hex[static 65])
 {
 	struct sha256 *s = container_of(r, struct sha256, base);
 

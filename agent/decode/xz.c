@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* xz, through liblzma's threaded decoder, which decodes the blocks of a file side by side when the
- * file has several and says how long they are, and as one thread otherwise. Integrity checks are
- * verified. liblzma's threads see no signals. One caller at a time. */
+/* xz, by liblzma's threaded decoder, which decodes the blocks of a file in parallel if the file has
+ * several and specifies their lengths, and in one thread otherwise. Integrity checks are verified.
+ * liblzma blocks all signals in its threads. One thread at a time. */
 #include "codec.h"
 #include "defer.h"
 #include "text.h"
@@ -10,11 +10,11 @@
 
 #define XZ_MAGIC "\xfd\x37\x7a\x58\x5a\x00"
 
-/* How long one call may sleep for liblzma's threads: they can take seconds over a large block, and
- * a request to stop is only seen between calls. */
-#define XZ_PATIENCE_MS 100
+/* How long one call may wait for liblzma's threads: they can take seconds for a large block, and a
+ * cancellation is only noticed between calls. */
+#define XZ_TIMEOUT_MS 100
 
-/* What liblzma itself needs beside dictionaries and blocks. */
+/* Bytes that liblzma itself needs besides dictionaries and blocks. */
 #define XZ_OVERHEAD ((uint64_t)1 << 20)
 
 #define PEEK (LZMA_STREAM_HEADER_SIZE + LZMA_BLOCK_HEADER_SIZE_MAX)
@@ -31,29 +31,29 @@ static bool xz_matches(const uint8_t *first, size_t len)
 	return codec_has_magic(first, len, XZ_MAGIC, 6);
 }
 
-/* What the first block needs: its dictionary for one thread; where it gives its sizes, as those
- * that were compressed by threads do, then its compressed and decoded bytes for each thread as
- * well, and for one more the decoded bytes that are being handed out. */
-static uint64_t memory_for_block(const lzma_block *b, unsigned threads)
+/* The memory for the first block, in bytes: its dictionary for one thread. If it specifies its
+ * sizes, as blocks compressed by several threads do, also its compressed and decoded bytes for each
+ * thread, and the decoded bytes once more for the block that is being returned. */
+static uint64_t block_memory(const lzma_block *b, unsigned threads)
 {
 	uint64_t tables = lzma_raw_decoder_memusage(b->filters);
 	uint64_t compressed;
 
 	if (tables == UINT64_MAX)
-		return 0; /* unknown filters: refused when decoded */
+		return 0; /* unknown filters, which are refused when decoded */
 	if (threads < 2 || b->compressed_size == LZMA_VLI_UNKNOWN ||
 		b->uncompressed_size == LZMA_VLI_UNKNOWN)
 		return tables;
 	if (b->uncompressed_size > UINT32_MAX || b->compressed_size > UINT32_MAX)
-		return tables; /* hostile, or hopeless */
-	/* Blocks hold the same number of bytes, but some compress better than others. */
+		return tables; /* hostile, or too large for threads */
+	/* Blocks have the same number of decoded bytes, but some compress better than others. */
 	compressed = b->uncompressed_size / 4;
 	if (compressed < b->compressed_size)
 		compressed = b->compressed_size;
 	return threads * (tables + compressed) + (threads + 1) * b->uncompressed_size;
 }
 
-static uint64_t memory_for(const uint8_t *first, size_t len, unsigned threads)
+static uint64_t stream_memory(const uint8_t *first, size_t len, unsigned threads)
 {
 	lzma_filter filters[LZMA_FILTERS_MAX + 1];
 	lzma_block b = {.filters = filters};
@@ -69,17 +69,17 @@ static uint64_t memory_for(const uint8_t *first, size_t len, unsigned threads)
 	if (first[0] == 0 || b.header_size > len ||
 		lzma_block_header_decode(&b, NULL, first) != LZMA_OK)
 		return 0;
-	memory = memory_for_block(&b, threads);
+	memory = block_memory(&b, threads);
 	lzma_filters_free(filters, NULL);
 	return memory;
 }
 
-/* liblzma may have what is charged: a later block whose dictionary needs more is refused by it, and
- * threads are only started as far as they fit. */
+/* liblzma may use the reserved memory: it refuses a later block whose dictionary needs more, and
+ * only starts as many threads as fit. */
 static int xz_begin(struct codec *c, const uint8_t *first, size_t len, struct error *err)
 {
 	struct xz *x = container_of(c, struct xz, codec);
-	int code = codec_grow(c, memory_for(first, len, 1) + XZ_OVERHEAD, err);
+	int code = codec_grow(c, stream_memory(first, len, 1) + XZ_OVERHEAD, err);
 	lzma_mt mt;
 
 	if (code < 0)
@@ -87,7 +87,7 @@ static int xz_begin(struct codec *c, const uint8_t *first, size_t len, struct er
 	mt = (lzma_mt){
 		.flags = LZMA_TELL_UNSUPPORTED_CHECK,
 		.threads = c->env.threads,
-		.timeout = XZ_PATIENCE_MS,
+		.timeout = XZ_TIMEOUT_MS,
 		.memlimit_threading = c->memory,
 		.memlimit_stop = c->memory,
 	};
@@ -102,7 +102,7 @@ static int damaged(struct codec_io *io, const char *why)
 	return STEP_DAMAGED;
 }
 
-static int judge(struct xz *x, lzma_ret code, struct codec_io *io, struct error *err)
+static int handle_code(struct xz *x, lzma_ret code, struct codec_io *io, struct error *err)
 {
 	const char *name = x->codec.base.name;
 
@@ -115,8 +115,7 @@ static int judge(struct xz *x, lzma_ret code, struct codec_io *io, struct error 
 		return STEP_END;
 	case LZMA_MEMLIMIT_ERROR:
 		return error_set(err, -ERR_LIMIT,
-			"%s: an xz block needs a much larger dictionary than the first; raise "
-			"memory_budget, or compress it anew",
+			"%s: an xz block needs a much larger dictionary than the first; raise memory_budget, or compress it anew",
 			name);
 	case LZMA_MEM_ERROR:
 		return error_set(err, -ENOMEM, "%s: no memory to decode xz", name);
@@ -145,7 +144,7 @@ static int xz_step(struct codec *c, struct codec_io *io, struct error *err)
 	code = lzma_code(&x->strm, io->last ? LZMA_FINISH : LZMA_RUN);
 	io->in_len = x->strm.avail_in;
 	io->out_len = x->strm.avail_out;
-	return judge(x, code, io, err);
+	return handle_code(x, code, io, err);
 }
 
 static void xz_free(struct codec *c)
@@ -156,12 +155,12 @@ static void xz_free(struct codec *c)
 	free(x);
 }
 
-/* Threads beyond the first are a matter of speed: the decoded slices, and other stages, come before
- * them. */
+/* Threads beyond the first only improve speed: the decoded slices, and other stages, take
+ * precedence. */
 static uint64_t memory_to_reserve(const uint8_t *first, size_t len, const struct decode_env *env)
 {
-	uint64_t one = memory_for(first, len, 1);
-	uint64_t all = memory_for(first, len, env->threads);
+	uint64_t one = stream_memory(first, len, 1);
+	uint64_t all = stream_memory(first, len, env->threads);
 	uint64_t share = budget_stage_half(env->budget) / 4 * 3 - XZ_OVERHEAD;
 
 	if (all > share)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* zstd, through libzstd, which verifies the frames' checksums. One caller at a time, one frame
- * after another. Windows may be as large as the budget allows; frames that need a dictionary are
+/* zstd, by libzstd, which verifies the frames' checksums. One thread at a time, one frame after
+ * another. Windows may be as large as the budget allows; frames that need a dictionary are
  * refused. */
-/* The header's fields and the estimate of memory are only declared with: */
+/* Declares ZSTD_frameHeader and ZSTD_estimateDStreamSize(). */
 #define ZSTD_STATIC_LINKING_ONLY
 #include "codec.h"
 #include "defer.h"
@@ -13,7 +13,7 @@
 #define PEEK       ZSTD_FRAMEHEADERSIZE_MAX
 #define ZSTD_MAGIC "\x28\xb5\x2f\xfd"
 
-/* The largest window of the levels up to 19: what any decoder is expected to have. */
+/* The largest window of the levels up to 19, which every decoder is expected to support. */
 #define USUAL_WINDOW ((size_t)8 << 20)
 
 struct zstd {
@@ -21,22 +21,14 @@ struct zstd {
 	ZSTD_DCtx *dctx;
 };
 
-/* A skippable frame could begin a stream of LZ4 frames as well. */
 static bool zstd_matches(const uint8_t *first, size_t len)
 {
-	const uint8_t *after;
-	size_t after_len;
-
-	if (!codec_is_skippable(first, len))
-		return codec_has_magic(first, len, ZSTD_MAGIC, 4);
-	after = codec_after_skippable(first, len, &after_len);
-	return after == NULL || after_len < 4 ||
-	       !codec_has_magic(after, after_len, CODEC_LZ4_MAGIC, 4);
+	return codec_is_skippable(first, len) || codec_has_magic(first, len, ZSTD_MAGIC, 4);
 }
 
-/* libzstd keeps a window, but not more of it than the frame has bytes. 0 without a (whole, sane)
- * header of a frame with content. */
-static uint64_t memory_for(const ZSTD_frameHeader *h)
+/* Bytes that libzstd allocates for a frame: its window, but at most as much as the frame has
+ * content. 0 when this is not a complete and valid header of a frame with content. */
+static uint64_t frame_memory(const ZSTD_frameHeader *h)
 {
 	uint64_t window = h->windowSize;
 
@@ -55,13 +47,12 @@ static int zstd_begin(struct codec *c, const uint8_t *first, size_t len, struct 
 	if (ZSTD_isError(code))
 		return codec_damaged(c, ZSTD_getErrorName(code), err);
 	if (code > 0)
-		return 0; /* cut off in the header, as the first step will find */
+		return 0; /* truncated in the header, which the first step will detect */
 	if (h.frameType == ZSTD_frame && h.dictID != 0)
 		return error_set(err, -ERR_UNSUPPORTED,
-			"%s: zstd data was compressed with dictionary %u, which is not at hand; "
-			"compress it without a dictionary",
+			"%s: zstd data was compressed with dictionary %u, which is not at hand; compress it without a dictionary",
 			c->base.name, h.dictID);
-	return codec_grow(c, memory_for(&h), err);
+	return codec_grow(c, frame_memory(&h), err);
 }
 
 static int zstd_step(struct codec *c, struct codec_io *io, struct error *err)
@@ -91,8 +82,8 @@ static void zstd_free(struct codec *c)
 	free(z);
 }
 
-/* At least what usual frames need, where that is a small part of the budget, since those that
- * follow may have larger windows than the first and must not wait for memory then. */
+/* The memory to reserve: at least what usual frames need, if that is a small part of the budget,
+ * since later frames may have larger windows than the first and must not wait for memory then. */
 static uint64_t memory_to_reserve(const uint8_t *first, size_t len, const struct budget *budget)
 {
 	uint64_t usual = ZSTD_estimateDStreamSize(USUAL_WINDOW);
@@ -102,7 +93,7 @@ static uint64_t memory_to_reserve(const uint8_t *first, size_t len, const struct
 	uint64_t need = 0;
 
 	if (ZSTD_getFrameHeader(&h, first, len) == 0)
-		need = memory_for(&h);
+		need = frame_memory(&h);
 	return need > least ? need : least;
 }
 
@@ -125,8 +116,8 @@ static int zstd_open(
 	z->codec.ops = &ops;
 	z->dctx = ZSTD_createDCtx();
 	if (z->dctx == NULL)
-		abort(); /* some hundred kilobytes, before any window */
-	/* The budget is the limit: begin() asks it for each frame. */
+		abort(); /* a few hundred kilobytes, without any window */
+	/* The budget is the limit: begin() reserves the memory of each frame. */
 	ZSTD_DCtx_setMaxWindowSize(z->dctx, (size_t)1 << ZSTD_WINDOWLOG_MAX);
 	return codec_open(
 		&z->codec, in, env, memory_to_reserve(first, (size_t)len, env->budget), ret, err);

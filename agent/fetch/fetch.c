@@ -1,27 +1,494 @@
 /* SPDX-License-Identifier: MIT */
-/* A version, or a part of it, into a tree: shares out the memory, walks through the index, and waits for the
- * workers. The calling thread's. */
+/* Jobs on their way to the workers, and the workers themselves. Jobs are taken in the order in
+ * which they were planned, each as soon as there is memory for it. So the first piece of a large
+ * file that is not written yet is always running, and the pieces behind it may wait for their turn
+ * while they hold memory. The first failure ends the fetch.
+ *
+ * Workers reuse the buffers of earlier jobs: fresh memory for each job would cost one page fault
+ * for each 4 KiB. */
 #include "defer.h"
 #include "fetch_private.h"
 #include "index_ahead.h"
 #include "s3.h"
 #include "text.h"
+#include "thread.h"
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zstd.h>
+
+static uint64_t buffers_size(const struct fetch_buffers *b)
+{
+	return b->packed_room + b->raw_room;
+}
+
+static void buffers_empty(struct fetch_buffers *b)
+{
+	free(b->packed);
+	free(b->raw);
+	b->packed = b->raw = NULL;
+	b->packed_room = b->raw_room = 0;
+}
+
+static void buffers_free(struct fetch_buffers *b)
+{
+	buffers_empty(b);
+	ZSTD_freeDCtx(b->decoder);
+	free(b);
+}
+
+/* Rounds up, so that the buffers of a fetch, whose jobs differ a little in size, soon fit all
+ * jobs. */
+static size_t round_size(size_t size)
+{
+	size_t step = (size_t)64 << 10;
+
+	while (step * 8 < size)
+		step *= 2;
+	return (size + step - 1) / step * step;
+}
+
+static size_t max_size(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t buffers_charge(const struct fetch_buffers *b, const struct fetch_job *job)
+{
+	size_t packed = round_size(job->length), raw = round_size(job->decoded);
+
+	return b == NULL ? packed + raw
+			 : max_size(packed, b->packed_room) + max_size(raw, b->raw_room);
+}
+
+static bool grow_buffer(uint8_t **buffer, size_t *room, size_t needed)
+{
+	if (needed <= *room)
+		return true;
+	free(*buffer);
+	*buffer = malloc(needed);
+	*room = *buffer != NULL ? needed : 0;
+	return *buffer != NULL;
+}
+
+/* Grows the buffers to what the job needs. */
+static int buffers_fit(struct fetch_buffers *b, const struct fetch_job *job, struct error *err)
+{
+	if (b->decoder == NULL)
+		b->decoder = ZSTD_createDCtx();
+	if (b->decoder == NULL ||
+		!grow_buffer(&b->packed, &b->packed_room, round_size(job->length)) ||
+		!grow_buffer(&b->raw, &b->raw_room, round_size(job->decoded)))
+		return error_set(err, -ENOMEM, "no memory for %zu bytes of a datastore",
+			job->length + job->decoded);
+	return 0;
+}
+
+/* The queue. */
+
+/* A file of many terabytes has more pieces than should be in memory. */
+enum { WAITING_MAX = 4096 };
+
+static void fetch_queue_init(struct fetch *f)
+{
+	f->tail = &f->head;
+	pthread_mutex_init(&f->mutex, NULL);
+	pthread_cond_init(&f->work, NULL);
+	pthread_cond_init(&f->decode, NULL);
+	pthread_cond_init(&f->changed, NULL);
+	f->watch_work = (struct cancel_watch){.mutex = &f->mutex, .cond = &f->work};
+	f->idle_since_ns = now_ns();
+	f->watch_changed = (struct cancel_watch){.mutex = &f->mutex, .cond = &f->changed};
+	f->watch_decode = (struct cancel_watch){.mutex = &f->mutex, .cond = &f->decode};
+	cancel_watch(f->opts->cancel, &f->watch_work);
+	cancel_watch(f->opts->cancel, &f->watch_decode);
+	cancel_watch(f->opts->cancel, &f->watch_changed);
+}
+
+static void fetch_queue_done(struct fetch *f)
+{
+	for (struct fetch_job *job; (job = f->head) != NULL;) {
+		f->head = job->next;
+		fetch_job_free(job);
+	}
+	for (struct fetch_buffers *b; (b = f->idle_buffers) != NULL;) {
+		f->idle_buffers = b->next;
+		buffers_free(b);
+	}
+	cancel_unwatch(f->opts->cancel, &f->watch_changed);
+	cancel_unwatch(f->opts->cancel, &f->watch_decode);
+	cancel_unwatch(f->opts->cancel, &f->watch_work);
+	pthread_cond_destroy(&f->changed);
+	pthread_cond_destroy(&f->decode);
+	pthread_cond_destroy(&f->work);
+	pthread_mutex_destroy(&f->mutex);
+}
+
+static bool is_over_locked(const struct fetch *f)
+{
+	return f->failed != 0 || cancel_requested(f->opts->cancel);
+}
+
+static int outcome_locked(const struct fetch *f, struct error *err)
+{
+	if (f->failed != 0) {
+		if (err != NULL)
+			*err = f->why;
+		return f->failed;
+	}
+	if (cancel_requested(f->opts->cancel))
+		return error_set(err, -ECANCELED, "cancelled");
+	return 0;
+}
+
+/* 0, the first failure, or -ECANCELED. */
+static int fetch_outcome(struct fetch *f, struct error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&f->mutex);
+	r = outcome_locked(f, err);
+	pthread_mutex_unlock(&f->mutex);
+	return r;
+}
+
+/* Any thread. Records the first failure, which ends the fetch. */
+static void fetch_fail(struct fetch *f, int code, const struct error *why)
+{
+	pthread_mutex_lock(&f->mutex);
+	if (f->failed == 0) {
+		f->failed = code;
+		f->why = *why;
+	}
+	pthread_cond_broadcast(&f->work);
+	pthread_cond_broadcast(&f->decode);
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->mutex);
+}
+
+/* The walk. No more jobs will come: workers end when none is left, or at once after a failure. */
+static void fetch_close(struct fetch *f)
+{
+	pthread_mutex_lock(&f->mutex);
+	f->closed = true;
+	pthread_cond_broadcast(&f->work);
+	pthread_mutex_unlock(&f->mutex);
+}
+
+static int fetch_await_part(struct fetch *f, struct error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&f->mutex);
+	while (f->n_parts >= f->parts_max && !is_over_locked(f))
+		pthread_cond_wait(&f->changed, &f->mutex);
+	r = outcome_locked(f, err);
+	pthread_mutex_unlock(&f->mutex);
+	return r;
+}
+
+/* The walk. Sleeps until the number of parts is below its limit, or until all jobs are done. */
+static int fetch_await_jobs(struct fetch *f, struct error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&f->mutex);
+	while ((f->head != NULL || f->n_running > 0) && !is_over_locked(f))
+		pthread_cond_wait(&f->changed, &f->mutex);
+	r = outcome_locked(f, err);
+	pthread_mutex_unlock(&f->mutex);
+	return r;
+}
+
+/* A job that is larger than the whole capacity runs alone. */
+static bool may_take_locked(const struct fetch *f)
+{
+	return f->head != NULL &&
+	       (f->n_running == 0 ||
+		       f->charged + buffers_charge(f->idle_buffers, f->head) <= f->capacity);
+}
+
+static struct fetch_buffers *take_buffers_locked(struct fetch *f)
+{
+	struct fetch_buffers *b = f->idle_buffers;
+	uint64_t charge = buffers_charge(b, f->head);
+
+	if (b != NULL) {
+		f->idle_buffers = b->next;
+		f->idle_bytes -= buffers_size(b);
+	} else {
+		b = zalloc(sizeof(*b));
+	}
+	for (struct fetch_buffers *idle = f->idle_buffers;
+		idle != NULL && f->idle_bytes + f->charged + charge > f->capacity;
+		idle = idle->next) {
+		f->idle_bytes -= buffers_size(idle);
+		buffers_empty(idle);
+	}
+	b->charged = charge;
+	f->charged += charge;
+	return b;
+}
+
+static struct fetch_job *take_job_locked(struct fetch *f)
+{
+	struct fetch_job *job = f->head;
+
+	f->head = job->next;
+	if (f->head == NULL)
+		f->tail = &f->head;
+	f->n_waiting--;
+	f->n_running++;
+	return job;
+}
+
+static struct fetch_job *take_job(struct fetch *f, struct fetch_buffers **ret_buffers)
+{
+	struct fetch_job *job = NULL;
+
+	pthread_mutex_lock(&f->mutex);
+	while (!is_over_locked(f) && !may_take_locked(f) && !(f->closed && f->head == NULL)) {
+		f->n_idle++;
+		pthread_cond_wait(&f->work, &f->mutex);
+		f->n_idle--;
+	}
+	if (!is_over_locked(f) && f->head != NULL) {
+		*ret_buffers = take_buffers_locked(f);
+		job = take_job_locked(f);
+		if (may_take_locked(f)) /* one signal may have been sent for two jobs */
+			pthread_cond_signal(&f->work);
+		if (f->closed &&
+			f->head == NULL) /* other workers wait for room, but no job is left */
+			pthread_cond_broadcast(&f->work);
+	}
+	pthread_mutex_unlock(&f->mutex);
+	return job;
+}
+
+static void return_job(struct fetch *f, struct fetch_job *job, struct fetch_buffers *buffers)
+{
+	fetch_job_free(job);
+	pthread_mutex_lock(&f->mutex);
+	f->n_running--;
+	f->charged -= buffers->charged;
+	f->idle_bytes += buffers_size(buffers);
+	buffers->next = f->idle_buffers;
+	f->idle_buffers = buffers;
+	pthread_cond_signal(&f->work);
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->mutex);
+}
+
+/* While no worker decodes, all of them wait for the network. */
+static void count_idle_locked(struct fetch *f)
+{
+	if (f->n_decoding == 0 && f->opts->progress != NULL)
+		count(&f->opts->progress->network_ns, now_ns() - f->idle_since_ns);
+}
+
+int fetch_begin_decoding(struct fetch *f, struct error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&f->mutex);
+	while (f->n_decoding == f->decoders_max && !is_over_locked(f))
+		pthread_cond_wait(&f->decode, &f->mutex);
+	r = outcome_locked(f, err);
+	if (r == 0) {
+		count_idle_locked(f);
+		f->n_decoding++;
+	}
+	pthread_mutex_unlock(&f->mutex);
+	return r;
+}
+
+void fetch_end_decoding(struct fetch *f)
+{
+	pthread_mutex_lock(&f->mutex);
+	if (--f->n_decoding == 0)
+		f->idle_since_ns = now_ns();
+	pthread_cond_signal(&f->decode);
+	pthread_mutex_unlock(&f->mutex);
+}
+
+int fetch_await_turn(struct fetch *f, struct fetch_large *l, uint64_t turn, struct error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&f->mutex);
+	while (l->turn != turn && !is_over_locked(f))
+		pthread_cond_wait(&f->changed, &f->mutex);
+	r = outcome_locked(f, err);
+	pthread_mutex_unlock(&f->mutex);
+	return r;
+}
+
+void fetch_next_turn(struct fetch *f, struct fetch_large *l)
+{
+	pthread_mutex_lock(&f->mutex);
+	l->turn++;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->mutex);
+}
+
+/* The workers. One more is started when a job finds none idle. */
+
+static int run_job(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
+{
+	int r = buffers_fit(w->buffers, job, err);
+
+	if (r < 0)
+		return r;
+	switch (job->kind) {
+	case FETCH_SPAN:
+		return fetch_span(w, job, err);
+	case FETCH_PIECE:
+		return fetch_piece(w, job, err);
+	case FETCH_REFERENCE:
+		return fetch_reference(w, job, err);
+	}
+	return 0;
+}
+
+static void *worker_main(void *ctx)
+{
+	struct fetch_worker *w = ctx;
+	struct fetch *f = w->fetch;
+	struct fetch_job *job;
+
+	w->writer = writer_new(f->tree, f->name, f->opts->progress);
+	while ((job = take_job(f, &w->buffers)) != NULL) {
+		struct error err = {0};
+		int r = run_job(w, job, &err);
+
+		if (r < 0)
+			fetch_fail(f, r, &err);
+		return_job(f, job, w->buffers);
+	}
+	writer_close(w->writer);
+	store_conn_close(w->store);
+	s3_client_free(w->s3);
+	return NULL;
+}
+
+static int start_worker(struct fetch *f, struct error *err)
+{
+	struct fetch_worker *w = &f->workers[f->n_workers];
+	int r;
+
+	*w = (struct fetch_worker){.fetch = f};
+	r = thread_start_next(&w->thread, f->n_workers, worker_main, w, err);
+	if (r > 0)
+		f->n_workers++; /* n_workers and workers_max are the walk's: no lock */
+	else
+		f->workers_max = f->n_workers;
+	return r < 0 ? r : 0;
+}
+
+/* The walk, after fetch_close(): waits for all workers. */
+static void fetch_join_workers(struct fetch *f)
+{
+	for (unsigned i = 0; i < f->n_workers; i++)
+		pthread_join(f->workers[i].thread, NULL);
+	f->n_workers = 0;
+}
+
+int fetch_put(struct fetch *f, struct fetch_job *job, struct error *err)
+{
+	bool start;
+	int r;
+
+	pthread_mutex_lock(&f->mutex);
+	while (f->n_waiting >= WAITING_MAX && !is_over_locked(f))
+		pthread_cond_wait(&f->changed, &f->mutex);
+	r = outcome_locked(f, err);
+	if (r == 0) {
+		f->n_waiting++;
+		*f->tail = job;
+		f->tail = &job->next;
+		f->total += job->length;
+		pthread_cond_signal(&f->work);
+	}
+	start = f->n_idle == 0 && f->n_workers < f->workers_max;
+	pthread_mutex_unlock(&f->mutex);
+	if (r < 0)
+		fetch_job_free(job);
+	return r == 0 && start ? start_worker(f, err) : r;
+}
+
+/* datastore_fetch(): brings a version, or a part of it, into a tree. Selects entries, shares out
+ * the memory, walks through the index, makes the hard links and waits for the workers. The calling
+ * thread's. */
+
+/* Makes the hard links of a part. They come last in the index; their targets must have been
+ * written, so that it waits for all jobs first. */
+static int make_links(struct fetch_part *p, struct error *err)
+{
+	struct fetch *f = p->fetch;
+	int r = p->n_links > 0 ? fetch_await_jobs(f, err) : 0;
+
+	for (size_t i = 0; i < p->n_links && r == 0; i++) {
+		const struct fetch_item *link = &p->links[i];
+
+		r = crew_hardlink(
+			f->crew, f->writer, link->name, fetch_select_target(f, link->entry), err);
+	}
+	return r;
+}
+
+/* Which entries are selected: by globs, and by rank. A rank gets the files whose path in the
+ * datastore hashes to it. So ranks need not communicate, and new files do not move old ones to
+ * another rank. All ranks get the directories and symbolic links, which cost nothing. Pure; any
+ * thread. */
+
+static bool is_in_shard(const struct shard *shard, const char *path)
+{
+	uint8_t digest[SHA256_DIGEST_SIZE];
+	struct sha256_ctx ctx;
+	uint64_t hash = 0;
+
+	if (shard->world <= 1)
+		return true;
+	sha256_init(&ctx);
+	sha256_update(&ctx, strlen(path), (const uint8_t *)path);
+	sha256_digest(&ctx, sizeof(digest), digest);
+	for (unsigned i = 0; i < 8; i++)
+		hash = hash << 8 | digest[i];
+	return hash % shard->world == shard->rank;
+}
+
+const char *fetch_select(const struct fetch *f, const struct index_entry *e)
+{
+	const char *name = select_apply(f->opts->selection, e->path);
+
+	if (name == NULL || e->type == INDEX_DIR || e->type == INDEX_SYMLINK)
+		return name;
+	return is_in_shard(&f->opts->shard, e->path) ? name : NULL;
+}
+
+const char *fetch_select_target(const struct fetch *f, const struct index_entry *e)
+{
+	const char *name = select_apply(f->opts->selection, e->target);
+
+	return name != NULL && is_in_shard(&f->opts->shard, e->target) ? name : NULL;
+}
+
+/* The walk, its memory and its workers. */
 
 #define MIB ((uint64_t)1 << 20)
 
-/* A part of the index in memory; and how many of them there are room for among so much. */
+/* Memory for one part of the index; the share of the reservation that allows for one more part. */
 #define PART_BYTES     (8 * MIB)
 #define BYTES_FOR_PART (32 * MIB)
-#define DECODER_BYTES \
-	(32 * MIB) /* for each processor: what it decodes, and what arrives meanwhile */
-#define SPAN_MOST  (8 * MIB)
-#define SPAN_LEAST (1 * MIB)
+#define DECODER_BYTES  (32 * MIB) /* per decoder: decoded bytes, and those that arrive meanwhile */
+#define SPAN_MOST      (8 * MIB)
+#define SPAN_LEAST     (1 * MIB)
 enum { PARTS_MOST = 4 };
 
-/* Several datastores at once should not wait for each other: content with less when there is no more. */
-static int reserve(struct fetch *f, struct error *err)
+/* Several datastores that are fetched at the same time should not wait for each other: a half or a
+ * quarter is enough when there is no more. */
+static int reserve_memory(struct fetch *f, struct error *err)
 {
 	struct budget *b = f->opts->budget;
 	uint64_t most = BYTES_FOR_PART + f->decoders_max * DECODER_BYTES;
@@ -55,15 +522,15 @@ static void share_memory(struct fetch *f)
 
 static int open_bucket(struct fetch *f, struct error *err)
 {
-	struct s3_place place = {0};
+	struct s3_bucket_key place = {0};
 	int r;
 
 	if (f->manifest->reference == NULL)
 		return 0;
-	r = s3_place_parse(f->manifest->reference, &place, err);
+	r = s3_bucket_key_parse(f->manifest->reference, &place, err);
 	if (r == 0)
-		f->bucket = copy_text(place.bucket);
-	s3_place_done(&place);
+		f->bucket = text_copy(place.bucket);
+	s3_bucket_key_done(&place);
 	return r;
 }
 
@@ -73,7 +540,7 @@ static int plan_part(struct fetch *f, struct index_part *index, struct error *er
 	int r = fetch_plan_part(p, err);
 
 	if (r == 0)
-		r = fetch_links(p, err);
+		r = make_links(p, err);
 	fetch_part_unref(p);
 	return r;
 }
@@ -110,7 +577,7 @@ static int walk(struct fetch *f, struct error *err)
 	return r;
 }
 
-/* The first failure wins, the walk's or a worker's. */
+/* Returns the first failure, of the walk or of a worker. */
 static int walk_with_workers(struct fetch *f, struct error *err)
 {
 	int r;
@@ -121,7 +588,7 @@ static int walk_with_workers(struct fetch *f, struct error *err)
 	if (r < 0)
 		fetch_fail(f, r, err);
 	fetch_close(f);
-	fetch_dismiss(f);
+	fetch_join_workers(f);
 	writer_close(f->writer);
 	r = fetch_outcome(f, err);
 	fetch_queue_done(f);
@@ -142,7 +609,7 @@ static int fetch_all(struct fetch *f, struct error *err)
 	return crew_finish(f->crew, walk_with_workers(f, err), err);
 }
 
-/* What a part of a version needs is known when it is there. */
+/* The size of a selection is only known when it has been fetched. */
 static int check_room(const struct fetch *f, struct error *err)
 {
 	const struct selection *s = f->opts->selection;
@@ -176,7 +643,7 @@ int datastore_fetch(const struct fetch_options *opts, const struct manifest *m, 
 	f->tree = tree;
 	f->uid = geteuid();
 	f->gid = getegid();
-	f->name = format_text("datastore %s:%u", m->name, m->version);
+	f->name = text_format("datastore %s:%u", m->name, m->version);
 	f->decoders_max = opts->threads > 0 ? opts->threads : 1;
 	f->workers_max = opts->connections > 0 ? opts->connections : 1;
 	if (f->workers_max > FETCH_WORKERS_MAX)
@@ -186,7 +653,7 @@ int datastore_fetch(const struct fetch_options *opts, const struct manifest *m, 
 	if (r == 0)
 		r = check_room(f, err);
 	if (r == 0)
-		r = reserve(f, err);
+		r = reserve_memory(f, err);
 	if (r == 0)
 		r = fetch_all(f, err);
 	if (f->reserved > 0)

@@ -9,226 +9,175 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* One datastore_fetch(): the calling thread walks through the index, makes what has no content, and cuts the
- * content it wants into jobs; workers fetch, decode and write. A job is one range of one object.
+/* One datastore_fetch(): the calling thread walks through the index, makes the entries that have no
+ * content, and cuts the content of the others into jobs; workers fetch, decode and write. A job is
+ * one range of one object.
  *
- *   fetch.c            memory, the walk, the end
- *   fetch_plan.c       entries of a part -> jobs
- *   fetch_parents.c    directories of what was selected
- *   fetch_queue.c      jobs to workers, in order, as memory allows; failure; who may decode
- *   fetch_workers.c    the threads, and the buffers they take turns with
- *   fetch_span.c       a range with whole files in it
- *   fetch_large.c      a part of a file that is several jobs
- *   fetch_reference.c  an S3 object that is not ours
- *   fetch_write.c      content into the tree: digests, holes, modes
- *   fetch_links.c      hard links */
+ *   fetch.c            selection, memory, the walk through the index, hard links, the end; jobs to
+ *                      workers, in order, as memory allows; failure; the threads
+ *   fetch_plan.c       entries of a part of the index -> jobs; directories around what is selected
+ *   fetch_span.c       what a worker does: a range of whole files, a piece of a large file, an S3
+ *                      object that is not ours; content into the tree: digests, holes, modes
+ *   datastore_files.c  the list of files of a version, without content
+ *
+ * Threads: the walk is the thread that called datastore_fetch(). Workers are started as jobs need
+ * them, and end with the walk. The first failure of any of them stops all. */
 
 struct s3_client;
 struct fetch;
 
-/* A part of the index, alive while a job points into it. */
+/* A part of the index, which lives as long as a job refers to it. Written by the walk before its
+ * first job is queued, and only read after that. */
 struct fetch_part {
 	struct fetch *fetch;
 	struct index_part index;
-	struct fetch_item *items; /* with content in frames, in the order of the objects' bytes */
+	struct fetch_item *items; /* content in frames, in the order of the objects' bytes */
 	size_t n_items;
-	struct fetch_item *links; /* hard links to what was selected */
+	struct fetch_item *links; /* hard links whose target is selected */
 	size_t n_links;
 	atomic_uint refs;
 };
 
-/* An entry and the name to use. */
+/* An entry, and the name that it gets in the tree. */
 struct fetch_item {
 	const struct index_entry *entry;
 	const char *name;
 };
 
-/* A file that is fetched by several jobs, written in the order of its bytes by whose turn it is. */
+/* A file that is fetched by several jobs. Their workers write it in the order of its bytes. */
 struct fetch_large {
+	/* Set before the first job is queued. */
 	struct fetch_item item;
-	struct writer *writer; /* of whose turn it is; NULL before the first */
+	uint64_t pieces;
+
+	uint64_t turn; /* under the fetch's lock: number of the piece that is written next */
+
+	/* The worker whose turn it is. */
+	struct writer *writer; /* NULL before the first piece */
 	struct sha256_ctx sha256;
 	uint64_t written;
-	uint64_t turn;   /* under the fetch's lock */
-	uint64_t pieces; /* all of them; set before the first is queued */
+
 	atomic_uint refs;
 };
 
 enum fetch_kind {
-	FETCH_SPAN,      /* items, whole, from frames between offset and offset + length */
+	FETCH_SPAN,      /* whole items, from frames between offset and offset + length */
 	FETCH_PIECE,     /* n frames of a large file */
-	FETCH_REFERENCE, /* bytes of an object that is not ours: one file, or a piece of a large one */
+	FETCH_REFERENCE, /* bytes of an S3 object that is not ours: a file, or a piece of one */
 };
 
 struct fetch_job {
 	struct fetch_job *next;
 	enum fetch_kind kind;
-	struct fetch_part *part;   /* a reference */
-	struct fetch_large *large; /* a reference; NULL: not part of a large file */
-	uint64_t turn;             /* of the large file */
+	struct fetch_part *part;   /* holds a reference */
+	struct fetch_large *large; /* holds a reference; NULL: not a piece of a large file */
+	uint64_t turn;             /* number of the piece */
 	struct fetch_item item;    /* FETCH_REFERENCE */
-	size_t first, n;           /* items, or frames */
+	size_t first, n;           /* FETCH_SPAN: items; FETCH_PIECE: frames */
 	uint64_t offset;
 	size_t length;  /* bytes to fetch */
-	size_t decoded; /* bytes of memory for what comes of them */
+	size_t decoded; /* bytes of memory for the decoded frames */
 };
 
-/* What a job works with; kept for the next one. */
-struct fetch_kit {
-	struct fetch_kit *next;
+/* The buffers of a job, which the next job reuses. Its worker's; under lock while they are idle. */
+struct fetch_buffers {
+	struct fetch_buffers *next;
 	uint8_t *packed, *raw;
 	size_t packed_room, raw_room;
 	struct ZSTD_DCtx_s *decoder;
-	uint64_t charged; /* bytes of memory while it is used */
+	uint64_t charged; /* bytes of memory that the job is charged for */
 };
 
+/* One thread; its members are the thread's. */
 struct fetch_worker {
 	struct fetch *fetch;
 	pthread_t thread;
-	struct store_hand *hand; /* NULL before the first job that needs it */
-	struct s3_client *s3;    /* the same */
+	struct store_conn *store; /* NULL before the first job that needs it */
+	struct s3_client *s3;     /* the same */
 	struct writer *writer;
-	struct fetch_kit *kit;
+	struct fetch_buffers *buffers; /* of the current job */
 };
 
 #define FETCH_WORKERS_MAX 128
 
 struct fetch {
-	/* Set at creation. */
+	/* Set before the first worker starts. */
 	const struct fetch_options *opts;
 	const struct manifest *manifest;
 	struct tree *tree;
-	char *name;   /* "cats:3", for messages */
-	char *bucket; /* of references; NULL: none */
+	char *name;   /* "datastore cats:3", for messages */
+	char *bucket; /* of references; NULL: there are none */
 	uid_t uid;
 	gid_t gid;
 	struct crew *crew;
 	struct writer *writer;       /* the walk's */
-	uint64_t reserved, capacity; /* bytes of memory: all, and the jobs' */
+	uint64_t reserved, capacity; /* bytes of memory: in all, and for jobs */
 	size_t span_max;             /* bytes of one request */
-	unsigned parts_max, workers_max, decoders_max;
+	unsigned parts_max, decoders_max;
 
 	/* The walk's. */
 	uint64_t total; /* bytes of all jobs so far */
-	struct fetch_parent
-		*parents; /* directories around the present entry that were not selected */
+	/* Directories around the current entry that are not selected. */
+	struct fetch_parent *parents;
 	size_t n_parents, parents_cap;
 	struct fetch_worker workers[FETCH_WORKERS_MAX];
-	unsigned n_workers;
+	unsigned n_workers, workers_max;
 
 	/* Under lock. */
 	pthread_mutex_t mutex;
-	pthread_cond_t work;    /* a job may be taken, or all is over: workers sleep on it */
-	pthread_cond_t decode;  /* a processor is free, or all is over */
-	pthread_cond_t changed; /* anything else; the walk sleeps on it, and who waits for a turn */
+	pthread_cond_t work;   /* a job can be taken, or the fetch ends; idle workers wait for it */
+	pthread_cond_t decode; /* a decoder is free, or the fetch ends */
+	pthread_cond_t changed; /* anything else; the walk waits for it, and workers for a turn */
 	struct cancel_watch watch_work, watch_decode, watch_changed;
 	struct fetch_job *head, **tail;
 	uint64_t n_waiting;     /* jobs in the list */
-	uint64_t idle_since_ns; /* while nobody decodes */
-	struct fetch_kit *kits;
-	uint64_t kept, charged; /* bytes of memory: of kits that lie idle; of those in use */
+	uint64_t idle_since_ns; /* while no worker decodes */
+	struct fetch_buffers *idle_buffers;
+	uint64_t idle_bytes, charged; /* bytes of memory: of idle buffers, of those in use */
 	unsigned n_idle, n_running, n_decoding, n_parts;
 	bool closed; /* no more jobs will come */
-	int failed;  /* the first failure */
+	int failed;  /* the first failure, or 0 */
 	struct error why;
 };
 
-/* --- fetch_queue.c --- */
-
-void fetch_queue_init(struct fetch *f);
-void fetch_queue_done(struct fetch *f); /* no worker runs any more */
-/* The walk's. Takes the job over. */
+/* The walk. Queues the job and takes it over, also on failure; sleeps while too many jobs wait.
+ * Starts a worker if none is idle and there may be one more. */
 int fetch_put(struct fetch *f, struct fetch_job *job, struct error *err);
-/* The walk's: sleeps until there are fewer parts than there may be, or no job is left. */
-int fetch_await_part(struct fetch *f, struct error *err);
-int fetch_await_jobs(struct fetch *f, struct error *err);
-/* Workers. The next job and a kit with room for it; NULL: all is over. */
-struct fetch_job *fetch_take(struct fetch *f, struct fetch_kit **ret_kit);
-void fetch_give_back(struct fetch *f, struct fetch_job *job, struct fetch_kit *kit);
-void fetch_fail(struct fetch *f, int code, const struct error *why);
-/* No more jobs: workers end when none is left, or at once after a failure. */
-void fetch_close(struct fetch *f);
-/* 0, the first failure, or -ECANCELED. */
-int fetch_outcome(struct fetch *f, struct error *err);
-/* Decoding is for as many as there are processors; the others sleep meanwhile. */
+/* Workers. At most decoders_max of them decode at a time; the others sleep meanwhile. */
 int fetch_begin_decoding(struct fetch *f, struct error *err);
 void fetch_end_decoding(struct fetch *f);
+/* Workers. Sleeps until it is the turn of this piece of l. */
 int fetch_await_turn(struct fetch *f, struct fetch_large *l, uint64_t turn, struct error *err);
 void fetch_next_turn(struct fetch *f, struct fetch_large *l);
 
-/* --- fetch_workers.c --- */
+/* --- fetch_plan.c --- */
 
-/* The walk's: one more worker, if there may be one. 0 also when it fails but others are there. */
-int fetch_hire(struct fetch *f, struct error *err);
-void fetch_dismiss(struct fetch *f); /* waits for all */
-/* Bytes of the kit's buffers, and with the job in them; frees them; makes room for a job. k NULL: a new one. */
-uint64_t fetch_kit_room(const struct fetch_kit *k);
-uint64_t fetch_kit_charge(const struct fetch_kit *k, const struct fetch_job *job);
-void fetch_kit_empty(struct fetch_kit *k);
-void fetch_kit_free(struct fetch_kit *k);
-int fetch_kit_fit(struct fetch_kit *k, const struct fetch_job *job, struct error *err);
-
-/* --- fetch_part.c --- */
-
-struct fetch_part *fetch_part_new(struct fetch *f, struct index_part *index); /* takes it over */
-void fetch_part_unref(struct fetch_part *p);
-struct fetch_large *fetch_large_new(const struct fetch_item *item, uint64_t pieces);
-struct fetch_job *fetch_job_new(struct fetch_part *p, enum fetch_kind kind);
-/* l may be NULL: it is part of none. */
-void fetch_job_of_large(struct fetch_job *job, struct fetch_large *l, uint64_t turn);
-void fetch_large_unref(struct fetch_large *l); /* accepts NULL */
-void fetch_job_free(struct fetch_job *job);
-/* The object that frame number i is in. */
+/* The walk. Takes the content of *index over. */
+struct fetch_part *fetch_part_new(struct fetch *f, struct index_part *index);
+void fetch_part_unref(struct fetch_part *p); /* any thread */
+/* The walk. Makes the entries without content, and queues jobs for the others. Hard links are left
+ * in p->links. */
+int fetch_plan_part(struct fetch_part *p, struct error *err);
+void fetch_parents_done(struct fetch *f);
+void fetch_job_free(struct fetch_job *job); /* any thread */
+/* The key of the object that has this frame. */
 const char *fetch_object_of(const struct fetch_part *p, uint32_t frame);
 
-/* --- fetch_plan.c, fetch_select.c --- */
+/* --- fetch.c: selection. Pure; any thread --- */
 
-/* The walk's. */
-int fetch_plan_part(struct fetch_part *p, struct error *err);
-/* The name to use for an entry; NULL: it is not for us. */
+/* The name of the entry in the tree; NULL: it is not selected. */
 const char *fetch_select(const struct fetch *f, const struct index_entry *e);
 /* The same for the target of a hard link. */
 const char *fetch_select_target(const struct fetch *f, const struct index_entry *e);
 
-/* --- fetch_parents.c --- */
-
-/* The walk's. Of each entry, in order, selected or not: remembers a directory that is not. */
-void fetch_parents_pass(struct fetch *f, const struct index_entry *e, bool is_selected);
-/* Makes those that a selected entry lies in. */
-int fetch_parents_make(struct fetch *f, const struct index_entry *e, struct error *err);
-void fetch_parents_done(struct fetch *f);
-
-/* --- what workers do; errors name the file --- */
+/* --- fetch_span.c: what workers do. Error messages name the file --- */
 
 int fetch_span(struct fetch_worker *w, const struct fetch_job *job, struct error *err);
 int fetch_piece(struct fetch_worker *w, const struct fetch_job *job, struct error *err);
 int fetch_reference(struct fetch_worker *w, const struct fetch_job *job, struct error *err);
-/* Writes a piece of a large file when its turn has come. */
-int fetch_write_turn(struct fetch_worker *w, const struct fetch_job *job, const uint8_t *bytes,
-	size_t len, struct error *err);
-/* The range of a job of frames into the kit; the one frame, of the job's range, into raw. */
-int fetch_range(
-	struct fetch_worker *w, const struct fetch_job *job, const char *name, struct error *err);
-int fetch_decode(struct fetch_worker *w, const struct fetch_job *job, uint32_t frame, uint8_t *raw,
-	struct error *err);
 
-/* --- fetch_write.c --- */
+/* --- fetch_span.c, content: each call with the thread's own writer --- */
 
 struct meta fetch_meta(const struct fetch *f, const struct index_entry *e);
-/* A whole file, whose content is checked first. */
-int fetch_write_file(const struct fetch *f, struct writer *w, const struct fetch_item *item,
-	const uint8_t *bytes, struct error *err);
-/* A file in pieces. */
-int fetch_open_file(
-	const struct fetch *f, struct writer *w, const struct fetch_item *item, struct error *err);
-int fetch_write_piece(struct writer *w, const struct index_entry *e, uint64_t offset,
-	const uint8_t *bytes, size_t len, struct error *err);
-int fetch_close_file(struct writer *w, const struct index_entry *e, struct sha256_ctx *sha256,
-	struct error *err);
-
-/* --- fetch_links.c --- */
-
-/* The walk's: the hard links of a part, when all that came before is written. */
-int fetch_links(struct fetch_part *p, struct error *err);
 
 #endif

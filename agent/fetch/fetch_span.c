@@ -1,10 +1,148 @@
 /* SPDX-License-Identifier: MIT */
-/* One range of one object, and the files in it: fetched with one request, then frame after frame decoded and
- * written. Workers. */
+/* Writes content into the tree. The digest of a whole file is checked before the file is created,
+ * while its bytes are still in the processor's cache. Workers. */
+#include "digest.h"
 #include "fetch_private.h"
+#include "s3.h"
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <zstd.h>
+
+/* Zeros of this length become a hole: a page of the file. */
+enum { HOLE_BYTES = 4096 };
+
+struct meta fetch_meta(const struct fetch *f, const struct index_entry *e)
+{
+	struct meta m = {.mode = e->mode, .mtime = e->mtime, .uid = f->uid, .gid = f->gid};
+
+	if (f->opts->read_only)
+		m.mode &= (mode_t) ~(S_IWUSR | S_IWGRP | S_IWOTH);
+	return m;
+}
+
+static int wrong_digest(const struct index_entry *e, const char *got, struct error *err)
+{
+	return error_set(err, -ERR_DIGEST,
+		"'%.300s' is damaged in the store: its SHA-256 is %s, and %s was stored", e->path,
+		got, e->sha256);
+}
+
+static int check_digest(const struct index_entry *e, const uint8_t *bytes, struct error *err)
+{
+	char got[65];
+
+	if (e->sha256 == NULL)
+		return 0;
+	digest_hex(bytes, (size_t)e->size, got);
+	return strcmp(got, e->sha256) == 0 ? 0 : wrong_digest(e, got, err);
+}
+
+static bool is_zero(const uint8_t *bytes, size_t len)
+{
+	return len > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+}
+
+/* Returns how many bytes from offset on are only pages of zeros (*ret_zero), or only other
+ * pages. */
+static size_t run_length(uint64_t offset, const uint8_t *bytes, size_t len, bool *ret_zero)
+{
+	size_t n = 0;
+
+	while (n < len) {
+		size_t page = HOLE_BYTES - (size_t)((offset + n) % HOLE_BYTES);
+		bool zero;
+
+		if (page > len - n)
+			page = len - n;
+		zero = is_zero(bytes + n, page);
+		if (n == 0)
+			*ret_zero = zero;
+		else if (zero != *ret_zero)
+			break;
+		n += page;
+	}
+	return n;
+}
+
+static int write_with_holes(
+	struct writer *w, uint64_t offset, const uint8_t *bytes, size_t len, struct error *err)
+{
+	int r = 0;
+
+	while (len > 0 && r == 0) {
+		bool zero = false;
+		size_t n = run_length(offset, bytes, len, &zero);
+
+		if (!zero)
+			r = writer_file_write(w, offset, bytes, n, err);
+		offset += n;
+		bytes += n;
+		len -= n;
+	}
+	return r;
+}
+
+static int fetch_open_file(
+	const struct fetch *f, struct writer *w, const struct fetch_item *item, struct error *err)
+{
+	const struct meta m = fetch_meta(f, item->entry);
+	int r = crew_await(f->crew, item->name, err);
+
+	return r < 0 ? r : writer_file_open(w, item->name, &m, item->entry->size, false, err);
+}
+
+static int fetch_write_piece(struct writer *w, const struct index_entry *e, uint64_t offset,
+	const uint8_t *bytes, size_t len, struct error *err)
+{
+	if (e->sparse)
+		return write_with_holes(w, offset, bytes, len, err);
+	return writer_file_write(w, offset, bytes, len, err);
+}
+
+/* A file in pieces, in the order of their offsets. fetch_close_file() checks the digest. */
+static int fetch_close_file(
+	struct writer *w, const struct index_entry *e, struct sha256_ctx *sha256, struct error *err)
+{
+	char got[65];
+
+	digest_finish(sha256, got);
+	if (e->sha256 != NULL && strcmp(got, e->sha256) != 0)
+		return wrong_digest(e, got, err);
+	return writer_file_close(w, err);
+}
+
+static int write_sparse(const struct fetch *f, struct writer *w, const struct fetch_item *item,
+	const uint8_t *bytes, struct error *err)
+{
+	int r = fetch_open_file(f, w, item, err);
+
+	if (r == 0)
+		r = write_with_holes(w, 0, bytes, (size_t)item->entry->size, err);
+	return r < 0 ? r : writer_file_close(w, err);
+}
+
+/* Writes a whole file, after its digest is checked. */
+static int fetch_write_file(const struct fetch *f, struct writer *w, const struct fetch_item *item,
+	const uint8_t *bytes, struct error *err)
+{
+	const struct index_entry *e = item->entry;
+	const struct slice content = {.data = bytes, .len = (size_t)e->size};
+	const struct meta m = fetch_meta(f, e);
+	int r = check_digest(e, bytes, err);
+
+	if (r < 0)
+		return r;
+	if (e->sparse)
+		return write_sparse(f, w, item, bytes, err);
+	return crew_file(f->crew, w, item->name, &m, &content, err);
+}
+
+/* What the workers do with a job: fetch a range, decode its frames and write the files in it.
+ *
+ * A range with whole files: it is fetched with one request, and then decoded and written frame by
+ * frame. */
 
 static int read_range(
 	struct fetch_worker *w, const char *key, const struct fetch_job *job, struct error *err)
@@ -12,10 +150,10 @@ static int read_range(
 	const struct fetch_options *opts = w->fetch->opts;
 	int r = 0;
 
-	if (w->hand == NULL)
-		r = store_hand_open(opts->store, opts->cancel, &w->hand, err);
+	if (w->store == NULL)
+		r = store_conn_open(opts->store, opts->cancel, &w->store, err);
 	if (r == 0)
-		r = store_get(w->hand, key, job->offset, w->kit->packed, job->length, err);
+		r = store_get(w->store, key, job->offset, w->buffers->packed, job->length, err);
 	if (r == -ENOENT)
 		error_set(err, r,
 			"%s is not in the store: the version was deleted, or the store is damaged",
@@ -23,7 +161,7 @@ static int read_range(
 	return r;
 }
 
-int fetch_range(
+static int fetch_job_range(
 	struct fetch_worker *w, const struct fetch_job *job, const char *name, struct error *err)
 {
 	uint32_t frame = job->kind == FETCH_SPAN ? job->part->items[job->first].entry->frame
@@ -44,12 +182,13 @@ int fetch_range(
 	return 0;
 }
 
-int fetch_decode(struct fetch_worker *w, const struct fetch_job *job, uint32_t frame, uint8_t *raw,
-	struct error *err)
+/* Decodes one frame of the job's range, which is in the buffers, into raw. */
+static int decode_frame(struct fetch_worker *w, const struct fetch_job *job, uint32_t frame,
+	uint8_t *raw, struct error *err)
 {
 	const struct index_frame *f = &job->part->index.frames[frame];
-	size_t n = ZSTD_decompressDCtx(w->kit->decoder, raw, f->raw,
-		w->kit->packed + (f->offset - job->offset), f->length);
+	size_t n = ZSTD_decompressDCtx(w->buffers->decoder, raw, f->raw,
+		w->buffers->packed + (f->offset - job->offset), f->length);
 
 	if (!ZSTD_isError(n) && n == f->raw)
 		return 0;
@@ -58,13 +197,13 @@ int fetch_decode(struct fetch_worker *w, const struct fetch_job *job, uint32_t f
 		ZSTD_isError(n) ? ZSTD_getErrorName(n) : "it is shorter than the index says");
 }
 
-/* The frame that lies decoded in the kit. */
-struct decoded {
+/* The frame that is decoded in buffers->raw. */
+struct decoded_frame {
 	const struct index_frame *frame; /* NULL: none */
 };
 
-static int need_frame(struct fetch_worker *w, const struct fetch_job *job, uint32_t number,
-	struct decoded *d, struct error *err)
+static int load_frame(struct fetch_worker *w, const struct fetch_job *job, uint32_t number,
+	struct decoded_frame *d, struct error *err)
 {
 	const struct index_frame *f = &job->part->index.frames[number];
 	int r;
@@ -72,15 +211,15 @@ static int need_frame(struct fetch_worker *w, const struct fetch_job *job, uint3
 	if (d->frame != NULL && d->frame->offset == f->offset && d->frame->raw == f->raw)
 		return 0;
 	d->frame = NULL;
-	r = fetch_decode(w, job, number, w->kit->raw, err);
+	r = decode_frame(w, job, number, w->buffers->raw, err);
 	if (r == 0)
 		d->frame = f;
 	return r;
 }
 
-/* A file that goes on in further frames. */
+/* Writes a file that spans several frames. */
 static int write_across(struct fetch_worker *w, const struct fetch_job *job,
-	const struct fetch_item *item, struct decoded *d, struct error *err)
+	const struct fetch_item *item, struct decoded_frame *d, struct error *err)
 {
 	const struct index_entry *e = item->entry;
 	struct sha256_ctx sha256;
@@ -91,29 +230,29 @@ static int write_across(struct fetch_worker *w, const struct fetch_job *job,
 	for (uint32_t i = e->frame; at < e->size && r == 0; i++) {
 		size_t skip = at == 0 ? e->skip : 0, len;
 
-		r = need_frame(w, job, i, d, err);
+		r = load_frame(w, job, i, d, err);
 		if (r < 0)
 			break;
 		len = job->part->index.frames[i].raw - skip;
 		if (len > e->size - at)
 			len = (size_t)(e->size - at);
-		sha256_update(&sha256, len, w->kit->raw + skip);
-		r = fetch_write_piece(w->writer, e, at, w->kit->raw + skip, len, err);
+		sha256_update(&sha256, len, w->buffers->raw + skip);
+		r = fetch_write_piece(w->writer, e, at, w->buffers->raw + skip, len, err);
 		at += len;
 	}
 	return r < 0 ? r : fetch_close_file(w->writer, e, &sha256, err);
 }
 
 static int write_item(struct fetch_worker *w, const struct fetch_job *job,
-	const struct fetch_item *item, struct decoded *d, struct error *err)
+	const struct fetch_item *item, struct decoded_frame *d, struct error *err)
 {
 	const struct index_entry *e = item->entry;
-	int r = need_frame(w, job, e->frame, d, err);
+	int r = load_frame(w, job, e->frame, d, err);
 
 	if (r == 0 && e->size > job->part->index.frames[e->frame].raw - e->skip)
 		r = write_across(w, job, item, d, err);
 	else if (r == 0)
-		r = fetch_write_file(w->fetch, w->writer, item, w->kit->raw + e->skip, err);
+		r = fetch_write_file(w->fetch, w->writer, item, w->buffers->raw + e->skip, err);
 	if (r < 0 && r != -ECANCELED && strstr(err->msg, e->path) == NULL)
 		error_prefix(err, "'%.300s'", e->path);
 	return r;
@@ -121,7 +260,7 @@ static int write_item(struct fetch_worker *w, const struct fetch_job *job,
 
 static int write_items(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
 {
-	struct decoded d = {0};
+	struct decoded_frame d = {0};
 	int r = 0;
 
 	for (size_t i = 0; i < job->n && r == 0; i++)
@@ -131,7 +270,7 @@ static int write_items(struct fetch_worker *w, const struct fetch_job *job, stru
 
 int fetch_span(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
 {
-	int r = fetch_range(w, job, job->part->items[job->first].entry->path, err);
+	int r = fetch_job_range(w, job, job->part->items[job->first].entry->path, err);
 
 	if (r == 0)
 		r = fetch_begin_decoding(w->fetch, err);
@@ -139,5 +278,154 @@ int fetch_span(struct fetch_worker *w, const struct fetch_job *job, struct error
 		return r;
 	r = write_items(w, job, err);
 	fetch_end_decoding(w->fetch);
+	return r;
+}
+
+/* Large files: pieces are fetched and decoded at the same time by several workers. Each worker
+ * writes and digests its piece in its turn. */
+
+/* The worker whose turn it is has the writer to itself. */
+static int write_in_order(struct fetch *f, const struct fetch_job *job, const uint8_t *bytes,
+	size_t len, struct error *err)
+{
+	struct fetch_large *l = job->large;
+	const struct index_entry *e = l->item.entry;
+	int r = 0;
+
+	if (l->writer == NULL) {
+		l->writer = writer_new(f->tree, f->name, f->opts->progress);
+		r = fetch_open_file(f, l->writer, &l->item, err);
+	}
+	if (r < 0)
+		return r;
+	if (e->sha256 != NULL)
+		sha256_update(&l->sha256, len, bytes);
+	r = fetch_write_piece(l->writer, e, l->written, bytes, len, err);
+	l->written += len;
+	if (r == 0 && job->turn + 1 == l->pieces)
+		r = fetch_close_file(l->writer, e, &l->sha256, err);
+	return r;
+}
+
+/* Waits for the turn of the job's piece, and writes it. */
+static int write_in_turn(struct fetch_worker *w, const struct fetch_job *job, const uint8_t *bytes,
+	size_t len, struct error *err)
+{
+	int r = fetch_await_turn(w->fetch, job->large, job->turn, err);
+
+	if (r == 0)
+		r = write_in_order(w->fetch, job, bytes, len, err);
+	if (r == 0)
+		fetch_next_turn(w->fetch, job->large);
+	return r;
+}
+
+static int decode_frames(
+	struct fetch_worker *w, const struct fetch_job *job, size_t *ret_len, struct error *err)
+{
+	size_t at = 0;
+	int r = fetch_begin_decoding(w->fetch, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < job->n && r == 0; i++) {
+		uint32_t frame = (uint32_t)(job->first + i);
+
+		r = decode_frame(w, job, frame, w->buffers->raw + at, err);
+		at += job->part->index.frames[frame].raw;
+	}
+	fetch_end_decoding(w->fetch);
+	*ret_len = at;
+	return r;
+}
+
+static int decode_and_write(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
+{
+	const struct index_entry *e = job->large->item.entry;
+	const struct index_frame *frames = job->part->index.frames;
+	uint64_t before = frames[job->first].raw_before - frames[e->frame].raw_before;
+	size_t skip = before == 0 ? e->skip : 0, len = 0;
+	uint64_t left = e->size - (before == 0 ? 0 : before - e->skip);
+	int r = decode_frames(w, job, &len, err);
+
+	if (r < 0)
+		return r;
+	len -= skip;
+	if (len > left)
+		len = (size_t)left;
+	return write_in_turn(w, job, w->buffers->raw + skip, len, err);
+}
+
+int fetch_piece(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
+{
+	const char *path = job->large->item.entry->path;
+	int r = fetch_job_range(w, job, path, err);
+
+	if (r == 0)
+		r = decode_and_write(w, job, err);
+	if (r < 0 && strstr(err->msg, path) == NULL)
+		error_prefix(err, "'%.300s'", path);
+	return r;
+}
+
+/* References: S3 objects that are not ours, so that only their ETag identifies their content. */
+
+static int reference_changed(const struct fetch *f, const struct index_entry *e, struct error *err)
+{
+	return error_set(err, -ERR_REFUSED,
+		"'%.300s' is no longer what version %u of %s refers to: s3://%s/%.300s was changed; create a new version",
+		e->path, f->manifest->version, f->manifest->name, f->bucket, e->target);
+}
+
+/* Each range must belong to the version of the object that the index names. */
+static int get_range(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
+{
+	const struct fetch *f = w->fetch;
+	const struct index_entry *e = job->item.entry;
+	struct s3_object indexed = {.size = e->size}, got;
+	size_t len = 0;
+	int r;
+
+	snprintf(indexed.etag, sizeof(indexed.etag), "%s", e->etag != NULL ? e->etag : "");
+	if (job->length == 0) { /* an empty object has no range */
+		r = s3_head(w->s3, f->bucket, e->target, &got, err);
+		return r == 0 && s3_object_differs(&got, &indexed) ? -ERR_CHANGED : r;
+	}
+	r = s3_get(w->s3, f->bucket, e->target, job->offset, w->buffers->packed, job->length,
+		&indexed, &len, NULL, err);
+	return r == 0 && len < job->length ? -ERR_CHANGED : r;
+}
+
+static int get_reference(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
+{
+	const struct fetch *f = w->fetch;
+	const struct index_entry *e = job->item.entry;
+	int r = 0;
+
+	if (w->s3 == NULL && f->opts->s3 == NULL)
+		return error_set(
+			err, -ERR_CONFIG, "'%.300s' is in S3, which is not set up", e->path);
+	if (w->s3 == NULL)
+		r = s3_client_new(f->opts->s3, f->opts->cancel, &w->s3, err);
+	if (r == 0)
+		r = get_range(w, job, err);
+	return r == -ERR_CHANGED || r == -ENOENT ? reference_changed(f, e, err) : r;
+}
+
+int fetch_reference(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
+{
+	struct progress *progress = w->fetch->opts->progress;
+	int r = get_reference(w, job, err);
+
+	if (r == 0 && progress != NULL) {
+		count(&progress->received, job->length);
+		count(&progress->consumed, job->length);
+	}
+	if (r == 0 && job->large != NULL)
+		r = write_in_turn(w, job, w->buffers->packed, job->length, err);
+	else if (r == 0)
+		r = fetch_write_file(w->fetch, w->writer, &job->item, w->buffers->packed, err);
+	if (r < 0 && strstr(err->msg, job->item.entry->path) == NULL)
+		error_prefix(err, "'%.300s'", job->item.entry->path);
 	return r;
 }

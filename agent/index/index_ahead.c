@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads an index ahead. Each thread takes the next part that nobody has taken, as long as no more than a window
- * of them is under way or waiting, and leaves it in the part's slot. */
+/* Reads the parts of an index ahead. Each thread takes the next part that no other thread has
+ * taken, fetches and decodes it, and stores it in the part's slot. No more than a window of parts
+ * is being read or waiting in a slot. */
 #include "index_ahead.h"
 #include "defer.h"
 #include "digest.h"
 #include "text.h"
+#include "thread.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -24,14 +26,14 @@ struct index_ahead {
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
 	struct cancel_watch watch;
-	size_t taken, delivered; /* parts */
+	size_t taken, delivered; /* numbers of parts */
 	struct ahead_slot slots[INDEX_AHEAD_MAX];
 	bool closing;
-	int failed; /* the first failure */
+	int failed; /* the first failure, or 0 */
 	struct error why;
 };
 
-/* Room for a part that does not compress at all. */
+/* The limit leaves room for a part that does not compress at all. */
 static int check_size(const struct manifest_part *p, struct error *err)
 {
 	if (p->bytes > 0 && p->bytes <= INDEX_TEXT_MAX + (INDEX_TEXT_MAX >> 7))
@@ -50,7 +52,7 @@ static int check_digest(const struct manifest_part *p, const void *bytes, struct
 	return error_set(err, -ERR_DIGEST, "it is damaged: its SHA-256 is %s", got);
 }
 
-static int decode(
+static int decode_part(
 	const struct manifest_part *p, const void *bytes, struct index_part *ret, struct error *err)
 {
 	int r = check_digest(p, bytes, err);
@@ -66,10 +68,10 @@ static int decode(
 	return r;
 }
 
-static int read_part(struct store_hand *hand, const struct manifest_part *p, struct index_part *ret,
-	struct error *err)
+static int read_part(struct store_conn *store, const struct manifest_part *p,
+	struct index_part *ret, struct error *err)
 {
-	_free_ char *key = format_text("index/%.2s/%s.zst", p->sha256, p->sha256);
+	_free_ char *key = text_format("index/%.2s/%s.zst", p->sha256, p->sha256);
 	_free_ void *bytes = NULL;
 	int r = check_size(p, err);
 
@@ -78,13 +80,13 @@ static int read_part(struct store_hand *hand, const struct manifest_part *p, str
 	bytes = malloc((size_t)p->bytes);
 	if (bytes == NULL)
 		return error_set(err, -ENOMEM, "no memory for a part of the index");
-	r = store_get(hand, key, 0, bytes, (size_t)p->bytes, err);
+	r = store_get(store, key, 0, bytes, (size_t)p->bytes, err);
 	if (r == -ENOENT)
 		return error_set(err, r,
 			"%s is not in the store: the version was deleted, or the store is damaged",
 			key);
 	if (r == 0)
-		r = decode(p, bytes, ret, err);
+		r = decode_part(p, bytes, ret, err);
 	if (r < 0 && strstr(err->msg, key) == NULL)
 		error_prefix(err, "%s", key);
 	return r;
@@ -105,8 +107,9 @@ static bool is_over_locked(const struct index_ahead *a)
 	       a->taken == a->env.manifest->n_parts;
 }
 
-/* Takes the next part: its number; false when there is none. */
-static bool take(struct index_ahead *a, size_t *ret)
+/* Sleeps until the next part lies in the window, and returns its number; false when there is
+ * none. */
+static bool claim_part(struct index_ahead *a, size_t *ret)
 {
 	bool is_over;
 
@@ -120,7 +123,7 @@ static bool take(struct index_ahead *a, size_t *ret)
 	return !is_over;
 }
 
-static void leave(struct index_ahead *a, size_t i, const struct index_part *part)
+static void store_in_slot(struct index_ahead *a, size_t i, const struct index_part *part)
 {
 	pthread_mutex_lock(&a->mutex);
 	a->slots[i % a->env.window] = (struct ahead_slot){.is_filled = true, .part = *part};
@@ -128,17 +131,17 @@ static void leave(struct index_ahead *a, size_t i, const struct index_part *part
 	pthread_mutex_unlock(&a->mutex);
 }
 
-static int read_parts(struct index_ahead *a, struct store_hand *hand, struct error *err)
+static int read_parts(struct index_ahead *a, struct store_conn *store, struct error *err)
 {
 	size_t i;
 
-	while (take(a, &i)) {
+	while (claim_part(a, &i)) {
 		struct index_part part = {0};
-		int r = read_part(hand, &a->env.manifest->parts[i], &part, err);
+		int r = read_part(store, &a->env.manifest->parts[i], &part, err);
 
 		if (r < 0)
 			return r;
-		leave(a, i, &part);
+		store_in_slot(a, i, &part);
 	}
 	return 0;
 }
@@ -146,13 +149,13 @@ static int read_parts(struct index_ahead *a, struct store_hand *hand, struct err
 static void *ahead_main(void *ctx)
 {
 	struct index_ahead *a = ctx;
-	struct store_hand *hand = NULL;
+	struct store_conn *store = NULL;
 	struct error err = {0};
-	int r = store_hand_open(a->env.store, a->env.cancel, &hand, &err);
+	int r = store_conn_open(a->env.store, a->env.cancel, &store, &err);
 
 	if (r == 0)
-		r = read_parts(a, hand, &err);
-	store_hand_close(hand);
+		r = read_parts(a, store, &err);
+	store_conn_close(store);
 	if (r < 0) {
 		pthread_mutex_lock(&a->mutex);
 		fail_locked(a, r, &err);
@@ -168,12 +171,11 @@ static int start_threads(struct index_ahead *a, struct error *err)
 	if (wanted > a->env.manifest->n_parts)
 		wanted = (unsigned)a->env.manifest->n_parts;
 	while (a->n_threads < wanted) {
-		int r = pthread_create(&a->threads[a->n_threads], NULL, ahead_main, a);
+		int r = thread_start_next(
+			&a->threads[a->n_threads], a->n_threads, ahead_main, a, err);
 
-		if (r != 0 && a->n_threads == 0) /* fewer would do */
-			return error_set(err, -r, "cannot start a thread: %s", strerrordesc_np(r));
-		if (r != 0)
-			break;
+		if (r <= 0)
+			return r;
 		a->n_threads++;
 	}
 	return 0;

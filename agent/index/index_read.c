@@ -1,11 +1,194 @@
 /* SPDX-License-Identifier: MIT */
-/* One part of an index, from its text to entries, parsed where it lies. The bytes are foreign: nothing in
- * them is believed that was not looked at. Any thread. */
+/* Parses one part of an index, from its stored bytes to entries. The bytes are not trusted: their
+ * decoded size is known and bounded before they are decoded, and every field is checked. Any
+ * thread. */
 #include "index.h"
-#include "index_bytes.h"
-#include "index_line.h"
+#include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
+
+/* Decodes the stored bytes of a part. *ret is on the heap, and has a NUL at its end and none before
+ * it. -ERR_FORMAT. */
+static int index_decompress(
+	const void *bytes, size_t len, char **ret, size_t *ret_len, struct error *err)
+{
+	unsigned long long size = ZSTD_getFrameContentSize(bytes, len);
+	char *text;
+	size_t got;
+
+	if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN)
+		return error_set(err, -ERR_FORMAT, "the index is no zstd frame of known size");
+	if (size > INDEX_TEXT_MAX)
+		return error_set(err, -ERR_FORMAT,
+			"the index would have %llu bytes, and %zu is the limit", size,
+			INDEX_TEXT_MAX);
+	text = malloc((size_t)size + 1);
+	if (text == NULL)
+		return error_set(err, -ENOMEM, "no memory for an index of %llu bytes", size);
+	got = ZSTD_decompress(text, (size_t)size, bytes, len);
+	if (ZSTD_isError(got) || got != size) {
+		free(text);
+		return error_set(err, -ERR_FORMAT, "the index is damaged: %s",
+			ZSTD_isError(got) ? ZSTD_getErrorName(got) : "too short");
+	}
+	text[got] = '\0';
+	if (strlen(text) != got) {
+		free(text);
+		return error_set(err, -ERR_FORMAT, "the index has a NUL in it");
+	}
+	*ret = text;
+	*ret_len = got;
+	return 0;
+}
+
+/* The fields of a line. A field that does not match the format exactly is refused: two readers that
+ * understand an index differently would stage two different trees. */
+
+/* Cuts the NUL-terminated line at its tabs. Returns the number of fields, or max + 1 if there are
+ * more than max. */
+static size_t line_split(char *line, char **fields, size_t max)
+{
+	size_t n = 0;
+
+	for (char *next = line; next != NULL; n++) {
+		char *tab = strchr(next, '\t');
+
+		if (n == max)
+			return max + 1;
+		fields[n] = next;
+		if (tab != NULL)
+			*tab++ = '\0';
+		next = tab;
+	}
+	return n;
+}
+
+static bool parse_digits(const char **s, unsigned base, uint64_t max, uint64_t *ret)
+{
+	const char *p = *s;
+	uint64_t n = 0;
+
+	for (; *p >= '0' && (unsigned)(*p - '0') < base; p++) {
+		uint64_t digit = (uint64_t)(*p - '0');
+
+		if (digit > max || n > (max - digit) / base)
+			return false;
+		n = n * base + digit;
+	}
+	if (p == *s)
+		return false;
+	*s = p;
+	*ret = n;
+	return true;
+}
+
+static bool field_number(const char *s, uint64_t max, uint64_t *ret)
+{
+	return parse_digits(&s, 10, max, ret) && *s == '\0';
+}
+
+static bool field_mode(const char *s, mode_t *ret)
+{
+	uint64_t mode;
+
+	if (!parse_digits(&s, 8, 07777, &mode) || *s != '\0')
+		return false;
+	*ret = (mode_t)mode;
+	return true;
+}
+
+static bool field_time(const char *s, struct timespec *ret)
+{
+	bool negative = *s == '-';
+	uint64_t seconds, nanoseconds;
+	const char *fraction;
+
+	s += negative;
+	if (!parse_digits(&s, 10, INT64_MAX, &seconds) || *s != '.')
+		return false;
+	fraction = ++s;
+	if (!parse_digits(&s, 10, 999999999, &nanoseconds) || *s != '\0' || s - fraction != 9)
+		return false;
+	ret->tv_sec = negative ? -(time_t)seconds : (time_t)seconds;
+	ret->tv_nsec = (long)nanoseconds;
+	return true;
+}
+
+static char unescape_char(char escaped)
+{
+	switch (escaped) {
+	case 't':
+		return '\t';
+	case 'n':
+		return '\n';
+	case 'r':
+		return '\r';
+	case '\\':
+		return '\\';
+	default:
+		return '\0';
+	}
+}
+
+static bool field_unescape(char *s)
+{
+	char *to = strchr(s, '\\');
+
+	if (to == NULL)
+		return true;
+	for (const char *from = to; *from != '\0'; from++) {
+		*to = *from == '\\' ? unescape_char(*++from) : *from;
+		if (*to++ == '\0')
+			return false;
+	}
+	*to = '\0';
+	return true;
+}
+
+static bool field_sha256(const char *s)
+{
+	return strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
+}
+
+static bool component_is_plain(const char *s, size_t len)
+{
+	if (len == 0 || len > NAME_MAX)
+		return false;
+	return s[0] != '.' || !(len == 1 || (len == 2 && s[1] == '.'));
+}
+
+bool index_path_is_plain(const char *path)
+{
+	const char *s = path;
+
+	if (strcmp(path, ".") == 0)
+		return true;
+	if (strlen(path) >= PATH_MAX)
+		return false;
+	for (;;) {
+		const char *end = strchrnul(s, '/');
+
+		if (!component_is_plain(s, (size_t)(end - s)))
+			return false;
+		if (*end == '\0')
+			return true;
+		s = end + 1;
+	}
+}
+
+/* Whether the key is one that a store of ours can have. */
+static bool key_is_plain(const char *key)
+{
+	static const char allowed[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-";
+
+	return key[strspn(key, allowed)] == '\0' && index_path_is_plain(key) &&
+	       strcmp(key, ".") != 0;
+}
+
+/* The lines of a part, which are parsed in place. */
 
 enum { FIELDS_MAX = 10, FIRST_ARRAY = 64, REFERENCE_KEY_MAX = 1024, ETAG_MAX = 127 };
 
@@ -16,11 +199,11 @@ struct parser {
 	char *fields[FIELDS_MAX];
 };
 
-/* What is wrong with a line, or NULL. */
+/* Returns what is wrong with the line, or NULL. */
 typedef const char *line_parse(struct parser *p);
 
-/* Room for one more at the end of an array. */
-static void *grown(void *array, size_t n, size_t *cap, size_t item)
+/* Makes room for one more item at the end of an array. */
+static void *grow(void *array, size_t n, size_t *cap, size_t item)
 {
 	if (n < *cap)
 		return array;
@@ -38,7 +221,7 @@ static const char *parse_object(struct parser *p)
 	if (!key_is_plain(p->fields[1]))
 		return "a key that no store has";
 	part->objects =
-		grown(part->objects, part->n_objects, &p->objects_cap, sizeof(*part->objects));
+		grow(part->objects, part->n_objects, &p->objects_cap, sizeof(*part->objects));
 	part->objects[part->n_objects++] = p->fields[1];
 	return NULL;
 }
@@ -55,7 +238,7 @@ static const char *parse_frame(struct parser *p)
 		!field_number(p->fields[4], INDEX_FRAME_MAX, &raw) || length == 0 || raw == 0 ||
 		offset > (uint64_t)INT64_MAX - length)
 		return "a frame that cannot be";
-	part->frames = grown(part->frames, part->n_frames, &p->frames_cap, sizeof(*part->frames));
+	part->frames = grow(part->frames, part->n_frames, &p->frames_cap, sizeof(*part->frames));
 	part->frames[part->n_frames++] = (struct index_frame){.object = (uint32_t)object,
 		.offset = offset,
 		.length = (uint32_t)length,
@@ -72,7 +255,7 @@ static const char *parse_common(struct parser *p, struct index_entry *e, char *p
 		return "a bad mode";
 	if (!field_time(p->fields[2], &e->mtime))
 		return "a bad time";
-	if (!field_unescape(path) || !path_is_plain(path))
+	if (!field_unescape(path) || !index_path_is_plain(path))
 		return "a path that leaves the tree or is none";
 	e->path = path;
 	return NULL;
@@ -87,7 +270,7 @@ static const char *add_entry(struct parser *p, const struct index_entry *e)
 	if (e->type != INDEX_DIR && strcmp(e->path, ".") == 0)
 		return "a root that is no directory";
 	part->entries =
-		grown(part->entries, part->n_entries, &p->entries_cap, sizeof(*part->entries));
+		grow(part->entries, part->n_entries, &p->entries_cap, sizeof(*part->entries));
 	part->entries[part->n_entries++] = *e;
 	return NULL;
 }
@@ -112,7 +295,7 @@ static const char *parse_symlink(struct parser *p)
 	return add_entry(p, &e);
 }
 
-/* Where the content lies: all of it in frames that are there. */
+/* The content must lie in frames that the part has. */
 static const char *parse_content(struct parser *p, struct index_entry *e)
 {
 	const struct index_frame *f;
@@ -168,7 +351,8 @@ static const char *parse_hardlink(struct parser *p)
 
 	if (wrong != NULL)
 		return wrong;
-	if (!field_unescape(p->fields[9]) || !path_is_plain(e.target) || strcmp(e.target, ".") == 0)
+	if (!field_unescape(p->fields[9]) || !index_path_is_plain(e.target) ||
+		strcmp(e.target, ".") == 0)
 		return "a hard link that leaves the tree";
 	return add_entry(p, &e);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An environment under edit: NAME=VALUE strings, as execve(2) takes them. One thread at a time. */
+/* An environment that is edited: NAME=VALUE strings, as execve(2) takes them. One thread at a
+ * time. */
 #include "process.h"
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +17,11 @@ void environment_copy(struct strings *ret, char *const *env)
 {
 	*ret = (struct strings){0};
 	for (; *env != NULL; env++)
-		strings_add(ret, *env);
+		text_strings_add(ret, *env);
 }
 
-/* A name may stand in an inherited environment twice, and programs differ in which they believe:
- * so all of them are removed. */
+/* An inherited environment may contain a name twice, and programs differ in which one they read, so
+ * all of them are removed. */
 void environment_unset(struct strings *env, const char *name)
 {
 	size_t kept = 0;
@@ -38,10 +39,10 @@ void environment_unset(struct strings *env, const char *name)
 
 void environment_set(struct strings *env, const char *name, const char *value)
 {
-	char *variable = format_text("%s=%s", name, value); /* value may point into env */
+	char *variable = text_format("%s=%s", name, value); /* value may point into env */
 
 	environment_unset(env, name);
-	strings_add(env, variable);
+	text_strings_add(env, variable);
 	free(variable);
 }
 

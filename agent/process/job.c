@@ -1,25 +1,69 @@
 /* SPDX-License-Identifier: MIT */
-/* The command as our child: it gets the signals that come to us, the terminal that we are in the
- * foreground of, and when it has ended, what is left of its group is ended too. Loop thread. */
+/* The command as a child of the agent: it gets the signals that the agent receives and the terminal
+ * that the agent is in the foreground of. When the command has ended, the rest of its process group
+ * is ended, too. Loop thread. */
 #include "job.h"
 #include "defer.h"
-#include "group.h"
-#include "program.h"
-#include "reap.h"
-#include "spawn.h"
-#include "terminal.h"
+#include "process_private.h"
+#include <fcntl.h>
+#include <link.h>
+#include <malloc.h>
 #include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <uv.h>
 
+/* The controlling terminal and its foreground process group. All signals, or at least SIGTTOU, must
+ * be blocked when terminal_give() is called. */
+struct terminal {
+	int fd; /* -1: there is none */
+};
+
+static void terminal_open(struct terminal *t)
+{
+	t->fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+	if (t->fd < 0 && tcgetpgrp(STDIN_FILENO) > 0) /* an image without /dev/tty */
+		t->fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
+static void terminal_close(struct terminal *t)
+{
+	if (t->fd >= 0)
+		close(t->fd);
+	t->fd = -1;
+}
+
+/* Whether the group (0: this process's) is in the foreground. */
+static bool terminal_belongs_to(const struct terminal *t, pid_t group)
+{
+	return t->fd >= 0 && tcgetpgrp(t->fd) == (group != 0 ? group : getpgrp());
+}
+
+/* group 0: this process's. */
+static void terminal_give(const struct terminal *t, pid_t group)
+{
+	if (t->fd >= 0)
+		tcsetpgrp(t->fd, group != 0 ? group : getpgrp());
+}
+
+/* Whether standard input and output are a terminal, and so a person uses it. */
+static bool terminal_is_interactive(void)
+{
+	return isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
+}
+
 enum {
-	TICK_MS = 50,         /* how often the rest of the group is looked at */
+	TICK_MS = 50,         /* how often the rest of the group is checked */
 	KILL_AFTER_MS = 1000, /* from SIGTERM to SIGKILL */
-	LOST_AFTER_MS = 3000, /* what survives SIGKILL is stuck in the kernel */
+	LOST_AFTER_MS = 3000, /* a process that survives SIGKILL this long is stuck in the kernel */
+	EARLY_MS = 20,        /* first interval of checks for the handlers of early signals */
+	EARLY_MAX_MS = 1000,  /* the interval doubles up to this */
 };
 
 enum job_state {
 	JOB_RUNS,
-	JOB_WAITS,      /* the command has ended; its group may end by itself */
+	JOB_WAITS,      /* the command has ended; its group has group_wait_ms to end by itself */
 	JOB_TERMINATES, /* the group got SIGTERM */
 	JOB_KILLS,      /* the group got SIGKILL */
 	JOB_GONE,
@@ -27,18 +71,30 @@ enum job_state {
 
 struct job {
 	/* Set at creation. */
-	struct job_options opts; /* but for argv and env */
+	struct job_options opts; /* argv and env are NULL */
 
 	enum job_state state;
 	struct reaped process; /* its pid is also its group's */
 	struct terminal terminal;
-	bool stopped, left;
-	uint64_t entered_ms; /* this state */
-	uv_timer_t tick;
+	bool stopped;           /* by SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU */
+	bool left;              /* signals were sent to end the rest of the group */
+	bool sigterm_forwarded; /* to the group, after the command's end */
+	bool stopping;          /* job_stop(): the group gets SIGTERM without a wait */
+	uint64_t entered_ms;    /* when the state was entered, by the loop's clock */
+	uv_timer_t tick;        /* while the command runs: for early; then for its group */
+
+	/* Signals that arrived before the command could handle them. */
+	struct signalfd_siginfo *early;
+	size_t n_early;
+	uint64_t early_ms;   /* the interval of the checks */
+	uint64_t blocked[2]; /* by the command, at the last two checks */
 };
 
 void job_free(struct job *j)
 {
+	if (j == NULL)
+		return;
+	free(j->early);
 	free(j);
 }
 
@@ -67,11 +123,20 @@ static void job_close(struct job *j)
 	uv_close((uv_handle_t *)&j->tick, on_tick_closed);
 }
 
-static void end_group(struct job *j, enum job_state to, int signal)
+static void signal_group(struct job *j, enum job_state to, int signal)
 {
 	j->left = true;
-	group_signal(j->process.pid, signal);
+	child_group_signal(j->process.pid, signal);
 	job_enter(j, to);
+}
+
+/* In a stop the group has until job_kill(). With JOB_FORWARD_GROUP it received SIGTERM already, and
+ * with JOB_FORWARD_NONE the sender signals all processes. */
+static void stop_group(struct job *j)
+{
+	if (j->opts.forward == JOB_FORWARD_COMMAND && !j->sigterm_forwarded)
+		child_group_signal(j->process.pid, SIGTERM);
+	job_enter(j, JOB_TERMINATES);
 }
 
 static void on_tick(uv_timer_t *h)
@@ -79,13 +144,16 @@ static void on_tick(uv_timer_t *h)
 	struct job *j = h->data;
 	uint64_t for_ms = uv_now(j->opts.loop) - j->entered_ms;
 
-	if (group_is_gone(j->process.pid) || (j->state == JOB_KILLS && for_ms >= LOST_AFTER_MS)) {
+	if (child_group_is_gone(j->process.pid) ||
+		(j->state == JOB_KILLS && for_ms >= LOST_AFTER_MS)) {
 		job_enter(j, JOB_GONE);
 		job_close(j);
+	} else if (j->state == JOB_WAITS && j->stopping) {
+		stop_group(j);
 	} else if (j->state == JOB_WAITS && for_ms >= j->opts.group_wait_ms) {
-		end_group(j, JOB_TERMINATES, SIGTERM);
-	} else if (j->state == JOB_TERMINATES && for_ms >= KILL_AFTER_MS) {
-		end_group(j, JOB_KILLS, SIGKILL);
+		signal_group(j, JOB_TERMINATES, SIGTERM);
+	} else if (j->state == JOB_TERMINATES && !j->stopping && for_ms >= KILL_AFTER_MS) {
+		signal_group(j, JOB_KILLS, SIGKILL);
 	}
 }
 
@@ -100,33 +168,44 @@ static void on_end(struct reaped *r, int wait_status)
 	j->opts.on_end(j->opts.ctx, wait_status);
 }
 
+void job_stop(struct job *j)
+{
+	j->stopping = true;
+}
+
+pid_t job_group(const struct job *j)
+{
+	return j->process.pid;
+}
+
 void job_kill(struct job *j)
 {
 	if (j->state == JOB_GONE)
 		return;
-	group_signal(j->process.pid, SIGKILL);
+	child_group_signal(j->process.pid, SIGKILL);
 	if (j->state != JOB_RUNS)
-		end_group(j, JOB_KILLS, SIGKILL);
+		signal_group(j, JOB_KILLS, SIGKILL);
 }
 
 /* Job control. */
 
-static void resume(struct job *j)
+static void continue_command(struct job *j)
 {
 	if (terminal_belongs_to(&j->terminal, 0) && terminal_is_interactive())
 		terminal_give(&j->terminal, j->process.pid);
 	j->stopped = false;
-	group_signal(j->process.pid, SIGCONT);
+	child_group_signal(j->process.pid, SIGCONT);
 }
 
-/* It stopped for wanting a terminal that is ours to give. */
+/* Whether it stopped because it needs the terminal, which the agent can pass to it. */
 static bool wants_the_terminal(const struct job *j, int signal)
 {
 	return (signal == SIGTTIN || signal == SIGTTOU) && terminal_belongs_to(&j->terminal, 0);
 }
 
-/* The shell that started us knows us, not the command: it sees a stopped job when we stop too. Where
- * nobody could continue us, a terminal's Ctrl-Z would be the end of the run: then it has no effect. */
+/* The shell that started the agent does not know the command: it sees a stopped job only if the
+ * agent stops, too. Where nobody could continue the agent, Ctrl-Z would stop the run forever, so
+ * the command is continued. */
 static void on_stop(struct reaped *r, int signal)
 {
 	struct job *j = container_of(r, struct job, process);
@@ -134,17 +213,17 @@ static void on_stop(struct reaped *r, int signal)
 
 	j->stopped = true;
 	if (signal == SIGSTOP)
-		return; /* by somebody who will continue it */
+		return; /* the sender will continue it */
 	if (wants_the_terminal(j, signal)) {
 		terminal_give(&j->terminal, j->process.pid);
 		j->stopped = false;
-		group_signal(j->process.pid, SIGCONT);
+		child_group_signal(j->process.pid, SIGCONT);
 		return;
 	}
 	if (had_terminal)
 		terminal_give(&j->terminal, 0);
 	if (!signals_stop_here(signal, had_terminal) && had_terminal)
-		resume(j);
+		continue_command(j);
 }
 
 /* Signals. */
@@ -154,7 +233,7 @@ static void forward(const struct job *j, const struct signalfd_siginfo *info)
 	pid_t pid = j->process.pid;
 	int signal = (int)info->ssi_signo;
 
-	if (j->opts.forward_group)
+	if (j->opts.forward == JOB_FORWARD_GROUP)
 		kill(-pid, signal);
 	else if (info->ssi_code == SI_QUEUE)
 		sigqueue(
@@ -163,16 +242,82 @@ static void forward(const struct job *j, const struct signalfd_siginfo *info)
 		kill(pid, signal);
 }
 
+static void pass_to_group(struct job *j, int signal)
+{
+	j->sigterm_forwarded |= signal == SIGTERM;
+	child_group_signal(j->process.pid, signal);
+}
+
 void job_signal(struct job *j, const struct signalfd_siginfo *info)
 {
 	if (j->state == JOB_GONE)
 		return;
-	if (j->state != JOB_RUNS)
-		group_signal(j->process.pid, (int)info->ssi_signo);
-	else if (info->ssi_signo == SIGCONT && j->stopped)
-		resume(j);
-	else
+	if (j->state == JOB_RUNS && info->ssi_signo == SIGCONT && j->stopped)
+		continue_command(j);
+	else if (j->opts.forward == JOB_FORWARD_NONE)
+		return;
+	else if (j->state == JOB_RUNS)
 		forward(j, info);
+	else
+		pass_to_group(j, (int)info->ssi_signo);
+}
+
+/* Early signals. */
+
+static bool has_harmless_default(int signal)
+{
+	return signal == SIGWINCH || signal == SIGURG;
+}
+
+/* A signal that is blocked at three checks in a row is meant for another thread or a signalfd. */
+static uint64_t read_handled(struct job *j)
+{
+	struct process_signals now;
+	uint64_t waited_for;
+
+	process_signals_read(j->process.pid, &now);
+	waited_for = now.blocked & j->blocked[0] & j->blocked[1];
+	j->blocked[1] = j->blocked[0];
+	j->blocked[0] = now.blocked;
+	return now.handled | waited_for;
+}
+
+static void deliver_early(struct job *j)
+{
+	uint64_t handled = read_handled(j);
+	size_t kept = 0;
+
+	for (size_t i = 0; i < j->n_early; i++) {
+		int signal = (int)j->early[i].ssi_signo;
+
+		if (has_harmless_default(signal) || (handled >> (signal - 1) & 1) != 0)
+			forward(j, &j->early[i]);
+		else
+			j->early[kept++] = j->early[i];
+	}
+	j->n_early = kept;
+}
+
+static void on_early_check(uv_timer_t *h)
+{
+	struct job *j = h->data;
+
+	deliver_early(j);
+	if (j->n_early == 0)
+		return;
+	j->early_ms = j->early_ms * 2 < EARLY_MAX_MS ? j->early_ms * 2 : EARLY_MAX_MS;
+	uv_timer_start(&j->tick, on_early_check, j->early_ms, 0);
+}
+
+void job_signal_early(struct job *j, const struct signalfd_siginfo *info, size_t n)
+{
+	if (n == 0 || j->state != JOB_RUNS)
+		return;
+	j->early = zalloc(n * sizeof(*j->early));
+	memcpy(j->early, info, n * sizeof(*j->early));
+	j->n_early = n;
+	j->early_ms = EARLY_MS;
+	on_early_check(&j->tick);
 }
 
 /* The start. */
@@ -182,7 +327,7 @@ static bool takes_the_terminal(const struct job *j)
 	return terminal_is_interactive() && terminal_belongs_to(&j->terminal, 0);
 }
 
-static int launch(
+static int spawn_command(
 	struct job *j, const struct job_options *opts, int *ret_exit_code, struct error *err)
 {
 	int terminal_fd = takes_the_terminal(j) ? j->terminal.fd : -1;
@@ -217,11 +362,38 @@ int job_start(
 	terminal_open(&j->terminal);
 	uv_timer_init(opts->loop, &j->tick);
 	j->tick.data = j;
-	r = launch(j, opts, ret_exit_code, err);
+	r = spawn_command(j, opts, ret_exit_code, err);
 	if (r < 0) {
 		job_close(j);
 		return r;
 	}
 	*ret = j;
 	return 0;
+}
+
+/* Memory of a parent that only waits. */
+
+/* The kernel reads the code and constants of a library from its file again when they are used.
+ * Memory that was written to lies in segments with PF_W. */
+static int drop_code(struct dl_phdr_info *library, size_t size, void *ctx)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	(void)size;
+	(void)ctx;
+	for (int i = 0; i < library->dlpi_phnum; i++) {
+		const ElfW(Phdr) *segment = &library->dlpi_phdr[i];
+		uintptr_t from = library->dlpi_addr + segment->p_vaddr;
+		uintptr_t start = from & ~(page - 1);
+
+		if (segment->p_type == PT_LOAD && (segment->p_flags & PF_W) == 0)
+			madvise((void *)start, from + segment->p_memsz - start, MADV_DONTNEED);
+	}
+	return 0;
+}
+
+void process_trim(void)
+{
+	malloc_trim(0);
+	dl_iterate_phdr(drop_code, NULL);
 }

@@ -1,21 +1,190 @@
 /* SPDX-License-Identifier: MIT */
-/* Waits for processes: the one who hears SIGCHLD on the loop. Loop thread. Those that somebody here
- * started are waited for by their own pid; the rest is left alone, since it belongs to whoever this
- * process becomes, unless the reaper was told to adopt: as PID 1 or sub-reaper every other process
- * that ends here is an orphan, and nobody else will ever fetch it. */
-#include "reap.h"
+/* The reaper: the only code that handles SIGCHLD (loop thread). Before it, what it and the orphans
+ * need to know about processes from /proc (any thread). */
 #include "defer.h"
 #include "job.h"
+#include "log.h"
+#include "process_private.h"
 #include "text.h"
+#include "thread.h"
 #include <assert.h>
+#include <ctype.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
+#include <unistd.h>
+
+/* A line of stat is "PID (NAME) STATE PPID GROUP ... THREADS ...". NAME may contain any byte. */
+int process_stat_read(const char *pid, struct process_stat *ret)
+{
+	_free_ char *path = text_format("/proc/%s/stat", pid);
+	_fclose_ FILE *f = fopen(path, "re");
+	char line[1024] = "", state = 'X';
+	const char *rest;
+	int parent = 0, group = 0;
+	long threads = 0;
+
+	if (f == NULL || fgets(line, sizeof(line), f) == NULL ||
+		(rest = strrchr(line, ')')) == NULL)
+		return -1;
+	if (sscanf(rest + 1,
+		    " %c %d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld", &state,
+		    &parent, &group, &threads) != 4)
+		return -1;
+	*ret = (struct process_stat){.pid = (pid_t)strtol(pid, NULL, 10),
+		.parent = parent,
+		.group = group,
+		/* If the first thread has ended, the state is Z although other threads run. */
+		.runs = (state != 'Z' && state != 'X') || threads > 1};
+	return 0;
+}
+
+static void add_mask(const char *line, const char *name, uint64_t *to)
+{
+	size_t len = strlen(name);
+
+	if (strncmp(line, name, len) == 0)
+		*to |= strtoull(line + len, NULL, 16);
+}
+
+/* In sigwait() a process does not block the signals that it waits for; they are only in the
+ * argument of the system call. Returns 0 where the argument must not be read. */
+static uint64_t read_sigwait_set(pid_t pid)
+{
+	_free_ char *path = text_format("/proc/%ld/syscall", (long)pid);
+	_fclose_ FILE *f = fopen(path, "re");
+	unsigned long set;
+	uint64_t signals = 0;
+	long number;
+
+	if (f == NULL || fscanf(f, "%ld %lx", &number, &set) != 2 || number != SYS_rt_sigtimedwait)
+		return 0;
+	const struct iovec to = {&signals, sizeof(signals)};
+	const struct iovec from = {
+		(void *)set, sizeof(signals)}; /* NOLINT(performance-no-int-to-ptr) */
+
+	return process_vm_readv(pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof(signals) ? signals : 0;
+}
+
+void process_signals_read(pid_t pid, struct process_signals *ret)
+{
+	_free_ char *path = text_format("/proc/%ld/status", (long)pid);
+	_fclose_ FILE *f = fopen(path, "re");
+	char line[1024];
+
+	*ret = (struct process_signals){.handled = read_sigwait_set(pid)};
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+		add_mask(line, "SigIgn:", &ret->handled);
+		add_mask(line, "SigCgt:", &ret->handled);
+		add_mask(line, "SigBlk:", &ret->blocked);
+	}
+}
+
+/* The descendants of this process, found through the parents in /proc. Any thread. */
+
+struct process_entry {
+	pid_t pid, parent, group;
+	bool descends; /* from this process */
+};
+
+struct process_list {
+	struct process_entry *v;
+	size_t n, cap;
+};
+
+static void list_add(struct process_list *list, const struct process_stat *p)
+{
+	if (list->n == list->cap) {
+		list->cap = list->cap * 2 + 64;
+		list->v = realloc(list->v, list->cap * sizeof(*list->v));
+		if (list->v == NULL)
+			abort();
+	}
+	list->v[list->n++] =
+		(struct process_entry){.pid = p->pid, .parent = p->parent, .group = p->group};
+}
+
+static void list_processes(struct process_list *list)
+{
+	_closedir_ DIR *proc = opendir("/proc");
+	const struct dirent *entry;
+	struct process_stat p;
+
+	if (proc == NULL)
+		return;
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): a DIR of our own */
+	while ((entry = readdir(proc)) != NULL)
+		if (isdigit((unsigned char)entry->d_name[0]) &&
+			process_stat_read(entry->d_name, &p) == 0 && p.runs)
+			list_add(list, &p);
+}
+
+static bool descends_from_this(const struct process_list *list, pid_t parent)
+{
+	if (parent == getpid())
+		return true;
+	for (size_t i = 0; i < list->n; i++)
+		if (list->v[i].pid == parent)
+			return list->v[i].descends;
+	return false;
+}
+
+/* Marks the children of marked processes. Returns false when there was nothing more to mark. */
+static bool mark_children(struct process_list *list)
+{
+	bool more = false;
+
+	for (size_t i = 0; i < list->n; i++) {
+		if (list->v[i].descends || !descends_from_this(list, list->v[i].parent))
+			continue;
+		list->v[i].descends = true;
+		more = true;
+	}
+	return more;
+}
+
+size_t process_orphans_signal_outside(pid_t group, int signal)
+{
+	struct process_list list = {0};
+	size_t n = 0;
+
+	list_processes(&list);
+	while (mark_children(&list))
+		;
+	for (size_t i = 0; i < list.n; i++)
+		if (list.v[i].descends && list.v[i].group != group)
+			n += kill(list.v[i].pid, signal) == 0;
+	free(list.v);
+	return n;
+}
+
+void process_orphans_signal(int signal)
+{
+	if (getpid() == 1)
+		kill(-1, signal); /* to all but this process */
+	else
+		(void)process_orphans_signal_outside(0, signal); /* no process has group 0 */
+}
+
+bool process_orphans_are_gone(void)
+{
+	siginfo_t info = {0};
+
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
+}
+
+/* The reaper. Loop thread. Watched processes are waited for by their own pid. Other children are
+ * left alone, since they belong to the program that this process will become; but after
+ * process_orphans_adopt() every other child is an orphan, which no other code would ever wait
+ * for. */
 
 struct reaper {
 	struct signals *sigchld;
 	struct reaped *watched;
-	unsigned users; /* who watches, and who adopts */
+	unsigned users; /* watched processes, and 1 for process_orphans_adopt() */
 	bool adopts;
 };
 
@@ -31,7 +200,7 @@ static void unlink_watched(struct reaper *reaper, const struct reaped *r)
 		signals_hold_loop(reaper->sigchld, false);
 }
 
-static void tell_stop(struct reaped *r)
+static void report_stop(struct reaped *r)
 {
 	siginfo_t info = {0};
 
@@ -41,8 +210,9 @@ static void tell_stop(struct reaped *r)
 		r->on_stop(r, info.si_status);
 }
 
-/* Whether it has ended, and its owner was told: the list may have changed under us. */
-static bool tell_end(struct reaper *reaper, struct reaped *r)
+/* Returns whether the process has ended. Its on_end was called then, and may have changed the
+ * list. */
+static bool report_end(struct reaper *reaper, struct reaped *r)
 {
 	int wait_status = 0;
 	pid_t pid;
@@ -53,17 +223,17 @@ static bool tell_end(struct reaper *reaper, struct reaped *r)
 	if (pid == 0)
 		return false;
 	if (pid < 0)
-		wait_status = 255 << 8; /* not to be called a success */
+		wait_status = 255 << 8; /* so that it does not count as success */
 	unlink_watched(reaper, r);
 	r->on_end(r, wait_status);
 	return true;
 }
 
-/* true: somebody was told, and the list has to be read anew. */
-static bool tell_one(struct reaper *reaper)
+/* Returns true when an on_end was called: the list must be read again. */
+static bool report_one_end(struct reaper *reaper)
 {
 	for (struct reaped *r = reaper->watched; r != NULL; r = r->next)
-		if (r->pid != 0 && tell_end(reaper, r))
+		if (r->pid != 0 && report_end(reaper, r))
 			return true;
 	return false;
 }
@@ -76,9 +246,9 @@ static bool is_watched(const struct reaper *reaper, pid_t pid)
 	return false;
 }
 
-/* Looks first (WNOWAIT): one of ours may have ended since its owner was last looked for, and is left
- * to the SIGCHLD that comes with it. */
-static void fetch_orphans(const struct reaper *reaper)
+/* WNOWAIT, because a watched process may have ended since its own check: it is left to the SIGCHLD
+ * that follows. */
+static void reap_orphans(const struct reaper *reaper)
 {
 	for (;;) {
 		siginfo_t info = {0};
@@ -97,18 +267,18 @@ static void on_sigchld(void *ctx, const struct signalfd_siginfo *info)
 
 	(void)info;
 	if (reaper == NULL)
-		return; /* the last user left while signals were being heard */
+		return; /* the last user left while signals were being read */
 	for (struct reaped *r = reaper->watched; r != NULL; r = r->next)
 		if (r->pid != 0)
-			tell_stop(r);
-	/* Whoever is told may be the last user, and the reaper gone with it. */
-	while (loop->data == reaper && tell_one(reaper))
+			report_stop(r);
+	/* A callback may have been the last user, which frees the reaper. */
+	while (loop->data == reaper && report_one_end(reaper))
 		;
 	if (loop->data == reaper && reaper->adopts)
-		fetch_orphans(reaper);
+		reap_orphans(reaper);
 }
 
-static void leave(uv_loop_t *loop)
+static void release_reaper(uv_loop_t *loop)
 {
 	struct reaper *reaper = loop->data;
 
@@ -120,7 +290,7 @@ static void leave(uv_loop_t *loop)
 	free(reaper);
 }
 
-static int join(uv_loop_t *loop, struct error *err)
+static int acquire_reaper(uv_loop_t *loop, struct error *err)
 {
 	struct reaper *reaper = loop->data;
 	sigset_t which;
@@ -145,7 +315,7 @@ static int join(uv_loop_t *loop, struct error *err)
 
 int reap_watch(uv_loop_t *loop, struct reaped *r, struct error *err)
 {
-	int code = join(loop, err);
+	int code = acquire_reaper(loop, err);
 	struct reaper *reaper = loop->data;
 
 	if (code < 0)
@@ -161,32 +331,33 @@ int reap_watch(uv_loop_t *loop, struct reaped *r, struct error *err)
 void reap_forget(uv_loop_t *loop, struct reaped *r)
 {
 	unlink_watched(loop->data, r);
-	leave(loop);
+	release_reaper(loop);
 }
 
-int orphans_adopt(uv_loop_t *loop, struct error *err)
+int process_orphans_adopt(uv_loop_t *loop, struct error *err)
 {
+	char why[THREAD_WHY_SIZE];
 	struct reaper *reaper;
-	int code = join(loop, err);
+	int code = acquire_reaper(loop, err);
 
 	if (code < 0)
 		return code;
-	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
-		leave(loop);
-		return error_set(err, -errno, "become the parent of orphans: %m");
-	}
+	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		log_warn(
+			"processes that the command leaves in sessions of their own are not seen: %s",
+			thread_explain_call(errno, "prctl()", why));
 	reaper = loop->data;
 	assert(reaper != NULL);
 	reaper->adopts = true;
-	fetch_orphans(reaper); /* a container's first process may be born with some */
+	reap_orphans(reaper); /* a container's first process may already have some */
 	return 0;
 }
 
-void orphans_leave(uv_loop_t *loop)
+void process_orphans_leave(uv_loop_t *loop)
 {
 	struct reaper *reaper = loop->data;
 
 	assert(reaper != NULL);
 	reaper->adopts = false;
-	leave(loop);
+	release_reaper(loop);
 }

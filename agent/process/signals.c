@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Signals as events. Loop thread. A signalfd and not handlers: it says who sent a signal and with what
- * value, and a blocked signal waits there, whatever it is about, until somebody asks. */
+/* Signals as events. Loop thread. A signalfd is used rather than handlers because it returns the
+ * sender and the value of a signal, and because a blocked signal stays pending until it is read. */
 #include "defer.h"
 #include "job.h"
 #include "text.h"
+#include "thread.h"
 #include <string.h>
 #include <uv.h>
 
@@ -14,18 +15,18 @@ struct signals {
 	void *ctx;
 };
 
-static bool is_ours(const struct signalfd_siginfo *info)
+static bool is_own_sigpipe(const struct signalfd_siginfo *info)
 {
-	/* A write of ours to a pipe without a reader; we look at what write() says. */
+	/* From a write() to a pipe without a reader, which returns EPIPE as well. */
 	return info->ssi_signo == SIGPIPE && info->ssi_pid == (uint32_t)getpid();
 }
 
-void signals_hear(struct signals *s)
+void signals_dispatch(struct signals *s)
 {
 	struct signalfd_siginfo info;
 
 	while (read(s->fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
-		if (!is_ours(&info))
+		if (!is_own_sigpipe(&info))
 			s->on_signal(s->ctx, &info);
 }
 
@@ -33,7 +34,7 @@ static void on_readable(uv_poll_t *h, int status, int events)
 {
 	(void)status;
 	(void)events;
-	signals_hear(h->data);
+	signals_dispatch(h->data);
 }
 
 static void on_closed(uv_handle_t *h)
@@ -49,16 +50,19 @@ int signals_open(uv_loop_t *loop, const sigset_t *which,
 	struct signals **ret, struct error *err)
 {
 	_close_ int fd = signalfd(-1, which, SFD_CLOEXEC | SFD_NONBLOCK);
+	char why[THREAD_WHY_SIZE];
 	struct signals *s;
 	int r;
 
 	if (fd < 0)
-		return error_set(err, -errno, "cannot watch for signals: %m");
+		return error_set(err, -errno, "cannot watch for signals: %s",
+			thread_explain_call(errno, "signalfd4()", why));
 	s = zalloc(sizeof(*s));
 	r = uv_poll_init(loop, &s->readable, fd);
 	if (r < 0) {
 		free(s);
-		return error_set(err, r, "cannot watch for signals: %s", uv_strerror(r));
+		return error_set(err, r, "cannot watch for signals: %s",
+			thread_explain_call(-r, "ioctl()", why));
 	}
 	pthread_sigmask(SIG_BLOCK, which, NULL);
 	s->fd = take_fd(&fd);
@@ -104,7 +108,7 @@ bool signals_stop_here(int signal, bool or_group)
 	pthread_sigmask(SIG_UNBLOCK, &one, &mask);
 	kill(or_group ? 0 : getpid(), signal);
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
-	/* What ended the stop is still waiting to be heard. */
+	/* The SIGCONT that ended the stop is blocked and still pending. */
 	sigpending(&pending);
 	return sigismember(&pending, SIGCONT) == 1;
 }

@@ -1,22 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* fork and exec. Other threads may run in this process, so the child does nothing between the two
- * that is not async-signal-safe; what fails there comes back through a close-on-exec pipe, whose
- * end without a word means that the program runs. Loop thread. */
-#include "spawn.h"
+/* fork and exec. Other threads may run in this process, so the child calls only async-signal-safe
+ * functions between the two. It reports a failure through a close-on-exec pipe; end of file without
+ * a report means that the program runs. Loop thread, which must not wait for a file system that
+ * hangs: after START_MS, or when an ending signal is pending, the program counts as running, and
+ * the child itself prints what fails later. */
 #include "defer.h"
-#include "program.h"
+#include "process_private.h"
+#include "thread.h"
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 
-enum step { STEP_STDIN, STEP_OUTPUT, STEP_CWD, STEP_EXEC };
+/* How long the parent waits for the report, and how often it checks for an ending signal
+ * meanwhile. */
+enum { START_MS = 2000, CHECK_MS = 20 };
+
+enum spawn_step { STEP_STDIN, STEP_OUTPUT, STEP_CWD, STEP_EXEC };
 
 struct report {
-	enum step step;
-	struct exec_failure failure; /* but for STEP_EXEC only its error */
+	enum spawn_step step;
+	struct exec_failure failure; /* only its error is set, except for STEP_EXEC */
 };
 
-static int connect_streams(int output_fd, enum step *ret_step)
+static int connect_streams(int output_fd, enum spawn_step *ret_step)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
@@ -30,8 +38,9 @@ static int connect_streams(int output_fd, enum step *ret_step)
 	return 0;
 }
 
-/* Every signal is blocked here, and so SIGTTOU: a background process may take the terminal. */
-static int take_place(const struct spawn_options *opts, enum step *ret_step)
+/* Runs in the child. SIGTTOU is blocked, as all signals are, so a background process may call
+ * tcsetpgrp(). */
+static int set_up_group_and_streams(const struct spawn_options *opts, enum spawn_step *ret_step)
 {
 	if (!opts->as_job) {
 		setsid();
@@ -43,29 +52,46 @@ static int take_place(const struct spawn_options *opts, enum step *ret_step)
 	return 0;
 }
 
-/* The child's side of the fork: until exec it shares memory that other threads may have left
- * locked. */
-static _Noreturn void become(struct program *p, const struct spawn_options *opts, int report_fd)
+/* For a failure after the parent has stopped waiting for the report. */
+static _Noreturn void report_on_stderr(const struct spawn_options *opts, const struct report *r)
+{
+	const char *parts[] = {"stagerun: cannot run '", opts->argv[0],
+		"': ", strerrordesc_np(r->failure.error), "\n"};
+	bool missing = r->step == STEP_EXEC && !r->failure.found;
+
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		if (parts[i] != NULL)
+			(void)!write(STDERR_FILENO, parts[i], strlen(parts[i]));
+	_exit(missing ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
+}
+
+/* The child's side of the fork. It must not allocate: another thread may have held the allocator's
+ * lock during fork. */
+static _Noreturn void run_child(struct program *p, const struct spawn_options *opts, int report_fd)
 {
 	struct report r = {.step = STEP_STDIN};
-	ssize_t told;
+	sigset_t all;
 
-	if (take_place(opts, &r.step) < 0) {
+	if (set_up_group_and_streams(opts, &r.step) < 0) {
 		r.failure.error = errno;
 	} else if (opts->cwd != NULL && chdir(opts->cwd) < 0) {
 		r.step = STEP_CWD;
 		r.failure.error = errno;
 	} else {
+		inherited_seal(opts->inherited);
 		inherited_restore(opts->inherited);
 		r.step = STEP_EXEC;
 		r.failure = program_exec(p);
 	}
-	told = write(report_fd, &r, sizeof(r));
-	_exit(told == (ssize_t)sizeof(r) ? 127 : 126);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL); /* SIGPIPE: the parent may have closed the pipe */
+	if (write(report_fd, &r, sizeof(r)) != (ssize_t)sizeof(r))
+		report_on_stderr(opts, &r);
+	_exit(EXIT_NOT_FOUND);
 }
 
-/* A handler of ours must not run in the child, where it would write into pipes of the parent:
- * signals stay blocked until the child has put the inherited dispositions in place. */
+/* A signal handler of the agent must not run in the child, where it would write into the parent's
+ * pipes, so signals stay blocked until the child has restored the inherited dispositions. */
 static pid_t fork_with_signals_blocked(sigset_t *ret_mask)
 {
 	sigset_t all;
@@ -79,7 +105,7 @@ static pid_t fork_with_signals_blocked(sigset_t *ret_mask)
 	return pid;
 }
 
-static int explain(const struct program *p, const struct spawn_options *opts,
+static int explain_failure(const struct program *p, const struct spawn_options *opts,
 	const struct report *r, int *ret_exit_code, struct error *err)
 {
 	int e = r->failure.error;
@@ -106,22 +132,49 @@ static int explain(const struct program *p, const struct spawn_options *opts,
 	return e != 0 ? -e : -ENOEXEC;
 }
 
-/* 0: the program runs. */
+/* The agent blocks these signals, since the loop reads them. */
+static bool is_ending_signal_pending(void)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+	sigset_t pending;
+
+	sigpending(&pending);
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		if (sigismember(&pending, signals[i]) == 1)
+			return true;
+	return false;
+}
+
+/* Returns false when there is neither a report nor end of file yet. */
+static bool wait_for_report(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	for (int ms = 0; ms < START_MS && !is_ending_signal_pending(); ms += CHECK_MS)
+		if (poll(&p, 1, CHECK_MS) > 0)
+			return true;
+	return poll(&p, 1, 0) > 0;
+}
+
+/* Returns 0 when the program runs or may still start to; -1 with a report. */
 static int read_report(int fd, struct report *ret)
 {
 	ssize_t n;
 
+	if (!wait_for_report(fd))
+		return 0;
 	do {
 		n = read(fd, ret, sizeof(*ret));
 	} while (n < 0 && errno == EINTR);
 	return n == (ssize_t)sizeof(*ret) ? -1 : 0;
 }
 
-static int start(struct program *p, const struct spawn_options *opts, pid_t *ret_pid,
+static int fork_and_exec(struct program *p, const struct spawn_options *opts, pid_t *ret_pid,
 	int *ret_exit_code, struct error *err)
 {
 	int fds[2];
 	_close_ int report = -1;
+	char why[THREAD_WHY_SIZE];
 	struct report r;
 	sigset_t mask;
 	pid_t pid;
@@ -130,14 +183,21 @@ static int start(struct program *p, const struct spawn_options *opts, pid_t *ret
 		return error_set(err, -errno, "cannot run '%s': make a pipe: %m", opts->argv[0]);
 	report = fds[0];
 	pid = fork_with_signals_blocked(&mask);
-	if (pid == 0)
-		become(p, opts, fds[1]);
+	if (pid == 0) {
+		close(fds[0]); /* so that write() fails once the parent has closed it */
+		run_child(p, opts, fds[1]);
+	}
 	close(fds[1]);
+	/* The child does so, too: whoever is first. Else a signal for the group could come before
+	 * there is one, since a report is not waited for when a signal ends the run. */
+	if (pid > 0 && opts->as_job)
+		setpgid(pid, pid);
 	if (pid < 0)
-		return error_set(err, -errno, "cannot run '%s': fork: %m", opts->argv[0]);
+		return error_set(err, -errno, "cannot run '%s': fork: %s", opts->argv[0],
+			thread_explain_start(errno, why));
 	if (read_report(report, &r) < 0) {
 		waitpid(pid, NULL, 0);
-		return explain(p, opts, &r, ret_exit_code, err);
+		return explain_failure(p, opts, &r, ret_exit_code, err);
 	}
 	*ret_pid = pid;
 	return 0;
@@ -151,7 +211,7 @@ int spawn(const struct spawn_options *opts, pid_t *ret_pid, int *ret_exit_code, 
 	program_prepare(&program, opts->argv, opts->env, opts->cwd);
 	if (ret_exit_code != NULL)
 		*ret_exit_code = EXIT_NOT_EXECUTABLE; /* fork itself may fail */
-	r = start(&program, opts, ret_pid, ret_exit_code, err);
+	r = fork_and_exec(&program, opts, ret_pid, ret_exit_code, err);
 	program_done(&program);
 	return r;
 }

@@ -1,19 +1,230 @@
 /* SPDX-License-Identifier: MIT */
-/* Opening and closing a destination. Worker threads. Whether anything can be staged there is
- * settled here, before a byte is fetched; begin.c and publish.c do the staging. */
-#include "destination.h"
+/* Opens and closes destinations. Worker threads. Before a byte is fetched, destination_open() has
+ * chosen a state directory (beside DEST if possible, otherwise inside, otherwise only to read its
+ * records), has shown that the destination can be staged into, and has recovered from interrupted
+ * runs. */
 #include "defer.h"
-#include "listing.h"
+#include "disk.h"
+#include "inode.h"
+#include "publish_private.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
+
+#define ENTER_TRIES 100
+
+/* Releases the lock and closes the state directory; removes it if it holds no record. */
+static void leave_state_dir(struct destination *d)
+{
+	if (d->lock_fd >= 0) {
+		if (d->owner != NULL)
+			leftovers_tidy(d);
+		owner_release(take_ptr(&d->owner));
+		close(d->lock_fd);
+	}
+	d->lock_fd = -1;
+	state_dir_close_state(&d->place);
+}
+
+int destination_check_owner(const struct destination *d, struct error *err)
+{
+	int code = d->owner != NULL ? owner_check(d->owner, err) : 0;
+
+	if (code < 0)
+		error_prefix(err, "cannot publish %s", d->place.path);
+	return code;
+}
+
+/* An agent removes a state directory without records when it leaves. So the directory may disappear
+ * while this agent waits for the lock. */
+static int enter_state_dir(struct destination *d, bool inside, struct error *err)
+{
+	int code = -ENOENT;
+
+	for (int i = 0; i < ENTER_TRIES && code == -ENOENT; i++) {
+		code = state_dir_open_state(&d->place, inside, err);
+		if (code < 0)
+			continue;
+		code = state_dir_lock(&d->place, &d->opts, &d->lock_fd, err);
+		if (code == 0)
+			code = owner_acquire(&d->place, &d->opts, &d->owner, err);
+		if (code < 0)
+			leave_state_dir(d);
+	}
+	if (code == 0) {
+		state_dir_load_packed(&d->place);
+		state_dir_note_parents(&d->place);
+	}
+	return code;
+}
+
+/* Staged trees become visible by a rename. Without it, others would see them half done. */
+static int refuse_file_system(const struct destination *d, int errnum, struct error *err)
+{
+	char disk[DISK_TEXT];
+
+	disk_describe(d->place.state_fd, disk);
+	return error_set(err, -EOPNOTSUPP,
+		"cannot stage into %s: its file system%s does not rename directories that have something in them (%s), which is how a whole stage is shown at once; stage into a directory on a local disk",
+		d->place.path, disk, strerrordesc_np(errnum));
+}
+
+static int check_renames(const struct destination *d, struct error *err)
+{
+	_close_ int dest_fd = -1;
+	enum dest_kind kind = DEST_OTHER;
+	bool moves_files;
+	int code = destination_classify(d, &kind, err);
+
+	if (code == 0 && kind == DEST_OTHER)
+		code = destination_open_directory(d, &dest_fd, err);
+	if (code < 0)
+		return code;
+	code = state_dir_probe(
+		&d->place, dest_fd >= 0 ? dest_fd : d->place.parent_fd, &moves_files);
+	if (code == 0)
+		return 0;
+	if (moves_files)
+		return refuse_file_system(d, -code, err);
+	if (resolve_is_refusal(-code))
+		return error_set(
+			err, code, "cannot rename a directory out of %s", d->place.state_path);
+	return tree_disk_error(
+		err, -code, d->place.state_fd, "rename a directory out of", d->place.state_path);
+}
+
+static int try_state_dir(struct destination *d, bool inside, struct error *err)
+{
+	int code = enter_state_dir(d, inside, err);
+
+	if (code == 0)
+		code = check_renames(d, err);
+	if (code < 0)
+		leave_state_dir(d);
+	return code;
+}
+
+static bool holds_whole(const struct destination *d)
+{
+	struct record *record = holdings_whole(d);
+
+	publish_record_free(record);
+	return record != NULL;
+}
+
+/* This user cannot write here, but the wanted version may be here already: a volume that was filled
+ * before and is now mounted read-only. */
+static bool try_read_only(
+	struct destination *d, bool inside, bool (*suffices)(const struct destination *))
+{
+	for (enum state_dir_name n = 0; n < STATE_DIR_NAMES; n++) {
+		if (state_dir_open_existing(&d->place, inside, n) == 0 && suffices(d))
+			return true;
+		state_dir_close_state(&d->place);
+	}
+	return false;
+}
+
+/* A record of root counts as warm as one of this user does. */
+static bool is_staged_by_root(struct destination *d)
+{
+	if (state_dir_open_existing(&d->place, false, STATE_DIR_COMMON) < 0)
+		return false;
+	if (state_dir_is_ours(&d->place) || !holds_whole(d)) {
+		state_dir_close_state(&d->place);
+		return false;
+	}
+	error_set(&d->refusal, -EACCES,
+		"%s was staged by another user (uid 0), who alone can replace it; remove it or stage elsewhere",
+		d->place.path);
+	return true;
+}
+
+/* Another user's record is not believed: it may contain anything, and its owner may have changed
+ * the files since. */
+static int refuse_foreign(struct destination *d, struct error *err)
+{
+	uid_t uid;
+	bool holds = state_dir_open_foreign(&d->place, &uid) == 0 && holds_whole(d);
+
+	state_dir_close_state(&d->place);
+	if (!holds || d->opts.replace)
+		return 0;
+	return error_set(err, -EACCES,
+		"%s was staged by another user (uid %u), whose word for what it holds is not taken; remove it or stage elsewhere",
+		d->place.path, (unsigned)uid);
+}
+
+static int refuse(const struct destination *d, int code, struct error *err)
+{
+	const struct state_dir *p = &d->place;
+	struct inode dest;
+	char why[64];
+
+	resolve_describe_refusal(-code, why);
+	if (inode_stat(p->parent_fd, p->name, &dest) == 0)
+		return error_set(err, code,
+			"cannot stage into %s: it is %s; mount a writable volume there or stage elsewhere",
+			p->path, why);
+	return error_set(err, code,
+		"cannot make %s: %s is %s; mount a volume at %s or stage elsewhere", p->path,
+		p->parent, why, p->path);
+}
+
+/* DEST exists. code: the error of staging beside it. */
+static int choose_inside(struct destination *d, int code, struct error *err)
+{
+	bool readable = try_read_only(d, false, holds_whole);
+
+	if (!readable) {
+		code = try_state_dir(d, true, err);
+		if (code == 0 || !resolve_is_refusal(-code))
+			return code;
+		readable = try_read_only(d, false, holdings_any) ||
+			   try_read_only(d, true, holdings_any);
+	}
+	if (!readable)
+		return refuse(d, code, err);
+	(void)refuse(d, code, &d->refusal);
+	return 0;
+}
+
+int destination_choose_state_dir(struct destination *d, struct error *err)
+{
+	const struct state_dir *p = &d->place;
+	struct inode dest;
+	bool exists = inode_stat(p->parent_fd, p->name, &dest) == 0;
+	int code;
+
+	if (exists && inode_is_mount_root(p->parent_fd, p->name))
+		return choose_inside(d, -EXDEV, err);
+	if (exists && is_staged_by_root(d))
+		return 0;
+	code = exists ? refuse_foreign(d, err) : 0;
+	if (code < 0)
+		return code;
+	code = try_state_dir(d, false, err);
+	if (code == 0 || !resolve_is_refusal(-code))
+		return code;
+	return exists ? choose_inside(d, code, err) : refuse(d, code, err);
+}
+
+/* Opening and closing. */
+
+enum { RESOLVE_TRIES = 5 };
 
 const char *destination_path(const struct destination *d)
 {
 	return d->place.path;
 }
 
-int dest_open(const struct destination *d, int *ret_fd, struct error *err)
+struct losses *destination_losses(struct destination *d)
+{
+	return d->losses;
+}
+
+int destination_open_directory(const struct destination *d, int *ret_fd, struct error *err)
 {
 	int fd = openat(
 		d->place.parent_fd, d->place.name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -26,37 +237,45 @@ int dest_open(const struct destination *d, int *ret_fd, struct error *err)
 
 static bool is_empty(const struct destination *d)
 {
-	_closedir_ DIR *dir = listing_open(d->place.parent_fd, d->place.name);
+	_closedir_ DIR *dir = publish_listing_open(d->place.parent_fd, d->place.name);
 
-	return dir != NULL && listing_next(dir) == NULL && errno == 0;
+	return dir != NULL && publish_listing_next(dir) == NULL && errno == 0;
 }
 
-/* An empty directory is replaced by a rename, but not when that would leave somebody (a shell, the
- * user's command) in a directory that is no more, or when a sticky parent forbids it. */
+/* An empty directory is replaced by a rename, unless that would leave a process (a shell, the
+ * user's command) in a directory that was removed, or a sticky parent forbids it. */
 static bool may_be_replaced(const struct destination *d, const struct inode *dest)
 {
 	struct inode cwd, parent;
 	uid_t me = geteuid();
 
-	if (inode_look(AT_FDCWD, ".", &cwd) == 0 && inode_same(&cwd, dest))
+	if (inode_stat(AT_FDCWD, ".", &cwd) == 0 && inode_same(&cwd, dest))
 		return false;
-	if (inode_look(d->place.parent_fd, "", &parent) < 0)
+	if (inode_stat(d->place.parent_fd, "", &parent) < 0)
 		return false;
 	return (parent.mode & S_ISVTX) == 0 || me == 0 || me == parent.uid || me == dest->uid;
 }
 
+/* If inode numbers cannot show whether the directory is that of the record, an empty one is taken
+ * for a new one. */
+static bool is_recreated(const struct destination *d, const struct record *whole)
+{
+	return whole != NULL && whole->condition == RECORD_TOUCHED && whole->entries > 0 &&
+	       !d->place.inside && is_empty(d);
+}
+
 static bool is_link(const struct destination *d)
 {
-	_free_ char *link = link_look(d->place.parent_fd, d->place.name);
+	_free_ char *link = link_read_target(d->place.parent_fd, d->place.name);
 
 	return link != NULL;
 }
 
-int dest_look(const struct destination *d, enum dest_kind *ret, struct error *err)
+int destination_classify(const struct destination *d, enum dest_kind *ret, struct error *err)
 {
 	struct inode dest = {0};
 	struct record *whole;
-	int code = inode_look(d->place.parent_fd, d->place.name, &dest);
+	int code = inode_stat(d->place.parent_fd, d->place.name, &dest);
 
 	if (code < 0 && code != -ENOENT) {
 		errno = -code;
@@ -67,6 +286,8 @@ int dest_look(const struct destination *d, enum dest_kind *ret, struct error *er
 			"cannot stage into %s: it is not a directory; remove it or stage elsewhere",
 			d->place.path);
 	whole = code == 0 ? holdings_whole(d) : NULL;
+	if (is_recreated(d, whole))
+		publish_record_free(take_ptr(&whole));
 	if (code < 0)
 		*ret = DEST_ABSENT;
 	else if (whole != NULL)
@@ -77,11 +298,11 @@ int dest_look(const struct destination *d, enum dest_kind *ret, struct error *er
 		*ret = DEST_EMPTY;
 	else
 		*ret = DEST_OTHER;
-	record_free(whole);
+	publish_record_free(whole);
 	return 0;
 }
 
-static int clear_up(struct destination *d, struct error *err)
+static int recover(struct destination *d, struct error *err)
 {
 	struct journal *unfinished;
 	int code;
@@ -89,40 +310,89 @@ static int clear_up(struct destination *d, struct error *err)
 	if (d->lock_fd < 0)
 		return 0;
 	moves_resume(d);
+	holdings_renumber(d);
 	if (cancel_requested(d->opts.cancel))
 		return error_set(err, -ECANCELED, "cancelled");
-	unfinished = unfinished_open(d);
+	unfinished = leftovers_open_unfinished(d);
 	code = leftovers_remove(d, unfinished, d->opts.cancel, err);
 	journal_close(unfinished);
 	return code;
 }
 
-int destination_open(const char *dir, const struct destination_options *opts,
-	struct destination **ret, struct error *err)
+static struct destination *destination_new(const struct destination_options *opts)
 {
 	struct destination *d = zalloc(sizeof(*d));
-	int code;
 
 	*d = (struct destination){.opts = *opts, .lock_fd = -1, .dest_fd = -1, .tree_fd = -1};
-	d->doubts = zalloc(2 * sizeof(*d->doubts));
-	d->doubts[PUBLISH_WHOLE] = d->doubts[PUBLISH_MERGE] = RECORD_UNKNOWN;
-	place_init(&d->place);
-	code = place_resolve(&d->place, dir, err);
+	d->conditions = zalloc(2 * sizeof(*d->conditions));
+	d->conditions[PUBLISH_WHOLE] = d->conditions[PUBLISH_MERGE] = RECORD_UNKNOWN;
+	state_dir_init(&d->place);
+	d->losses = zalloc(sizeof(*d->losses));
+	losses_init(d->losses);
+	return d;
+}
+
+/* Another stage that shared a parent directory and failed may remove that parent before this one
+ * has put anything into it. */
+static int resolve_and_choose(struct destination *d, const char *dir, struct error *err)
+{
+	int code = -ENOENT;
+
+	for (int i = 0; i < RESOLVE_TRIES && code == -ENOENT; i++) {
+		struct made made = d->place.made;
+
+		state_dir_done(&d->place);
+		state_dir_init(&d->place);
+		d->place.made = made;
+		code = state_dir_resolve(&d->place, dir, true, err);
+		if (code == -ENOENT)
+			break;
+		if (code == 0)
+			code = destination_choose_state_dir(d, err);
+	}
+	return code;
+}
+
+/* code: the result of choosing the state directory. */
+static int finish_open(struct destination *d, int code, struct destination **ret, struct error *err)
+{
 	if (code == 0)
-		code = settle(d, err);
-	if (code == 0)
-		code = clear_up(d, err);
+		code = recover(d, err);
 	if (code < 0) {
-		destination_close(d, cancel_requested(opts->cancel));
+		destination_close(d, cancel_requested(d->opts.cancel));
 		return code;
 	}
 	*ret = d;
 	return 0;
 }
 
+int destination_open(const char *dir, const struct destination_options *opts,
+	struct destination **ret, struct error *err)
+{
+	struct destination *d = destination_new(opts);
+	int code = nest_check_above(dir, err);
+
+	if (code == 0)
+		code = resolve_and_choose(d, dir, err);
+	return finish_open(d, code, ret, err);
+}
+
+int destination_open_in(int parent_fd, const char *path, const struct destination_options *opts,
+	struct destination **ret, struct error *err)
+{
+	struct destination *d = destination_new(opts);
+	int code = state_dir_resolve_at(&d->place, parent_fd, path);
+
+	if (code < 0)
+		error_set(err, code, "cannot open %s: %s", path, strerrordesc_np(-code));
+	else
+		code = destination_choose_state_dir(d, err);
+	return finish_open(d, code, ret, err);
+}
+
 const struct record *destination_holds(struct destination *d, const char *key)
 {
-	record_free(d->held);
+	publish_record_free(d->held);
 	d->held = holdings_sound(d, key);
 	return d->held;
 }
@@ -131,24 +401,64 @@ void destination_close(struct destination *d, bool leave_tree)
 {
 	if (d == NULL)
 		return;
-	begin_undo(d, leave_tree);
-	settle_leave(d);
-	place_done(&d->place);
-	record_free(d->held);
+	publish_discard_tree(d, leave_tree);
+	leave_state_dir(d);
+	state_dir_remove_parents(&d->place); /* only those that are empty */
+	state_dir_done(&d->place);
+	publish_record_free(d->held);
 	free(d->link);
-	free(d->doubts);
+	free(d->conditions);
+	losses_done(d->losses);
+	free(d->losses);
 	free(d);
 }
 
+/* Uses the first state directory that has a record of DEST. */
 struct record *destination_peek(const char *dir)
 {
 	struct destination d = {.lock_fd = -1, .dest_fd = -1, .tree_fd = -1};
 	struct record *record = NULL;
 
-	place_init(&d.place);
-	if (place_resolve(&d.place, dir, NULL) == 0 &&
-		place_open_existing(&d.place, false, false) == 0)
-		record = holdings_whole(&d);
-	place_done(&d.place);
+	state_dir_init(&d.place);
+	if (state_dir_resolve(&d.place, dir, false, NULL) == 0)
+		for (enum state_dir_name n = 0; n < STATE_DIR_NAMES && record == NULL; n++) {
+			if (state_dir_open_existing(&d.place, false, n) == 0)
+				record = holdings_whole(&d);
+			state_dir_close_state(&d.place);
+		}
+	state_dir_done(&d.place);
 	return record;
+}
+
+/* holdings_whole() treats a record that cannot be read as absent, so this opens the record itself
+ * first. */
+static int read_whole_record(struct destination *d, struct record **ret)
+{
+	struct journal *j = NULL;
+	int code = state_dir_open_existing(&d->place, false, STATE_DIR_COMMON);
+
+	if (code == 0)
+		code = journal_open(d->place.state_fd, WHOLE_FILE, &j);
+	journal_close(j);
+	if (code < 0)
+		/* If there is a link or a file in its place, there is no record of ours. */
+		return code == -ENOENT || code == -ENOTDIR || code == -ELOOP ? 0 : code;
+	*ret = holdings_whole(d);
+	return 0;
+}
+
+int destination_peek_in(int parent_fd, const char *path, struct record **ret, struct error *err)
+{
+	struct destination d = {.lock_fd = -1, .dest_fd = -1, .tree_fd = -1};
+	int code;
+
+	*ret = NULL;
+	state_dir_init(&d.place);
+	code = state_dir_resolve_at(&d.place, parent_fd, path);
+	if (code == 0)
+		code = read_whole_record(&d, ret);
+	state_dir_done(&d.place);
+	return code < 0 ? error_set(err, code, "cannot read what %s holds: %s", path,
+				  strerrordesc_np(-code))
+			: 0;
 }

@@ -1,32 +1,61 @@
 /* SPDX-License-Identifier: MIT */
-/* Telling files apart by inode and time of birth. Any thread. It follows no links and remembers
- * nothing. */
+/* Identity of files by inode and time of birth, and reading of directories. Any thread; an open
+ * directory is used by one thread at a time. No function follows links or stores anything. */
 #include "inode.h"
+#include "defer.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
-#define LOOK_FLAGS (AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT)
+DIR *publish_listing_open(int dir_fd, const char *name)
+{
+	_close_ int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
-/* Some seccomp profiles answer EPERM to a statx() they have never heard of. */
-static int look_without_statx(int dir_fd, const char *name, struct inode *ret)
+	if (dir != NULL)
+		take_fd(&fd);
+	return dir;
+}
+
+const char *publish_listing_next(DIR *dir)
+{
+	const struct dirent *entry;
+
+	do {
+		errno = 0;
+		/* This is safe: no other thread uses this stream. */
+		entry = readdir(dir); /* NOLINT(concurrency-mt-unsafe) */
+	} while (entry != NULL &&
+		 (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
+	return entry != NULL ? entry->d_name : NULL;
+}
+
+#define STAT_FLAGS (AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT)
+
+/* Some seccomp profiles answer EPERM to a statx() that they do not know. */
+static int stat_without_statx(int dir_fd, const char *name, struct inode *ret)
 {
 	struct stat st;
 
-	if (fstatat(dir_fd, name, &st, LOOK_FLAGS) != 0)
+	if (fstatat(dir_fd, name, &st, STAT_FLAGS) != 0)
 		return -errno;
 	*ret = (struct inode){
 		.ino = st.st_ino, .mode = st.st_mode, .uid = st.st_uid, .gid = st.st_gid};
 	return 0;
 }
 
-int inode_look(int dir_fd, const char *name, struct inode *ret)
+int inode_stat(int dir_fd, const char *name, struct inode *ret)
 {
 	struct statx st;
 
-	if (statx(dir_fd, name, LOOK_FLAGS, STATX_BASIC_STATS | STATX_BTIME, &st) != 0)
-		return errno == EPERM || errno == ENOSYS ? look_without_statx(dir_fd, name, ret)
+	if (statx(dir_fd, name, STAT_FLAGS, STATX_BASIC_STATS | STATX_BTIME, &st) != 0)
+		return errno == EPERM || errno == ENOSYS ? stat_without_statx(dir_fd, name, ret)
 							 : -errno;
 	*ret = (struct inode){.ino = st.stx_ino,
 		.mode = st.stx_mode,
@@ -47,17 +76,37 @@ bool inode_same(const struct inode *a, const struct inode *b)
 	return a->birth_sec == b->birth_sec && a->birth_nsec == b->birth_nsec;
 }
 
+void inode_print(const struct inode *inode, char buf[static INODE_TEXT])
+{
+	snprintf(buf, INODE_TEXT, "%" PRIu64 " %" PRId64 " %" PRIu32, inode->ino,
+		inode->has_birth ? inode->birth_sec : 0, inode->has_birth ? inode->birth_nsec : 0);
+}
+
+bool inode_numbers_change(int fd)
+{
+	static const unsigned long types[] = {FUSE_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC,
+		SMB_SUPER_MAGIC, V9FS_MAGIC, MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC};
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) != 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(types); i++)
+		if ((unsigned long)fs.f_type == types[i])
+			return true;
+	return false;
+}
+
 bool inode_is_mount_root(int dir_fd, const char *name)
 {
 	struct statx st;
 	struct stat above, here;
 
-	if (statx(dir_fd, name, LOOK_FLAGS, STATX_TYPE, &st) == 0 &&
+	if (statx(dir_fd, name, STAT_FLAGS, STATX_TYPE, &st) == 0 &&
 		(st.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0)
 		return (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 
-	/* Before Linux 5.8. A bind mount within one file system goes unnoticed here, and is found
+	/* Before Linux 5.8. A bind mount within one file system is not detected here, but later,
 	 * when a directory cannot be renamed next to it. */
-	return fstat(dir_fd, &above) == 0 && fstatat(dir_fd, name, &here, LOOK_FLAGS) == 0 &&
+	return fstat(dir_fd, &above) == 0 && fstatat(dir_fd, name, &here, STAT_FLAGS) == 0 &&
 	       above.st_dev != here.st_dev;
 }

@@ -1,32 +1,53 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_PUBLISH_INODE_H
-#define STAGERUN_PUBLISH_INODE_H
+#ifndef STAGERUN_INODE_H
+#define STAGERUN_INODE_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-/* What tells one file from another that later took its name. The device is left out on purpose: its
- * number differs from mount to mount of one volume, and the state directory lies on the same file
- * system as what it speaks of. The time of birth is there because file systems such as ext4 give
- * the number of a removed directory to the next one. */
+/* Identifies a file, so that it can be told from another one that later has the same name. The
+ * device is left out on purpose: its number differs from mount to mount of one volume, and the
+ * state directory is on the same file system as the entries that it describes. The time of birth is
+ * included because file systems such as ext4 give the number of a removed directory to the next
+ * one. Not every file system keeps its numbers (FUSE, SMB, gVisor), and files that are copied to
+ * another one, or come with an image, have new numbers: see journal.h. */
 struct inode {
 	uint64_t ino;
 	mode_t mode; /* type and permission bits */
 	uid_t uid;
 	gid_t gid;
-	bool has_birth; /* false where the file system does not keep it */
+	bool has_birth; /* false if the file system does not store it */
 	int64_t birth_sec;
 	uint32_t birth_nsec;
 };
 
-/* Does not follow a symbolic link. name "": dir_fd itself. 0 or -errno. */
-int inode_look(int dir_fd, const char *name, struct inode *ret);
+/* Reads the inode of dir_fd/name, without following a symbolic link; name "": of dir_fd itself. 0
+ * or -errno. */
+int inode_stat(int dir_fd, const char *name, struct inode *ret);
 
-/* The same file as when it was recorded, whatever its permissions are now. */
+/* Whether both are the same file, whatever its permissions are. */
 bool inode_same(const struct inode *a, const struct inode *b);
 
-/* Is a file system mounted at dir_fd/name? */
+/* Whether the file system of fd may give a file another number when it was dropped from the cache
+ * and is looked up again: most file systems in user space, SMB, 9p (gVisor, virtual machines),
+ * FAT. */
+bool inode_numbers_change(int fd);
+
+/* Prints number and birth as text, which differs for different files. */
+#define INODE_TEXT 64
+void inode_print(const struct inode *inode, char buf[static INODE_TEXT]);
+
+/* Whether a file system is mounted at dir_fd/name. */
 bool inode_is_mount_root(int dir_fd, const char *name);
+
+/* Opens the directory dir_fd/name without following a link; "." for dir_fd itself. NULL with errno.
+ * The caller calls closedir(). */
+DIR *publish_listing_open(int dir_fd, const char *name);
+
+/* Returns the next name except "." and "..", valid until the next call; NULL at the end (errno 0)
+ * or after a failure. */
+const char *publish_listing_next(DIR *dir);
 
 #endif

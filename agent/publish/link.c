@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Destinations that are no tree of their own: a symbolic link to the tree of a node cache, or that tree
- * mounted. Worker threads. Either way nothing is copied, and a record says what is there. */
+/* Destinations without a tree of their own: a symbolic link to a tree of a node cache, or that tree
+ * mounted on DEST. Worker threads. Nothing is copied; a record describes what is there. */
 #include "defer.h"
-#include "destination.h"
+#include "publish_private.h"
+#include "umask.h"
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,11 +12,11 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-/* Where a node cache keeps a tree: see cache.h. */
-#define TREE_PLACE "/v1/"
-#define TREE_NAME  "/tree"
+/* The path of a tree in a node cache: see cache.h. */
+#define TREE_DIR  "/v1/"
+#define TREE_NAME "/tree"
 
-/* A digest of what was asked for, and one of the version that it is. */
+/* Two digests: of what was asked for, and of its version. */
 #define KEY_DIGITS ((size_t)32)
 
 static bool is_key(const char *s)
@@ -26,20 +27,19 @@ static bool is_key(const char *s)
 	return true;
 }
 
-/* By its text alone: the cache may be gone, and so may the record. */
+/* Decides by the text alone, since both the cache and the record may be gone. */
 static bool is_cache_tree(const char *target)
 {
-	size_t tail = strlen(TREE_PLACE) + 2 * KEY_DIGITS + 1 + strlen(TREE_NAME);
+	size_t tail = strlen(TREE_DIR) + 2 * KEY_DIGITS + 1 + strlen(TREE_NAME);
 	size_t len = strlen(target);
-	const char *place = target + len - tail;
+	const char *dir = target + len - tail;
 
-	return target[0] == '/' && len > tail &&
-	       strncmp(place, TREE_PLACE, strlen(TREE_PLACE)) == 0 &&
-	       is_key(place + strlen(TREE_PLACE)) &&
+	return target[0] == '/' && len > tail && strncmp(dir, TREE_DIR, strlen(TREE_DIR)) == 0 &&
+	       is_key(dir + strlen(TREE_DIR)) &&
 	       strcmp(target + len - strlen(TREE_NAME), TREE_NAME) == 0;
 }
 
-char *link_look(int dir_fd, const char *name)
+char *link_read_target(int dir_fd, const char *name)
 {
 	char target[PATH_MAX];
 	ssize_t n = readlinkat(dir_fd, name, target, sizeof(target) - 1);
@@ -47,33 +47,35 @@ char *link_look(int dir_fd, const char *name)
 	if (n < 0)
 		return NULL;
 	target[n] = '\0';
-	return is_cache_tree(target) ? copy_text(target) : NULL;
+	return is_cache_tree(target) ? text_copy(target) : NULL;
 }
 
 bool destination_is_link(const char *path)
 {
-	_free_ char *bare = copy_text(path);
+	_free_ char *bare = text_copy(path);
 	_free_ char *link = NULL;
 
-	/* With a slash at its end the name would stand for what the link leads to. */
+	/* With a trailing slash, readlinkat() would follow the link. */
 	for (size_t len = strlen(bare); len > 1 && bare[len - 1] == '/'; len--)
 		bare[len - 1] = '\0';
-	link = link_look(AT_FDCWD, bare);
+	link = link_read_target(AT_FDCWD, bare);
 	return link != NULL;
 }
 
 const char *destination_link(struct destination *d)
 {
 	free(d->link);
-	d->link = link_look(d->place.parent_fd, d->place.name);
+	d->link = link_read_target(d->place.parent_fd, d->place.name);
 	return d->link;
 }
 
-/* Whether something that is no directory of entries can take DEST's place. */
-static int judge(struct destination *d, const char *key, struct error *err)
+/* Checks whether a link or a mount may replace DEST. */
+static int check_replaceable(struct destination *d, const char *key, struct error *err)
 {
-	int code = begin_judge(d, key, err);
+	int code = destination_check_owner(d, err);
 
+	if (code == 0)
+		code = publish_may_begin(d, key, err);
 	if (code < 0)
 		return code;
 	if (d->place.inside)
@@ -86,7 +88,7 @@ static int judge(struct destination *d, const char *key, struct error *err)
 	return 0;
 }
 
-/* Writes journal.json with DEST's own entry alone. */
+/* Writes journal.json with one entry, DEST itself. */
 static int write_journal(const struct destination *d, const struct record *record,
 	const struct inode *inode, struct error *err)
 {
@@ -97,31 +99,32 @@ static int write_journal(const struct destination *d, const struct record *recor
 		.record = record};
 	const struct journal_entry e = {.name = d->place.name,
 		.inode = *inode,
-		.replace = d->kind == DEST_OURS || d->kind == DEST_LINK};
+		.replace = d->kind == DEST_OURS || d->kind == DEST_LINK,
+		.old = d->old};
 
 	return journal_write_one(&head, &e, err);
 }
 
-/* No link can be renamed over a directory. */
-static int clear_empty(const struct destination *d, struct error *err)
+/* A link cannot be renamed over a directory. */
+static int remove_empty(const struct destination *d, struct error *err)
 {
 	if (d->kind != DEST_EMPTY || unlinkat(d->place.parent_fd, d->place.name, AT_REMOVEDIR) == 0)
 		return 0;
 	return error_set(err, -errno, "cannot replace the empty directory %s: %m", d->place.path);
 }
 
-static int show_link(
+static int publish_link(
 	struct destination *d, const char *target, const struct record *record, struct error *err)
 {
 	struct inode link;
-	int code = begin_make(d, target, err);
+	int code = publish_make_tree(d, target, err);
 
 	if (code < 0)
 		return code;
-	if (inode_look(d->place.state_fd, d->tree, &link) < 0)
-		return disk_error(
+	if (inode_stat(d->place.state_fd, d->tree, &link) < 0)
+		return tree_disk_error(
 			err, errno, d->place.state_fd, "make a link in", d->place.state_path);
-	code = clear_empty(d, err);
+	code = remove_empty(d, err);
 	if (code == 0)
 		code = write_journal(d, record, &link, err);
 	return code == 0 ? moves_carry_out(d, err) : code;
@@ -130,15 +133,15 @@ static int show_link(
 int destination_publish_link(struct destination *d, const char *key, const char *target,
 	const struct record *record, struct error *err)
 {
-	int code = judge(d, key, err);
+	int code = check_replaceable(d, key, err);
 
 	if (code == 0)
-		code = show_link(d, target, record, err);
-	begin_undo(d, false);
+		code = publish_link(d, target, record, err);
+	publish_discard_tree(d, false);
 	return code;
 }
 
-/* Read-only from its first moment. */
+/* The mount is read-only before it becomes visible. */
 static int mount_tree(const struct destination *d, int tree_fd, struct error *err)
 {
 	struct mount_attr attr = {
@@ -152,22 +155,23 @@ static int mount_tree(const struct destination *d, int tree_fd, struct error *er
 	return error_set(err, -errno, "cannot mount on %s: %m", d->place.path);
 }
 
-/* The record first: without the mount it speaks of a directory that is not there, which is no record. */
-static int show_mount(
+/* The record is written first: while the mount is missing, it describes a directory that is not
+ * there, and so holds nothing. */
+static int publish_mount(
 	struct destination *d, int tree_fd, const struct record *record, struct error *err)
 {
 	int state_fd = d->place.state_fd, code;
 	struct inode tree;
 
-	if (inode_look(tree_fd, "", &tree) < 0)
+	if (inode_stat(tree_fd, "", &tree) < 0)
 		return error_set(err, -errno, "cannot look at what is to be mounted on %s: %m",
 			d->place.path);
-	if (mkdirat(d->place.parent_fd, d->place.name, 0755) != 0 && errno != EEXIST)
-		return disk_error(err, errno, d->place.parent_fd, "make", d->place.path);
+	if (mkdirat(d->place.parent_fd, d->place.name, umask_apply(0755)) != 0 && errno != EEXIST)
+		return tree_disk_error(err, errno, d->place.parent_fd, "make", d->place.path);
 	snprintf(d->tree, sizeof(d->tree), "mount");
 	code = write_journal(d, record, &tree, err);
 	if (code == 0 && renameat(state_fd, JOURNAL_FILE, state_fd, WHOLE_FILE) != 0)
-		code = disk_error(err, errno, state_fd, "rename", JOURNAL_FILE);
+		code = tree_disk_error(err, errno, state_fd, "rename", JOURNAL_FILE);
 	if (code == 0)
 		code = mount_tree(d, tree_fd, err);
 	if (code < 0) {
@@ -183,12 +187,12 @@ int destination_publish_mount(struct destination *d, const char *key, const char
 {
 	_close_ int tree_fd = open(target, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	int code = tree_fd < 0 ? error_set(err, -errno, "cannot open %s: %m", target)
-			       : judge(d, key, err);
+			       : check_replaceable(d, key, err);
 
 	if (code == 0 && d->kind != DEST_ABSENT && d->kind != DEST_EMPTY)
 		code = error_set(err, -ENOTEMPTY, "%s is there and is not empty", d->place.path);
 	if (code == 0)
-		code = show_mount(d, tree_fd, record, err);
-	begin_undo(d, false);
+		code = publish_mount(d, tree_fd, record, err);
+	publish_discard_tree(d, false);
 	return code;
 }

@@ -1,31 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* Where a destination really is. Worker threads. Symbolic links in the user's path are followed
- * once, here; after this nothing of the path is followed again. */
-#include "resolve.h"
+/* The real path of a destination. Worker threads. Symbolic links in the user's path are followed
+ * once, here; after that no part of the path is followed again. */
 #include "defer.h"
-#include "publish.h"
+#include "destination.h"
+#include "publish_private.h"
 #include "text.h"
+#include "umask.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define PARENT_MODE 0755
 
-int resolve_is_own_name(const char *name)
-{
-	size_t len = strlen(STATE_NAME);
-
-	return strncmp(name, STATE_NAME, len) == 0 && (name[len] == '\0' || name[len] == '-');
-}
-
 int resolve_is_refusal(int errnum)
 {
 	return errnum == EACCES || errnum == EPERM || errnum == EROFS || errnum == EXDEV;
 }
 
-const char *resolve_why(int errnum, char buf[static 64])
+const char *resolve_describe_refusal(int errnum, char buf[static 64])
 {
 	if (errnum == EROFS)
 		snprintf(buf, 64, "read-only");
@@ -36,25 +31,25 @@ const char *resolve_why(int errnum, char buf[static 64])
 	return buf;
 }
 
-static int absolute(const char *dir, char **ret, struct error *err)
+static int make_absolute(const char *dir, char **ret, struct error *err)
 {
 	char cwd[PATH_MAX];
 
 	if (dir[0] == '\0')
 		return error_set(err, -ERR_USAGE, "the destination directory has an empty name");
 	if (dir[0] == '/') {
-		*ret = copy_text(dir);
+		*ret = text_copy(dir);
 		return 0;
 	}
 	if (getcwd(cwd, sizeof(cwd)) == NULL)
 		return error_set(err, -errno,
 			"cannot resolve %s: the current directory is not known: %m", dir);
-	*ret = format_text("%s/%s", cwd, dir);
+	*ret = text_format("%s/%s", cwd, dir);
 	return 0;
 }
 
-/* Cuts "/a/b//" to "/a": the length of what is left, 1 for "/". */
-static size_t cut_last(const char *path, size_t len)
+/* Returns the length of path without its last component: "/a" of "/a/b//"; 1 for "/". */
+static size_t parent_length(const char *path, size_t len)
 {
 	while (len > 1 && path[len - 1] == '/')
 		len--;
@@ -65,11 +60,11 @@ static size_t cut_last(const char *path, size_t len)
 	return len;
 }
 
-/* The real path of the longest beginning of path that exists, and how long that beginning is. */
+/* Resolves the longest beginning of path that exists; *ret_len is its length. */
 static int resolve_existing(
 	const char *path, char real[static PATH_MAX], size_t *ret_len, struct error *err)
 {
-	_free_ char *head = copy_text(path);
+	_free_ char *head = text_copy(path);
 	size_t len = strlen(head);
 	struct stat st;
 
@@ -80,13 +75,12 @@ static int resolve_existing(
 			head[--len] = '\0';
 		if (lstat(head, &st) == 0 && S_ISLNK(st.st_mode))
 			return error_set(err, -ENOENT,
-				"cannot resolve %s: %s is a symbolic link to something that does "
-				"not exist",
+				"cannot resolve %s: %s is a symbolic link to something that does not exist",
 				path, head);
-		/* Another stage may have made it since. */
+		/* Another stage may have created it meanwhile. */
 		if (lstat(head, &st) == 0)
 			continue;
-		len = cut_last(head, len);
+		len = parent_length(head, len);
 		head[len] = '\0';
 	}
 	*ret_len = len;
@@ -114,19 +108,19 @@ static int append_missing(struct text *real, char *rest, const char *dir, struct
 
 static int refuse_own_names(const char *path, const char *dir, struct error *err)
 {
-	_free_ char *copy = copy_text(path);
+	_free_ char *copy = text_copy(path);
 	char *state = NULL;
 
 	for (char *name = strtok_r(copy, "/", &state); name != NULL;
 		name = strtok_r(NULL, "/", &state))
-		if (resolve_is_own_name(name))
+		if (text_is_reserved_name(name))
 			return error_set(err, -ERR_USAGE,
 				"cannot stage into %s: the agent keeps its own files in %s", dir,
 				name);
 	return 0;
 }
 
-static int join(char *real, char *rest, const char *dir, char **ret_path, struct error *err)
+static int join_missing(char *real, char *rest, const char *dir, char **ret_path, struct error *err)
 {
 	struct text path = {0};
 	int code;
@@ -146,7 +140,7 @@ static int join(char *real, char *rest, const char *dir, char **ret_path, struct
 	return code;
 }
 
-/* A link into a node cache is itself what is staged into: it is not followed. */
+/* A link into a node cache is itself the destination, so it is not followed. */
 static int resolve_beginning(
 	const char *path, char real[static PATH_MAX], size_t *ret_len, struct error *err)
 {
@@ -154,7 +148,7 @@ static int resolve_beginning(
 
 	if (!destination_is_link(path))
 		return resolve_existing(path, real, ret_len, err);
-	above = format_text("%.*s", (int)cut_last(path, strlen(path)), path);
+	above = text_format("%.*s", (int)parent_length(path, strlen(path)), path);
 	return resolve_existing(above, real, ret_len, err);
 }
 
@@ -163,61 +157,126 @@ int resolve_path(const char *dir, char **ret_path, struct error *err)
 	_free_ char *path = NULL;
 	char real[PATH_MAX];
 	size_t len = 0;
-	int code = absolute(dir, &path, err);
+	int code = make_absolute(dir, &path, err);
 
 	if (path != NULL)
 		code = resolve_beginning(path, real, &len, err);
-	return code < 0 ? code : join(real, path + len, dir, ret_path, err);
+	return code < 0 ? code : join_missing(real, path + len, dir, ret_path, err);
 }
 
-/* made: the part of path that exists. name: what cannot be made in it. */
+/* made: length of the part of path that exists. name: the component that cannot be created in
+ * it. */
 static int cannot_make(
 	const char *path, size_t made, const char *name, const char *dest, struct error *err)
 {
 	int errnum = errno;
 	char why[64];
-	_free_ char *there = format_text("%.*s", made > 0 ? (int)made : 1, path);
-	_free_ char *missing = format_text("%s%s%s", there, made > 0 ? "/" : "", name);
+	_free_ char *there = text_format("%.*s", made > 0 ? (int)made : 1, path);
+	_free_ char *missing = text_format("%s%s%s", there, made > 0 ? "/" : "", name);
 
 	if (resolve_is_refusal(errnum))
 		return error_set(err, -errnum,
-			"cannot make %s: %s does not exist and %s is %s; mount a volume at %s or "
-			"stage elsewhere",
-			dest, missing, there, resolve_why(errnum, why), missing);
+			"cannot make %s: %s does not exist and %s is %s; mount a volume at %s or stage elsewhere",
+			dest, missing, there, resolve_describe_refusal(errnum, why), missing);
 	errno = errnum;
 	return error_set(err, -errnum, "cannot make %s: %s: %m", dest, missing);
 }
 
-static int enter(int dir_fd, const char *name)
+static int enter_directory(int dir_fd, const char *name, struct made *made)
 {
 	const int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 	int fd = openat(dir_fd, name, flags);
+	bool is_made;
 
-	if (fd >= 0 || errno != ENOENT)
+	if (fd >= 0 || errno != ENOENT || made == NULL)
 		return fd;
-	/* Somebody else may have made it first: that is as good. */
-	if (mkdirat(dir_fd, name, PARENT_MODE) != 0 && errno != EEXIST)
+	is_made = mkdirat(dir_fd, name, umask_apply(PARENT_MODE)) == 0;
+	/* Another process may have created it first, which is as good. */
+	if (!is_made && errno != EEXIST)
 		return -1;
-	return openat(dir_fd, name, flags);
+	fd = openat(dir_fd, name, flags);
+	if (fd >= 0 && is_made && made->n < MADE_MAX) {
+		memmove(made->v + 1, made->v, made->n * sizeof(*made->v));
+		made->n += inode_stat(fd, "", &made->v[0]) == 0;
+	}
+	return fd;
 }
 
-int resolve_parents(const char *path, const char *dest, int *ret_fd, struct error *err)
+int resolve_parents(
+	const char *path, const char *dest, struct made *made, int *ret_fd, struct error *err)
 {
 	_close_ int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	_free_ char *copy = copy_text(path);
+	_free_ char *copy = text_copy(path);
 	char *state = NULL;
-	size_t made = 0;
+	size_t len = 0;
 
+	if (fd < 0)
+		return error_set(err, -errno, "cannot make %s: open '/': %m", dest);
 	for (char *name = strtok_r(copy, "/", &state); name != NULL;
 		name = strtok_r(NULL, "/", &state)) {
-		int next = enter(fd, name);
+		int next = enter_directory(fd, name, made);
 
 		if (next < 0)
-			return cannot_make(path, made, name, dest, err);
+			return cannot_make(path, len, name, dest, err);
 		close(fd);
 		fd = next;
-		made += strlen(name) + 1;
+		len += strlen(name) + 1;
 	}
 	*ret_fd = take_fd(&fd);
 	return 0;
+}
+
+bool resolve_made_print(const struct made *m, char *buf, size_t size)
+{
+	struct text t = {0};
+	bool fits;
+
+	for (size_t i = 0; i < m->n; i++)
+		text_addf(&t, "%" PRIu64 " %d %" PRId64 " %" PRIu32 "\n", m->v[i].ino,
+			m->v[i].has_birth, m->v[i].birth_sec, m->v[i].birth_nsec);
+	fits = t.len < size;
+	snprintf(buf, size, "%s", t.s != NULL ? t.s : "");
+	text_done(&t);
+	return fits;
+}
+
+void resolve_made_read(struct made *m, const char *text)
+{
+	struct inode i = {.mode = S_IFDIR};
+	int birth, used;
+
+	m->n = 0;
+	while (m->n < MADE_MAX && /* NOLINTNEXTLINE(cert-err34-c): what is no inode fits none */
+		sscanf(text, "%" SCNu64 " %d %" SCNd64 " %" SCNu32 "\n%n", &i.ino, &birth,
+			&i.birth_sec, &i.birth_nsec, &used) == 4) {
+		i.has_birth = birth != 0;
+		m->v[m->n++] = i;
+		text += used;
+	}
+}
+
+/* Removes the deepest directory of path, opened by way of its parent, and cuts it off path. Returns
+ * false if it is another inode than made, or not empty. */
+static bool remove_deepest(char *path, const struct inode *made)
+{
+	char *slash = strrchr(path, '/');
+	_close_ int above_fd = -1;
+	struct inode now;
+
+	if (slash == NULL || slash[1] == '\0')
+		return false;
+	*slash = '\0';
+	if (resolve_parents(path, path, NULL, &above_fd, NULL) < 0)
+		return false;
+	return inode_stat(above_fd, slash + 1, &now) == 0 && inode_same(&now, made) &&
+	       unlinkat(above_fd, slash + 1, AT_REMOVEDIR) == 0;
+}
+
+void resolve_remove_made(const char *path, const struct made *m)
+{
+	_free_ char *copy = text_copy(path);
+
+	for (size_t i = 0; i < m->n; i++)
+		if (!remove_deepest(copy, &m->v[i]))
+			return;
 }

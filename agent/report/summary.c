@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The sentence about a source that is done, and the judgement of what it waited for. Any thread. */
+/* The log line about a source that is done, and the bottleneck of a stage. Any thread. */
 #include "defer.h"
 #include "log.h"
 #include "report.h"
 #include "text.h"
 
-enum bottleneck bottleneck_of(
+enum bottleneck report_bottleneck(
 	uint64_t network_ns, uint64_t decode_ns, uint64_t disk_ns, uint64_t wall_ns)
 {
 	uint64_t notable = wall_ns / 10;
@@ -19,7 +19,7 @@ enum bottleneck bottleneck_of(
 	return network_ns > notable ? WAITED_FOR_NETWORK : WAITED_LITTLE;
 }
 
-const char *bottleneck_name(enum bottleneck b)
+const char *report_bottleneck_name(enum bottleneck b)
 {
 	static const char *const names[] = {
 		[WAITED_LITTLE] = "little",
@@ -31,7 +31,7 @@ const char *bottleneck_name(enum bottleneck b)
 	return names[b];
 }
 
-static const char *in_words(enum bottleneck b)
+static const char *describe_bottleneck(enum bottleneck b)
 {
 	static const char *const words[] = {
 		[WAITED_LITTLE] = "waited for little",
@@ -48,22 +48,27 @@ static uint64_t per_second(uint64_t bytes, uint64_t ns)
 	return ns > 0 ? (uint64_t)((double)bytes * 1e9 / (double)ns) : 0;
 }
 
-static char *say_staged(
+static char *describe_staged(
 	const struct progress *p, const char *to, uint64_t elapsed_ns, enum bottleneck waited)
 {
 	uint64_t received = counted(&p->received), entries = counted(&p->entries);
 	char size[32], time[32], rate[32], expanded[32];
 
-	return format_text("%s -> %s: %s in %s (%s/s), %llu %s of %s, %s", p->name, to,
-		print_size(received, size), print_duration(elapsed_ns, time),
-		print_size(per_second(received, elapsed_ns), rate), (unsigned long long)entries,
-		entries == 1 ? "entry" : "entries", print_size(counted(&p->expanded), expanded),
-		in_words(waited));
+	return text_format("%s -> %s: %s in %s (%s/s), %llu %s of %s, %s", p->name, to,
+		units_print_size(received, size), units_print_duration(elapsed_ns, time),
+		units_print_size(per_second(received, elapsed_ns), rate),
+		(unsigned long long)entries, entries == 1 ? "entry" : "entries",
+		units_print_size(counted(&p->expanded), expanded), describe_bottleneck(waited));
 }
 
 static struct log_field text_field(const char *key, const char *value)
 {
 	return (struct log_field){.key = key, .type = LOG_STRING, .string = value};
+}
+
+static struct log_field word_field(const char *key, const char *word)
+{
+	return (struct log_field){.key = key, .type = LOG_WORD, .string = word};
 }
 
 static struct log_field number_field(const char *key, double value)
@@ -76,17 +81,17 @@ void report_source_done(const struct progress *p, const char *to, const char *fo
 {
 	uint64_t network_ns = counted(&p->network_ns), decode_ns = counted(&p->decode_ns),
 		 disk_ns = counted(&p->disk_ns), received = counted(&p->received);
-	enum bottleneck waited = bottleneck_of(network_ns, decode_ns, disk_ns, elapsed_ns);
-	_free_ char *said =
-		warm ? format_text("%s -> %s: already there, nothing to fetch", p->name, to)
-		     : say_staged(p, to, elapsed_ns, waited);
+	enum bottleneck waited = report_bottleneck(network_ns, decode_ns, disk_ns, elapsed_ns);
+	_free_ char *sentence =
+		warm ? text_format("%s -> %s: already there, nothing to fetch", p->name, to)
+		     : describe_staged(p, to, elapsed_ns, waited);
 	const struct log_field fields[] = {
-		text_field("event", "source_done"),
+		word_field("event", "source_done"),
 		text_field("source", p->name),
 		text_field("to", to),
-		text_field("format", format),
-		text_field("result", warm ? "warm" : "staged"),
-		text_field("waited_for", warm ? NULL : bottleneck_name(waited)),
+		word_field("format", format),
+		word_field("result", warm ? "warm" : "staged"),
+		word_field("waited_for", warm ? NULL : report_bottleneck_name(waited)),
 		number_field("seconds", (double)elapsed_ns / 1e9),
 		number_field("bytes", (double)received),
 		number_field("bytes_per_second", (double)per_second(received, elapsed_ns)),
@@ -97,17 +102,17 @@ void report_source_done(const struct progress *p, const char *to, const char *fo
 		number_field("disk_seconds", (double)disk_ns / 1e9),
 	};
 
-	log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s", said);
+	log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s", sentence);
 }
 
 void report_source_cached(const struct progress *p, const char *to, const char *how)
 {
 	const struct log_field fields[] = {
-		text_field("event", "source_done"),
+		word_field("event", "source_done"),
 		text_field("source", p->name),
 		text_field("to", to),
-		text_field("result", "cached"),
-		text_field("delivered_by", how),
+		word_field("result", "cached"),
+		word_field("delivered_by", how),
 	};
 
 	log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s -> %s: from the node cache (%s)",

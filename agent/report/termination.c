@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* How a run ended, left in the file where a cluster looks for it
- * (terminationMessagePath). Loop thread, once, on the way out: whatever goes wrong here must not hide
- * the failure that it is about. */
+/* The termination message: how a run ended, in the file where a cluster looks for it
+ * (terminationMessagePath). Loop thread, once, right before the agent exits. An error in here must
+ * not hide the failure that is reported. */
 #include "defer.h"
 #include "log.h"
 #include "redact.h"
 #include "report.h"
+#include "umask.h"
 #include "utf8.h"
 #include <fcntl.h>
 #include <jansson.h>
@@ -14,7 +15,7 @@
 
 enum { MAX_BYTES = 4096, MAX_NAME_BYTES = 512 };
 
-const char *end_reason_name(enum end_reason reason)
+const char *report_reason_name(enum end_reason reason)
 {
 	static const char *const names[] = {
 #define X(id, name) [id] = (name),
@@ -25,7 +26,7 @@ const char *end_reason_name(enum end_reason reason)
 	return names[reason];
 }
 
-/* What was cut ends in "...". */
+/* Adds a member without secrets. A text that is too long is cut, and ends in "...". */
 static void set_text(json_t *object, const char *key, const char *s, size_t max_bytes)
 {
 	_free_ char *hidden = NULL;
@@ -38,40 +39,47 @@ static void set_text(json_t *object, const char *key, const char *s, size_t max_
 	utf8_add_clean(&clean, hidden != NULL ? hidden : s);
 	if (clean.len > max_bytes) {
 		while (cut > 0 && ((unsigned char)clean.s[cut] & 0xc0) == 0x80)
-			cut--; /* not in the middle of a character */
+			cut--; /* not inside of a character */
 		memcpy(clean.s + cut, "...", 4);
 	}
 	json_object_set_new(object, key, json_string(clean.len > 0 ? clean.s : ""));
 	text_done(&clean);
 }
 
-static char *to_json(const struct termination *t, size_t message_bytes)
+/* Adds one of our own words. It is not redacted, since that could only make it unrecognisable. */
+static void set_word(json_t *object, const char *key, const char *word)
+{
+	if (word != NULL)
+		json_object_set_new(object, key, json_string(word));
+}
+
+static char *print_json(const struct termination *t, size_t message_bytes)
 {
 	json_t *object = json_object();
 	char *line;
 
-	set_text(object, "phase", t->phase, MAX_NAME_BYTES);
+	set_word(object, "phase", t->phase);
 	set_text(object, "item", t->item, MAX_NAME_BYTES);
 	json_object_set_new(object, "exit_code", json_integer(t->exit_code));
 	if (t->signal != 0)
 		json_object_set_new(object, "signal", json_integer(t->signal));
-	set_text(object, "reason", end_reason_name(t->reason), MAX_NAME_BYTES);
+	set_word(object, "reason", report_reason_name(t->reason));
 	set_text(object, "message", t->message, message_bytes);
 	line = json_dumps(object, JSON_COMPACT);
 	json_decref(object);
 	return line;
 }
 
-/* Escaping can make a string longer than it was, so the message is shortened until the line fits. */
-static char *to_line(const struct termination *t)
+/* Escaping can make a string longer, so the message is shortened until the line fits. */
+static char *print_line(const struct termination *t)
 {
 	size_t message_bytes = MAX_BYTES;
-	char *line = to_json(t, message_bytes);
+	char *line = print_json(t, message_bytes);
 
 	while (line != NULL && strlen(line) + 1 > MAX_BYTES && message_bytes > MAX_BYTES / 16) {
 		message_bytes -= MAX_BYTES / 16;
 		free(line);
-		line = to_json(t, message_bytes);
+		line = print_json(t, message_bytes);
 	}
 	if (line != NULL)
 		line[strlen(line)] = '\n'; /* written without its NUL */
@@ -90,20 +98,20 @@ static int write_line(int fd, const char *line)
 
 void termination_message(const char *path, bool create, const struct termination *t)
 {
-	/* Not to wait for the reader of a pipe that somebody put there. */
+	/* O_NONBLOCK: does not wait for a reader, should the file be a pipe. */
 	int flags = O_WRONLY | O_TRUNC | O_CLOEXEC | O_NONBLOCK | (create ? O_CREAT : 0);
 	_close_ int fd = -1;
 	_free_ char *line = NULL;
 
 	if (path == NULL || *path == '\0')
 		return;
-	fd = open(path, flags, 0644);
+	fd = open(path, flags, umask_apply(0644));
 	if (fd < 0 && errno == ENOENT)
 		return;
-	line = to_line(t);
+	line = print_line(t);
 	if (fd < 0 || line == NULL || write_line(fd, line) < 0)
-		log_warn("cannot write the reason to '%s': %m (termination_log in agent.ini names "
-			 "it)",
+		log_warn(
+			"cannot write the reason to '%s': %m (termination_log in agent.ini names it)",
 			path);
 }
 

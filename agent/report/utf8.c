@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* As much of UTF-8 as a name on a terminal or in JSON needs. By hand, since the C library's functions
- * depend on a locale, and containers have none. Any thread. */
+/* The part of UTF-8 that names on a terminal or in JSON need. Any thread. The functions of the C
+ * library depend on a locale, and containers have none. */
 #include "utf8.h"
 #include <string.h>
 
-/* From here on, scripts hold characters two columns wide. */
+/* Beyond this code point, scripts have characters that are two columns wide. */
 enum { FIRST_WIDE = 0x1100 };
 
 static size_t length_by_first_byte(unsigned char c)
@@ -30,7 +30,7 @@ size_t utf8_character(const char *s, uint32_t *ret_code)
 			return 0;
 		code = code << 6 | ((unsigned char)s[i] & 0x3f);
 	}
-	/* Overlong forms, halves of surrogate pairs, beyond Unicode. */
+	/* Overlong forms, surrogates, and codes beyond Unicode. */
 	if (len == 0 || code < smallest[len] || (code >= 0xd800 && code < 0xe000) ||
 		code > 0x10ffff)
 		return 0;

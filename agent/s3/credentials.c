@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* The credentials in force: found once, by whoever asks first, kept, and renewed before they expire. */
+/* The current credentials: found by the first thread that needs them, cached, and renewed by a
+ * thread of their own before they expire. */
 #include "credentials.h"
-#include "chain.h"
+#include "credentials_private.h"
 #include "defer.h"
 #include "redact.h"
+#include "thread.h"
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 
 enum {
 	RENEW_BEFORE_S = 300,
-	NOBODY_FOR_S = 30, /* that nobody has any is believed so long: to ask again takes seconds */
-	RETRY_S = 10       /* after a renewal that failed while the old ones are still good */
+	/* How long the result "there are none" is cached, because a search takes seconds. */
+	NONE_FOUND_FOR_S = 30,
+	RETRY_S = 10 /* retry after a failed renewal */
 };
 
 struct credentials {
@@ -21,16 +23,16 @@ struct credentials {
 	/* Under lock. */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool searching;     /* one thread asks */
-	unsigned long asks; /* searches that have ended, but for those that were cancelled */
-	struct found found; /* access_key NULL: none yet */
+	bool searching;                 /* one thread runs a search */
+	unsigned long asks;             /* completed searches, without cancelled ones */
+	struct credentials_found found; /* access_key NULL: none yet */
 	char *source;
 	bool rejected;
-	int failed; /* how the last search ended */
+	int failed; /* result of the last search, at failed_at */
 	struct error why;
 	time_t failed_at;
 
-	/* The thread that renews. */
+	/* The renewal thread. */
 	bool has_thread, stopping; /* under lock */
 	time_t renew_at;           /* under lock; 0: never */
 	pthread_t thread;
@@ -48,7 +50,7 @@ struct credentials *credentials_new(const struct credentials_options *opts)
 	pthread_cond_init(&c->changed, NULL);
 	cancel_init(&c->stop);
 	for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
-		const char *value = aws_variable(opts->environment, secrets[i]);
+		const char *value = credentials_variable(opts->environment, secrets[i]);
 
 		if (value != NULL)
 			redact_add(value);
@@ -75,7 +77,7 @@ void credentials_free(struct credentials *c)
 	if (c == NULL)
 		return;
 	stop_thread(c);
-	found_done(&c->found);
+	credentials_found_done(&c->found);
 	free(c->source);
 	cancel_done(&c->stop);
 	pthread_cond_destroy(&c->changed);
@@ -83,8 +85,8 @@ void credentials_free(struct credentials *c)
 	free(c);
 }
 
-/* Half of what is left, but five minutes of it at most: they come in time, and a clock that is a little
- * off does no harm. */
+/* Renewal is due before the expiry by half of the remaining lifetime, but by at most five minutes:
+ * in time, and insensitive to a clock that is slightly wrong. */
 static time_t when_to_renew(time_t now, time_t expires)
 {
 	time_t before = (expires - now) / 2;
@@ -96,7 +98,7 @@ static time_t when_to_renew(time_t now, time_t expires)
 	return expires - before > now ? expires - before : now + 1;
 }
 
-static bool has_expired(const struct found *f)
+static bool has_expired(const struct credentials_found *f)
 {
 	return f->expires != 0 && time(NULL) >= f->expires;
 }
@@ -106,23 +108,10 @@ static bool is_good_locked(const struct credentials *c)
 	return c->found.value.access_key != NULL && !c->rejected && !has_expired(&c->found);
 }
 
-static void *renew_main(void *ctx);
-
-static void start_thread_locked(struct credentials *c)
+static void store_found_locked(
+	struct credentials *c, const struct credentials_found *f, char *source)
 {
-	sigset_t all, before;
-
-	if (c->has_thread || c->renew_at == 0 || c->stopping)
-		return;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	c->has_thread = pthread_create(&c->thread, NULL, renew_main, c) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
-static void keep_locked(struct credentials *c, const struct found *f, char *source)
-{
-	found_done(&c->found);
+	credentials_found_done(&c->found);
 	free(c->source);
 	c->found = *f;
 	c->source = source;
@@ -130,9 +119,9 @@ static void keep_locked(struct credentials *c, const struct found *f, char *sour
 	c->renew_at = when_to_renew(time(NULL), f->expires);
 }
 
-/* What has expired is as good as nothing, whoever gave it. */
-static int find_good(struct credentials *c, struct cancel *cancel, struct found *ret,
-	char **ret_source, struct error *err)
+/* Searches for credentials; those that have expired already are an error, from any provider. */
+static int find_unexpired(struct credentials *c, struct cancel *cancel,
+	struct credentials_found *ret, char **ret_source, struct error *err)
 {
 	_free_ char *source = NULL;
 	int code = chain_find(&c->opts, cancel, ret, &source, err);
@@ -140,7 +129,7 @@ static int find_good(struct credentials *c, struct cancel *cancel, struct found 
 	if (code < 0)
 		return code;
 	if (has_expired(ret)) {
-		found_done(ret);
+		credentials_found_done(ret);
 		return error_set(err, -EACCES,
 			"credentials from %s have expired already; check this machine's clock",
 			source);
@@ -149,21 +138,21 @@ static int find_good(struct credentials *c, struct cancel *cancel, struct found 
 	return 0;
 }
 
-/* The lock is given back while it asks. */
+/* Runs a search, and stores its result. The lock is released during the search. */
 static int search_locked(struct credentials *c, struct cancel *cancel)
 {
-	struct found f;
+	struct credentials_found f;
 	struct error why = {0};
 	char *source = NULL;
 	int code;
 
 	c->searching = true;
 	pthread_mutex_unlock(&c->lock);
-	code = find_good(c, cancel, &f, &source, &why);
+	code = find_unexpired(c, cancel, &f, &source, &why);
 	pthread_mutex_lock(&c->lock);
 	c->searching = false;
 	if (code == 0)
-		keep_locked(c, &f, source);
+		store_found_locked(c, &f, source);
 	if (code != -ECANCELED)
 		c->asks++;
 	c->failed = code;
@@ -173,18 +162,62 @@ static int search_locked(struct credentials *c, struct cancel *cancel)
 	return code;
 }
 
-static bool nobody_lately_locked(const struct credentials *c)
+/* --- the renewal thread --- */
+
+static void wait_until_due_locked(struct credentials *c)
 {
-	return c->failed == -ENOKEY && c->found.value.access_key == NULL && c->asks > 0 &&
-	       time(NULL) - c->failed_at < NOBODY_FOR_S;
+	struct timespec due;
+
+	for (;;) {
+		due = (struct timespec){.tv_sec = c->renew_at};
+		if (c->stopping || (!c->searching && time(NULL) >= c->renew_at && c->renew_at != 0))
+			return;
+		if (c->searching || c->renew_at == 0)
+			pthread_cond_wait(&c->changed, &c->lock);
+		else
+			pthread_cond_timedwait(&c->changed, &c->lock, &due);
+	}
 }
 
-/* Those who wait for a search share what it finds. */
+static void *renewal_thread(void *ctx)
+{
+	struct credentials *c = ctx;
+
+	pthread_mutex_lock(&c->lock);
+	for (;;) {
+		wait_until_due_locked(c);
+		if (c->stopping)
+			break;
+		/* The error is stored: credentials_get() returns it when the old credentials have
+		 * expired. */
+		if (search_locked(c, &c->stop) < 0)
+			c->renew_at = time(NULL) + RETRY_S;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+static void start_thread_locked(struct credentials *c)
+{
+	if (c->has_thread || c->renew_at == 0 || c->stopping)
+		return;
+	c->has_thread = thread_start_extra(&c->thread, renewal_thread, c);
+}
+
+/* --- requests for credentials --- */
+
+static bool none_found_lately_locked(const struct credentials *c)
+{
+	return c->failed == -ENOKEY && c->found.value.access_key == NULL && c->asks > 0 &&
+	       time(NULL) - c->failed_at < NONE_FOUND_FOR_S;
+}
+
+/* Threads that wait for a search share its result. */
 static int get_locked(struct credentials *c, struct cancel *cancel)
 {
 	unsigned long asks = c->asks;
 
-	if (nobody_lately_locked(c))
+	if (none_found_lately_locked(c))
 		return c->failed;
 	while (c->searching && c->asks == asks && !is_good_locked(c)) {
 		if (cancel_requested(cancel))
@@ -198,9 +231,9 @@ static int get_locked(struct credentials *c, struct cancel *cancel)
 
 static void copy_value(const struct credentials_value *from, struct credentials_value *ret)
 {
-	*ret = (struct credentials_value){.access_key = copy_text(from->access_key),
-		.secret_key = copy_text(from->secret_key),
-		.session_token = copy_text(from->session_token)};
+	*ret = (struct credentials_value){.access_key = text_copy(from->access_key),
+		.secret_key = text_copy(from->secret_key),
+		.session_token = text_copy(from->session_token)};
 }
 
 int credentials_get(struct credentials *c, struct cancel *cancel, struct credentials_value *ret,
@@ -255,41 +288,7 @@ char *credentials_describe(struct credentials *c)
 	char *source;
 
 	pthread_mutex_lock(&c->lock);
-	source = copy_text(c->source);
+	source = text_copy(c->source);
 	pthread_mutex_unlock(&c->lock);
 	return source != NULL ? source : chain_describe(&c->opts);
-}
-
-/* The thread that renews. */
-
-static void wait_until_due_locked(struct credentials *c)
-{
-	struct timespec due;
-
-	for (;;) {
-		due = (struct timespec){.tv_sec = c->renew_at};
-		if (c->stopping || (!c->searching && time(NULL) >= c->renew_at && c->renew_at != 0))
-			return;
-		if (c->searching || c->renew_at == 0)
-			pthread_cond_wait(&c->changed, &c->lock);
-		else
-			pthread_cond_timedwait(&c->changed, &c->lock, &due);
-	}
-}
-
-static void *renew_main(void *ctx)
-{
-	struct credentials *c = ctx;
-
-	pthread_mutex_lock(&c->lock);
-	for (;;) {
-		wait_until_due_locked(c);
-		if (c->stopping)
-			break;
-		/* Why it failed is told to whoever asks when the old ones are no good any more. */
-		if (search_locked(c, &c->stop) < 0)
-			c->renew_at = time(NULL) + RETRY_S;
-	}
-	pthread_mutex_unlock(&c->lock);
-	return NULL;
 }

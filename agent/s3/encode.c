@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Percent-encoding as Signature Version 4 wants it: everything but RFC 3986's unreserved characters, so that
- * what is sent is also what is signed. And what S3 writes in other ways: dates, ETags. Pure. */
+/* Percent-encoding as Signature Version 4 requires it: everything but RFC 3986's unreserved
+ * characters is encoded, so that the URL that is sent is identical to the one that is signed. Also
+ * parses S3's dates and ETags. Pure. */
 #include "defer.h"
 #include "s3_private.h"
 #include <ctype.h>

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* credential_process: a command of the user's that prints credentials. It runs on a worker thread, where
- * nobody tells its end: so it is waited for by looking again. It gets no descriptor but the three, and a
- * group of its own, to end it with all it started. */
-#include "chain.h"
+/* credential_process: a command of the user that prints credentials. It is run by a worker thread,
+ * which gets no notification of its end and therefore polls. The command gets no descriptors but
+ * the standard three, and a process group of its own, so that all processes that it started can be
+ * killed. */
+#include "credentials_private.h"
 #include "defer.h"
 #include "progress.h"
+#include "thread.h"
+#include "umask.h"
 #include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
@@ -13,22 +16,33 @@
 #include <string.h>
 #include <sys/wait.h>
 
-enum { PATIENCE_MS = 60000, LOOK_AROUND_MS = 50, OUTPUT_MAX = 256 * 1024 };
+enum { PATIENCE_MS = 60000, POLL_MS = 50, OUTPUT_MAX = 256 * 1024 };
 
 struct process {
 	pid_t pid;
-	int out, err; /* our ends; -1: ended */
-	struct text said, complained;
+	int out, err; /* our ends of the pipes; -1: closed */
+	struct text output, errors;
 	uint64_t deadline_ns;
 	const struct cancel *cancel;
 	bool ended;
-	int status; /* of waitpid(); -1: somebody else fetched it */
+	int status; /* from waitpid(); -1: another thread reaped the process */
 };
+
+/* Prefixes the command with the caller's umask (our own is 0), so that files that it creates, such
+ * as a cache of credentials, get the modes that the user expects. */
+static char *under_callers_umask(const char *command)
+{
+	mode_t mask = 0777 & ~umask_apply(0777);
+
+	return mask != 0 ? text_format("umask %03o; %s", (unsigned)mask, command)
+			 : text_copy(command);
+}
 
 static int spawn(struct process *p, const char *command, const int out[2], const int err[2],
 	char *const *env)
 {
-	char *argv[] = {"sh", "-c", (char *)command, NULL};
+	_free_ char *script = under_callers_umask(command);
+	char *argv[] = {"sh", "-c", script, NULL};
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t none, all;
@@ -53,9 +67,11 @@ static int spawn(struct process *p, const char *command, const int out[2], const
 	return -code;
 }
 
-static int start(struct process *p, const char *command, char *const *env, struct error *err)
+static int start_process(
+	struct process *p, const char *command, char *const *env, struct error *err)
 {
 	static char *const nothing[] = {NULL};
+	char why[THREAD_WHY_SIZE];
 	int out[2], complaints[2], code;
 
 	if (pipe2(out, O_CLOEXEC) < 0)
@@ -71,14 +87,13 @@ static int start(struct process *p, const char *command, char *const *env, struc
 	close(complaints[1]);
 	p->out = out[0];
 	p->err = complaints[0];
-	if (code < 0) {
-		errno = -code;
-		error_set(err, code, "credential_process: start /bin/sh: %m");
-	}
+	if (code < 0)
+		error_set(err, code, "credential_process: start /bin/sh: %s",
+			thread_explain_start(-code, why));
 	return code;
 }
 
-static void take(int *fd, struct text *into)
+static void read_pipe(int *fd, struct text *into)
 {
 	char buf[4096];
 	ssize_t n = read(*fd, buf, sizeof(buf));
@@ -94,8 +109,9 @@ static void take(int *fd, struct text *into)
 	explicit_bzero(buf, sizeof(buf));
 }
 
-/* As PID 1 the reaper on the loop thread may take our child for an orphan, and its status is gone. */
-static void look(struct process *p)
+/* Polls for the end of the process. If we are PID 1, the reaper on the loop thread may take it for
+ * an orphan and reap it; then its status is lost (ECHILD). */
+static void check_ended(struct process *p)
 {
 	pid_t pid = waitpid(p->pid, &p->status, WNOHANG);
 
@@ -107,16 +123,17 @@ static void look(struct process *p)
 	}
 }
 
-/* What it printed is complete when it has ended: what it left behind may hold the pipes for ever. */
-static void drain(struct process *p)
+/* Reads what is in the pipes without waiting for their end: processes that the command left behind
+ * may hold them open forever. After the command has ended, its output is complete. */
+static void drain_pipes(struct process *p)
 {
 	struct pollfd fds[] = {{.fd = p->out, .events = POLLIN}, {.fd = p->err, .events = POLLIN}};
 
 	while (now_ns() < p->deadline_ns && poll(fds, 2, 0) > 0) {
 		if (fds[0].revents != 0)
-			take(&p->out, &p->said);
+			read_pipe(&p->out, &p->output);
 		if (fds[1].revents != 0)
-			take(&p->err, &p->complained);
+			read_pipe(&p->err, &p->errors);
 		fds[0].fd = p->out;
 		fds[1].fd = p->err;
 	}
@@ -127,12 +144,12 @@ static int wait_for_end(struct process *p, struct error *err)
 	while (!p->ended) {
 		struct pollfd fds[] = {
 			{.fd = p->out, .events = POLLIN}, {.fd = p->err, .events = POLLIN}};
-		/* Without an end that could be heard, nothing is left but to look again. */
-		int nap = p->out < 0 && p->err < 0 ? 1 : LOOK_AROUND_MS;
+		/* With both pipes closed no event is left to wait for. */
+		int nap = p->out < 0 && p->err < 0 ? 1 : POLL_MS;
 
 		poll(fds, 2, nap);
-		look(p);
-		drain(p);
+		check_ended(p);
+		drain_pipes(p);
 		if (p->ended)
 			return 0;
 		if (cancel_requested(p->cancel))
@@ -145,7 +162,7 @@ static int wait_for_end(struct process *p, struct error *err)
 	return 0;
 }
 
-static void end(struct process *p)
+static void process_done(struct process *p)
 {
 	if (p->pid > 0 && !p->ended) {
 		kill(-p->pid, SIGKILL);
@@ -155,10 +172,10 @@ static void end(struct process *p)
 		close(p->out);
 	if (p->err >= 0)
 		close(p->err);
-	if (p->said.s != NULL)
-		explicit_bzero(p->said.s, p->said.len);
-	text_done(&p->said);
-	text_done(&p->complained);
+	if (p->output.s != NULL)
+		explicit_bzero(p->output.s, p->output.len);
+	text_done(&p->output);
+	text_done(&p->errors);
 }
 
 static char *last_line(const struct text *t)
@@ -170,12 +187,12 @@ static char *last_line(const struct text *t)
 		end--;
 	for (begin = end; begin > 0 && s[begin - 1] != '\n';)
 		begin--;
-	return format_text("%.*s", (int)(end - begin), s + begin);
+	return text_format("%.*s", (int)(end - begin), s + begin);
 }
 
-static int failed(const struct process *p, struct error *err)
+static int exit_error(const struct process *p, struct error *err)
 {
-	_free_ char *line = last_line(&p->complained);
+	_free_ char *line = last_line(&p->errors);
 	const char *says = *line != '\0' ? line : "nothing on standard error";
 
 	if (WIFSIGNALED(p->status))
@@ -185,9 +202,9 @@ static int failed(const struct process *p, struct error *err)
 		WEXITSTATUS(p->status), says);
 }
 
-static int check_version(const struct text *said, struct error *err)
+static int check_version(const struct text *output, struct error *err)
 {
-	json_t *root = json_loadb(said->s != NULL ? said->s : "", said->len, 0, NULL);
+	json_t *root = json_loadb(output->s != NULL ? output->s : "", output->len, 0, NULL);
 	json_t *version = json_object_get(root, "Version");
 	int code = 0;
 
@@ -197,31 +214,32 @@ static int check_version(const struct text *said, struct error *err)
 	return code;
 }
 
-static int judge(const struct process *p, struct found *ret, struct error *err)
+static int parse_result(const struct process *p, struct credentials_found *ret, struct error *err)
 {
 	int code;
 
 	if (p->status > 0)
-		return failed(p, err);
-	code = check_version(&p->said, err);
+		return exit_error(p, err);
+	code = check_version(&p->output, err);
 	if (code == 0)
-		code = found_parse(p->said.s, p->said.len, "SessionToken", ret, err);
+		code = credentials_found_parse(
+			p->output.s, p->output.len, "SessionToken", ret, err);
 	return code < 0 ? error_prefix(err, "credential_process") : 0;
 }
 
-int credential_process_find(
-	struct search *s, const char *command, struct found *ret, struct error *err)
+int from_process_find(struct credentials_search *s, const char *command,
+	struct credentials_found *ret, struct error *err)
 {
 	struct process p = {.out = -1,
 		.err = -1,
 		.deadline_ns = now_ns() + PATIENCE_MS * 1000000ull,
 		.cancel = s->cancel};
-	int code = start(&p, command, s->opts->environment, err);
+	int code = start_process(&p, command, s->opts->environment, err);
 
 	if (code == 0)
 		code = wait_for_end(&p, err);
 	if (code == 0)
-		code = judge(&p, ret, err);
-	end(&p);
+		code = parse_result(&p, ret, err);
+	process_done(&p);
 	return code;
 }

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* One thread's requests: signed, sent, and sent again while what went wrong may pass. Worker threads. */
+/* The connection of one thread to S3: signs and sends requests, and retries them after transient
+ * failures. Worker threads. */
 #include "defer.h"
+#include "random.h"
 #include "s3_private.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 int s3_client_new(struct s3 *s, struct cancel *cancel, struct s3_client **ret, struct error *err)
 {
 	struct s3_client *c = zalloc(sizeof(*c));
-	int code = caller_new(&s->network, cancel, &c->caller, err);
+	int code = call_caller_new(&s->network, cancel, &c->caller, err);
 
 	if (code < 0) {
 		free(c);
@@ -27,17 +28,21 @@ void s3_client_free(struct s3_client *c)
 {
 	if (c == NULL)
 		return;
-	caller_free(c->caller);
+	call_caller_free(c->caller);
 	free(c);
 }
 
-static uint64_t random_below(uint64_t n)
+void s3_client_limit(struct s3_client *c, uint64_t ms)
 {
-	uint64_t r;
+	c->limit_ms = ms;
+}
 
-	if (getrandom(&r, sizeof(r), GRND_NONBLOCK) != (ssize_t)sizeof(r))
-		r = now_ns();
-	return r % n;
+uint64_t s3_clock_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 int s3_pause(struct s3_client *c, uint64_t ms, struct error *err)
@@ -70,24 +75,29 @@ int s3_pause(struct s3_client *c, uint64_t ms, struct error *err)
 	return cancel_requested(c->cancel) ? error_set(err, -ECANCELED, "cancelled") : 0;
 }
 
-/* A request under way, over all its attempts. */
+/* A request in progress, over all its attempts. */
 struct attempts {
 	struct s3_client *client;
 	const struct s3_request *what;
-	unsigned sent;   /* in all */
-	unsigned failed; /* those that counted */
-	bool renewed, moved;
-	uint64_t asked_ms; /* by Retry-After */
+	unsigned sent;      /* attempts sent */
+	struct tried tried; /* attempts that count against the retries */
+	long status;        /* of the last answer; 0: there was none */
+	char *url;
+	bool keys_renewed, region_changed;
+	/* The wait that the server's Retry-After asked for; 0: none. */
+	uint64_t asked_ms;
+	uint64_t end_ms; /* deadline by s3_clock_ms(); 0: none */
 
-	/* The last one. */
+	/* Of the last attempt. */
 	char *region;
 	struct credentials_value keys;
 	bool is_signed;
 };
 
-static void forget_last(struct attempts *a)
+static void reset_attempt(struct attempts *a)
 {
 	free(take_ptr(&a->region));
+	free(take_ptr(&a->url));
 	credentials_value_done(&a->keys);
 	a->keys = (struct credentials_value){0};
 }
@@ -103,14 +113,23 @@ static int send_once(struct attempts *a, struct reply *ret, struct error *err)
 		.body_len = what->body_len,
 		.into = what->into,
 		.into_len = what->into_len};
-	_free_ char *url = NULL;
 	int code;
 
-	forget_last(a);
+	reset_attempt(a);
+	a->status = 0;
 	a->region = s3_region_of(s, what->bucket);
-	code = s3_keys(s, a->client->cancel, &a->keys, err);
+	code = s3_check_bucket(s, what->bucket, err);
+	if (code == 0)
+		code = s3_keys(s, a->client->cancel, &a->keys, err);
 	if (code < 0)
 		return code;
+	if (a->end_ms != 0) {
+		uint64_t now = s3_clock_ms();
+
+		if (now >= a->end_ms)
+			return error_set(err, -ETIMEDOUT, "its time was over");
+		call_it.timeout_ms = a->end_ms - now;
+	}
 	a->is_signed = code > 0;
 	signature.region = a->region;
 	signature.access_key = a->keys.access_key;
@@ -118,16 +137,16 @@ static int send_once(struct attempts *a, struct reply *ret, struct error *err)
 	signature.session_token = a->keys.session_token;
 	if (a->is_signed)
 		call_it.signature = &signature;
-	url = s3_url(s, a->region, what->bucket, what->key, what->query);
-	call_it.url = url;
+	a->url = s3_url(s, a->region, what->bucket, what->key, what->query);
+	call_it.url = a->url;
 	a->sent++;
 	return call(a->client->caller, &call_it, ret, err);
 }
 
-static int tell(const struct attempts *a, const struct s3_fault *f, struct error *err)
+static int describe_fault(const struct attempts *a, const struct s3_fault *f, struct error *err)
 {
-	_free_ char *endpoint = s3_endpoint_of(a->client->s3, a->region);
-	_free_ char *who = s3_who(a->client->s3);
+	_free_ char *endpoint = s3_shown_endpoint(a->client->s3, a->region);
+	_free_ char *who = s3_credentials_source(a->client->s3);
 	const struct s3_subject subject = {.doing = a->what->doing,
 		.bucket = a->what->bucket,
 		.key = a->what->key,
@@ -137,12 +156,12 @@ static int tell(const struct attempts *a, const struct s3_fault *f, struct error
 		.who = who,
 		.is_signed = a->is_signed};
 
-	return s3_fault_tell(f, &subject, err);
+	return s3_fault_error(f, &subject, err);
 }
 
 static bool is_success(const struct s3_request *what, const struct reply *r)
 {
-	if (what->also != 0 && r->status == what->also)
+	if (what->also_status != 0 && r->status == what->also_status)
 		return true;
 	if (r->status < 200 || r->status >= 300)
 		return false;
@@ -151,27 +170,27 @@ static bool is_success(const struct s3_request *what, const struct reply *r)
 
 static void read_fault(struct attempts *a, const struct reply *r, struct s3_fault *ret)
 {
-	const char *retry_after = reply_header(r, "retry-after");
+	const char *retry_after = call_reply_header(r, "retry-after");
 	bool late = r->status >= 200 && r->status < 300;
 	uint64_t seconds = retry_after != NULL ? strtoull(retry_after, NULL, 10) : 0;
 
-	/* An error after a 200 is one of the server's. */
+	/* An error in the body of a 200 answer is a failure of the server. */
 	s3_fault_read(ret, late ? 500 : r->status, r->body.s, r->body.len);
-	s3_fault_headers(ret, reply_header(r, "x-amz-request-id"),
-		reply_header(r, "x-amz-bucket-region"), reply_header(r, "date"));
+	s3_fault_headers(ret, call_reply_header(r, "x-amz-request-id"),
+		call_reply_header(r, "x-amz-bucket-region"), call_reply_header(r, "date"));
 	a->asked_ms = (seconds < 60 ? seconds : 60) * 1000;
 }
 
-/* How long to wait before the next attempt, at most; 0: there is none. */
-static uint64_t patience_ms(struct attempts *a, bool slower)
+/* The upper limit of the wait before the next attempt; 0: there is no next attempt. */
+static uint64_t max_wait_ms(struct attempts *a, bool slower, const struct error *why)
 {
 	const struct transfer_options *o = &a->client->s3->network;
 	uint64_t ceiling = o->retry_base_ms * (slower ? 4 : 1),
 		 most = o->retry_max_ms * (slower ? 2 : 1);
 
-	if (a->failed++ >= o->retries)
+	if (!call_again(a->client->caller, a->url, &a->tried, o->retries, a->status, why->msg))
 		return 0;
-	for (unsigned i = 1; i < a->failed && ceiling < most; i++)
+	for (unsigned i = 1; i < patience_step(&a->tried) && ceiling < most; i++)
 		ceiling *= 2;
 	if (ceiling > most)
 		ceiling = most;
@@ -183,52 +202,61 @@ static struct error copy_error(struct error err)
 	return err;
 }
 
-/* Anywhere between nothing and what there is patience for: clients that were refused together must not come
- * back together. 0: once more. */
+/* Waits for a random time below the limit (full jitter), so that clients that were refused together
+ * do not return together. 0: try again. */
 static int wait_or_give_up(struct attempts *a, bool slower, struct error *why)
 {
-	uint64_t most = patience_ms(a, slower), ms;
+	uint64_t most = max_wait_ms(a, slower, why), ms;
+	char end[96];
 
 	if (most == 0)
-		return error_set(why, why->code, "%s (gave up after %u attempts)",
-			copy_error(*why).msg, a->sent);
+		return error_set(why, why->code, "%s (%s)", copy_error(*why).msg,
+			patience_end(a->client->s3->network.patience, &a->tried, end));
 	ms = random_below(most + 1);
-	/* Who was told to slow down waits in any case. */
+	/* After SlowDown there is always a wait. */
 	if (slower && ms < most / 4)
 		ms = most / 4;
-	return s3_pause(a->client, ms > a->asked_ms ? ms : a->asked_ms, why);
+	if (ms < a->asked_ms)
+		ms = a->asked_ms;
+	if (a->end_ms != 0 && s3_clock_ms() + ms >= a->end_ms)
+		return error_set(why, why->code,
+			"%s (gave up after %u attempts: its time was over)", copy_error(*why).msg,
+			a->sent);
+	return s3_pause(a->client, ms, why);
 }
 
-/* 0: try again at once. */
-static int follow(struct attempts *a, const struct s3_fault *f, struct error *why)
+/* Handles an answer that is no success. 0: try again now; negative: give up. */
+static int handle_fault(struct attempts *a, const struct s3_fault *f, struct error *why)
 {
 	struct s3 *s = a->client->s3;
-	int code = tell(a, f, why);
+	int code = describe_fault(a, f, why);
 
-	switch (s3_fault_judge(f, a->region)) {
+	switch (s3_fault_classify(f, a->region)) {
 	case S3_RENEW:
-		if (!a->is_signed || a->renewed)
+		if (!a->is_signed || a->keys_renewed)
 			return code;
-		a->renewed = true;
+		a->keys_renewed = true;
 		credentials_reject(s->credentials, a->keys.access_key);
 		return 0;
 	case S3_MOVED:
-		if (a->moved)
+		if (a->region_changed)
 			return code;
-		a->moved = true;
-		s3_found_region(s, a->what->bucket, f->region);
+		a->region_changed = true;
+		s3_set_region(s, a->what->bucket, f->region);
 		return 0;
 	case S3_LATER:
 		return wait_or_give_up(a, false, why);
 	case S3_SLOWER:
 		return wait_or_give_up(a, true, why);
 	case S3_FINAL:
+		if (a->what->ret_unknown != NULL)
+			*a->what->ret_unknown = s3_fault_is_unknown(f, a->region);
 		break;
 	}
 	return code;
 }
 
-static int silence(struct attempts *a, int code, struct error *why)
+static int handle_no_answer(struct attempts *a, int code, struct error *why)
 {
 	if (a->sent == 0 || code == -ECANCELED)
 		return code;
@@ -237,8 +265,8 @@ static int silence(struct attempts *a, int code, struct error *why)
 	return call_is_transient(code) ? wait_or_give_up(a, false, why) : code;
 }
 
-/* 1: *ret is an answer; 0: once more. */
-static int attempt(struct attempts *a, struct reply *ret, struct error *why)
+/* 1: *ret is the answer; 0: try again; negative: give up. */
+static int try_request(struct attempts *a, struct reply *ret, struct error *why)
 {
 	struct reply reply = {0};
 	struct s3_fault fault;
@@ -246,27 +274,30 @@ static int attempt(struct attempts *a, struct reply *ret, struct error *why)
 
 	a->asked_ms = 0;
 	if (code < 0)
-		return silence(a, code, why);
+		return handle_no_answer(a, code, why);
 	if (is_success(a->what, &reply)) {
 		*ret = reply;
 		return 1;
 	}
+	a->status = reply.status;
 	read_fault(a, &reply, &fault);
-	reply_done(&reply);
-	return follow(a, &fault, why);
+	call_reply_done(&reply);
+	return handle_fault(a, &fault, why);
 }
 
 int s3_perform(struct s3_client *c, const struct s3_request *what, struct reply *ret,
 	unsigned *ret_attempts, struct error *err)
 {
-	struct attempts a = {.client = c, .what = what};
+	struct attempts a = {.client = c,
+		.what = what,
+		.end_ms = c->limit_ms > 0 ? s3_clock_ms() + c->limit_ms : 0};
 	struct error why = {0};
 	int code;
 
 	do
-		code = attempt(&a, ret, &why);
+		code = try_request(&a, ret, &why);
 	while (code == 0);
-	forget_last(&a);
+	reset_attempt(&a);
 	if (ret_attempts != NULL)
 		*ret_attempts = a.sent;
 	if (code < 0 && err != NULL)

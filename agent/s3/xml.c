@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* S3's answers, read by expat: a stream of elements that end. They are flat; what is deeper than any of
- * them, or brings a document type with entities of its own, is refused. Pure. */
+/* Parses S3's XML answers with expat, as a stream of elements that end. S3's answers are flat; a
+ * document that is nested deeper, or that declares a document type (which could define entities),
+ * is refused. Pure. */
 #include "defer.h"
 #include "s3_private.h"
 #include <expat.h>
@@ -17,21 +18,23 @@ struct xml {
 	struct error *err;
 	unsigned depth;
 	char path[PATH_SIZE];
-	struct text text; /* of the innermost element */
+	struct text text; /* text of the innermost element */
 	int code;
 };
 
-static void stop(struct xml *x, int code)
+static void stop_parser(struct xml *x, int code)
 {
 	x->code = code;
 	XML_StopParser(x->parser, XML_FALSE);
 }
 
+/* Without its namespace's prefix. Behind the colon of "kms:" there is nothing, and a path has no
+ * empty step. */
 static const char *local_name(const char *name)
 {
 	const char *colon = strrchr(name, ':');
 
-	return colon != NULL ? colon + 1 : name;
+	return colon != NULL && colon[1] != '\0' ? colon + 1 : name;
 }
 
 static void clear_text(struct xml *x)
@@ -51,10 +54,10 @@ static void on_start(void *ctx, const XML_Char *name, const XML_Char **attribute
 	if (x->code < 0)
 		return;
 	if (x->depth == 0 && strcmp(local_name(name), x->root) != 0) {
-		stop(x, error_set(
-				x->err, -ERR_FORMAT, "it is a <%.64s>, not a <%s>", name, x->root));
+		stop_parser(x, error_set(x->err, -ERR_FORMAT, "it is a <%.64s>, not a <%s>", name,
+				       x->root));
 	} else if (x->depth == DEPTH_MAX || at + len + 2 > sizeof(x->path)) {
-		stop(x, error_set(x->err, -ERR_FORMAT, "its elements lie too deep"));
+		stop_parser(x, error_set(x->err, -ERR_FORMAT, "its elements lie too deep"));
 	} else if (x->depth++ > 0) {
 		snprintf(x->path + at, sizeof(x->path) - at, "%s%s", at > 0 ? "/" : "",
 			local_name(name));
@@ -72,7 +75,7 @@ static void on_element_end(void *ctx, const XML_Char *name)
 		return;
 	code = x->on_end(x->ctx, x->path, x->text.s != NULL ? x->text.s : "", x->err);
 	if (code < 0)
-		stop(x, code);
+		stop_parser(x, code);
 	clear_text(x);
 	slash = strrchr(x->path, '/');
 	*(slash != NULL ? slash : x->path) = '\0';
@@ -92,7 +95,7 @@ static void on_doctype(
 	struct xml *x = ctx;
 
 	(void)name, (void)sysid, (void)pubid, (void)internal;
-	stop(x, error_set(x->err, -ERR_FORMAT, "it declares a document type"));
+	stop_parser(x, error_set(x->err, -ERR_FORMAT, "it declares a document type"));
 }
 
 static int parse(struct xml *x, const char *bytes, size_t len)
@@ -137,8 +140,7 @@ int s3_xml_answer(const struct s3_request *what, const struct reply *reply, cons
 
 	if (code == -ERR_FORMAT)
 		error_prefix(err,
-			"s3://%s/%s: cannot %s it: the server's answer is not S3's: check the "
-			"endpoint",
+			"s3://%s/%s: cannot %s it: the server's answer is not S3's: check the endpoint",
 			what->bucket, what->key != NULL ? what->key : "", what->doing);
 	return code;
 }

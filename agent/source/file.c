@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* file:// URLs and plain paths: regular files, which can be read anywhere, and pipes, which cannot.
- * Worker threads. Reads into a small pool of its own, which is not charged to the budget. */
+/* file:// URLs and plain paths: regular files, which can be read at any offset, and pipes, which
+ * cannot. Worker threads. Reads into a small pool of its own, which is not charged to the
+ * budget. */
 #include "block.h"
 #include "defer.h"
-#include "scheme.h"
+#include "source_private.h"
 #include "text.h"
 #include "url.h"
 #include <errno.h>
@@ -17,7 +18,7 @@
 enum {
 	BLOCK_BYTES = 512 * 1024,
 	BLOCKS = 4,
-	CANCEL_POLL_MS = 50 /* how long a silent pipe can hide a cancel */
+	CANCEL_POLL_MS = 50 /* how often a read from a silent pipe checks for a cancel */
 };
 
 struct file_object {
@@ -31,27 +32,27 @@ struct file_object {
 	struct progress *progress;
 };
 
-/* The date as HTTP writes it, and then what makes it unmistakable: a file that was written twice in
- * one second, or replaced by another of the same date and size. */
-static struct identity identify(const struct stat *st)
+/* The date as HTTP prints it, followed by nanoseconds and inode: they distinguish a file that was
+ * written twice within a second, and one that was replaced by another of the same date and size. */
+static struct identity identity_of_stat(const struct stat *st)
 {
 	struct identity id = {.size = (uint64_t)st->st_size};
 	struct tm tm;
 	size_t n;
 
-	gmtime_r(&st->st_mtime, &tm);
+	units_date(st->st_mtime, &tm);
 	n = strftime(id.last_modified, sizeof(id.last_modified), "%a, %d %b %Y %H:%M:%S GMT", &tm);
 	snprintf(id.last_modified + n, sizeof(id.last_modified) - n, "; %ld ns; %ju",
 		st->st_mtim.tv_nsec, (uintmax_t)st->st_ino);
 	return id;
 }
 
-static int changed(const struct file_object *f, struct error *err)
+static int set_changed(const struct file_object *f, struct error *err)
 {
 	return error_set(err, -ERR_CHANGED, "%s changed while it was read", f->name);
 }
 
-/* At the end: still the file that was opened? */
+/* At the end of the stream: fails if the file is not the version that was opened. */
 static int check_end(const struct file_object *f, struct error *err)
 {
 	struct identity now;
@@ -61,11 +62,11 @@ static int check_end(const struct file_object *f, struct error *err)
 		return 0;
 	if (fstat(f->fd, &st) < 0)
 		return error_set(err, -errno, "%s: stat: %m", f->name);
-	now = identify(&st);
-	return identity_same(&now, &f->base.identity) ? 0 : changed(f, err);
+	now = identity_of_stat(&st);
+	return object_identity_same(&now, &f->base.identity) ? 0 : set_changed(f, err);
 }
 
-/* Until there is something to read, or the writer has gone. */
+/* Waits until the pipe has bytes to read, or its writer has closed it. */
 static int await_pipe(const struct file_object *f, struct error *err)
 {
 	struct pollfd p = {.fd = f->fd, .events = POLLIN};
@@ -124,7 +125,7 @@ static int file_next(struct reader *r, struct slice *ret, struct error *err)
 		return deliver(f, b, (size_t)n, ret);
 	block_unref(b);
 	if (n > 0)
-		return changed(f, err); /* it has grown */
+		return set_changed(f, err); /* the file has grown */
 	return n < 0 ? (int)n : check_end(f, err);
 }
 
@@ -145,7 +146,7 @@ static int64_t file_skip(struct reader *r, uint64_t n, struct error *err)
 	return (int64_t)n;
 }
 
-/* The reader lives and dies with its object. */
+/* The reader is part of its object, which frees it. */
 static void file_reader_close(struct reader *r)
 {
 	(void)r;
@@ -169,7 +170,7 @@ static int file_read_at(struct object *o, uint64_t offset, void *buf, size_t len
 		ssize_t n = pread(f->fd, to, len, (off_t)offset);
 
 		if (n == 0)
-			return changed(f, err);
+			return set_changed(f, err);
 		if (n < 0 && errno != EINTR)
 			return error_set(err, -errno, "read %s: %m", f->name);
 		if (n > 0) {
@@ -191,19 +192,21 @@ static void file_close(struct object *o)
 	free(f);
 }
 
-/* Opens without waiting for a pipe's writer: reading waits, where a cancel is seen. */
+/* Does not wait for a pipe's writer: reading does, where a cancel is noticed. */
 static int open_path(const char *path, const char *name, struct stat *ret_st, struct error *err)
 {
 	_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
+	if (fd < 0 && errno == ENOENT && url_looks_like_host(path))
+		return error_set(err, -ENOENT,
+			"open %s: %m; if it is a host's, write https:// before it", name);
 	if (fd < 0)
 		return error_set(err, -errno, "open %s: %m", name);
 	if (fstat(fd, ret_st) < 0)
 		return error_set(err, -errno, "%s: stat: %m", name);
 	if (S_ISDIR(ret_st->st_mode))
 		return error_set(err, -EISDIR,
-			"%s is a directory; a source is one file, such as an archive of that "
-			"directory",
+			"%s is a directory; a source is one file, such as an archive of that directory",
 			name);
 	if (S_ISREG(ret_st->st_mode))
 		posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -219,7 +222,7 @@ static struct file_object *file_new(const struct source_env *env, const struct s
 		.next = file_next, .skip = file_skip, .close = file_reader_close};
 	struct file_object *f = zalloc(sizeof(*f));
 
-	f->name = source_display(req->url);
+	f->name = url_display(req->url);
 	f->fd = fd;
 	f->pool = block_pool_new(BLOCK_BYTES, BLOCKS, NULL, NULL);
 	f->cancel = env->cancel;
@@ -229,8 +232,9 @@ static struct file_object *file_new(const struct source_env *env, const struct s
 	reader_init(&f->reader, &reader_ops, f->name);
 	if (!f->base.seekable)
 		return f;
-	f->base.identity = identify(st);
-	f->base.not_modified = req->have != NULL && identity_same(req->have, &f->base.identity);
+	f->base.identity = identity_of_stat(st);
+	f->base.not_modified =
+		req->have != NULL && object_identity_same(req->have, &f->base.identity);
 	if (f->progress != NULL)
 		atomic_store(&f->progress->total, f->base.identity.size);
 	return f;
@@ -239,12 +243,12 @@ static struct file_object *file_new(const struct source_env *env, const struct s
 int file_check(const char *url, struct error *err)
 {
 	_free_ char *decoded = url_file_path(url);
+	_free_ char *shown = url_display(url);
 
 	if (decoded == NULL || decoded[0] != '/')
 		return error_set(err, -ERR_USAGE,
-			"source '%s' does not name a file of this machine; write "
-			"file:///absolute/path",
-			url);
+			"source '%s' does not name a file of this machine; write file:///absolute/path",
+			shown);
 	return 0;
 }
 
@@ -252,8 +256,8 @@ int file_source_open(const struct source_env *env, const struct source_request *
 	struct object **ret, struct error *err)
 {
 	_free_ char *path =
-		url_scheme_len(req->url) > 0 ? url_file_path(req->url) : copy_text(req->url);
-	_free_ char *name = source_display(req->url);
+		url_scheme_len(req->url) > 0 ? url_file_path(req->url) : text_copy(req->url);
+	_free_ char *name = url_display(req->url);
 	struct stat st = {0};
 	int fd = open_path(path, name, &st, err);
 

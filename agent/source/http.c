@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* http:// and https:// sources: the transfer engine does the work. Worker threads. */
+/* http:// and https:// sources, through the transfer engine. Worker threads. */
 #include "defer.h"
 #include "libcurl.h"
-#include "scheme.h"
+#include "source_private.h"
 #include "transfer.h"
+#include "url.h"
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 
 int http_check(const char *url, struct error *err)
 {
-	_free_ char *shown = source_display(url);
+	_free_ char *shown = url_display(url);
 	int loaded = libcurl_load(err);
 	CURLUcode code;
 	CURLU *u;
@@ -21,14 +22,13 @@ int http_check(const char *url, struct error *err)
 	u = curl_url();
 	if (u == NULL)
 		return error_set(err, -ENOMEM, "out of memory");
-	/* libcurl would take http:///x for the host x, as browsers do. */
+	/* libcurl would accept http:///x as the host x, as browsers do. */
 	code = url[strcspn(url, ":") + 3] == '/' ? CURLUE_NO_HOST
 						 : curl_url_set(u, CURLUPART_URL, url, 0);
 	curl_url_cleanup(u);
 	if (code != CURLUE_OK)
 		return error_set(err, -ERR_USAGE,
-			"source '%s' is not a well-formed URL: %s; spaces and other special "
-			"characters are written as %%20 and so on",
+			"source '%s' is not a well-formed URL: %s; spaces and other special characters are written as %%20 and so on",
 			shown, curl_url_strerror(code));
 	return 0;
 }
@@ -36,7 +36,7 @@ int http_check(const char *url, struct error *err)
 int http_open(const struct source_env *env, const struct source_request *req, struct object **ret,
 	struct error *err)
 {
-	_free_ char *name = source_display(req->url);
+	_free_ char *name = url_display(req->url);
 	struct http_request http = {
 		.url = req->url,
 		.name = name,
@@ -46,5 +46,5 @@ int http_open(const struct source_env *env, const struct source_request *req, st
 		.cancel = env->cancel,
 	};
 
-	return http_object_open(env->transfer, &http, ret, err);
+	return transfer_object_open(env->transfer, &http, ret, err);
 }

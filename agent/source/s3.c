@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* s3://bucket/key: one object, through the transfer engine. s3://bucket/prefix/ is a directory of objects:
- * here it can only be looked at (a stage fetches it), and its identity is what its listing says. Worker
- * threads. */
+/* s3://bucket/key is one object, read through the transfer engine. s3://bucket/prefix/ is a
+ * directory of objects: here it has only an identity, which is computed from its listing (a stage
+ * fetches its objects). Worker threads. */
 #include "s3.h"
 #include "defer.h"
-#include "scheme.h"
+#include "source_private.h"
 #include "text.h"
 #include <errno.h>
 #include <string.h>
 
 int s3_check(const char *url, struct error *err)
 {
-	struct s3_place place;
-	int code = s3_place_parse(url, &place, err);
+	struct s3_bucket_key place;
+	int code = s3_bucket_key_parse(url, &place, err);
 
 	if (code == 0)
-		s3_place_done(&place);
+		s3_bucket_key_done(&place);
 	return code;
 }
 
@@ -53,7 +53,7 @@ static struct object *prefix_object(const struct source_request *req, const stru
 
 	p->name = source_display(req->url);
 	p->base = (struct object){.ops = &ops, .name = p->name, .identity = *id};
-	p->base.not_modified = req->have != NULL && identity_same(req->have, id);
+	p->base.not_modified = req->have != NULL && object_identity_same(req->have, id);
 	return &p->base;
 }
 
@@ -64,7 +64,7 @@ static int add_to_tally(void *tally, const struct s3_object *o, struct error *er
 	return 0;
 }
 
-static int look_at_prefix(const struct source_env *env, const struct s3_place *place,
+static int identify_prefix(const struct source_env *env, const struct s3_bucket_key *place,
 	struct identity *ret, struct error *err)
 {
 	struct s3_client *client;
@@ -81,17 +81,16 @@ static int look_at_prefix(const struct source_env *env, const struct s3_place *p
 }
 
 static int open_prefix(const struct source_env *env, const struct source_request *req,
-	const struct s3_place *place, struct object **ret, struct error *err)
+	const struct s3_bucket_key *place, struct object **ret, struct error *err)
 {
 	struct identity id;
 	int code;
 
 	if (req->want != WANT_IDENTITY)
 		return error_set(err, -ERR_USAGE,
-			"%s ends in '/', and so is a directory of objects; one object is wanted "
-			"here",
+			"%s ends in '/', and so is a directory of objects; one object is wanted here",
 			req->url);
-	code = look_at_prefix(env, place, &id, err);
+	code = identify_prefix(env, place, &id, err);
 	if (code == 0)
 		*ret = prefix_object(req, &id);
 	return code;
@@ -100,18 +99,18 @@ static int open_prefix(const struct source_env *env, const struct source_request
 int s3_source_open(const struct source_env *env, const struct source_request *req,
 	struct object **ret, struct error *err)
 {
-	struct s3_place place;
-	int code = s3_place_parse(req->url, &place, err);
+	struct s3_bucket_key place;
+	int code = s3_bucket_key_parse(req->url, &place, err);
 
 	if (code < 0)
 		return code;
 	if (env->s3 == NULL)
 		code = error_set(err, -ERR_UNSUPPORTED, "%s: S3 is not to be had here", req->url);
-	else if (s3_place_is_prefix(&place))
+	else if (s3_bucket_key_is_prefix(&place))
 		code = open_prefix(env, req, &place, ret, err);
 	else
 		code = s3_object_open(env->s3, env->transfer, place.bucket, place.key, req->have,
 			req->want, req->progress, env->cancel, ret, err);
-	s3_place_done(&place);
+	s3_bucket_key_done(&place);
 	return code;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* A datastore as a source. Its versions never change: what was staged is known by its number and the digest of
- * its manifest, which stand in the place of an ETag. To ask which is the newest is one look into the store; a
- * version that is named needs none. */
+/* Datastores as sources. The stage's or the source's thread. A version never changes, so its number
+ * and the digest of its manifest identify what was staged; they are stored as its ETag. The newest
+ * version is found by one look into the store; a version that is given by its number needs none. */
 #include "datastore.h"
 #include "datastore_fetch.h"
 #include "defer.h"
 #include "log.h"
-#include "stage_datastore.h"
+#include "stage_private.h"
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
@@ -18,39 +18,38 @@ bool stage_is_datastore(const char *url)
 	return strncmp(url, PREFIX, strlen(PREFIX)) == 0;
 }
 
-/* What is asked for. */
-struct wanted {
+/* The version that a URL asks for. */
+struct wanted_version {
 	char *name;
-	unsigned version; /* 0: the newest */
+	unsigned version; /* 0: the find_newest */
 };
 
-static int parse(const char *url, struct wanted *ret, struct error *err)
+static int parse_url(const char *url, struct wanted_version *ret, struct error *err)
 {
 	const char *name = url + strlen(PREFIX);
 	size_t len = strcspn(name, ":");
-	_free_ char *copy = format_text("%.*s", (int)len, name);
+	_free_ char *copy = text_format("%.*s", (int)len, name);
 	uint64_t version = 0;
 	int code = datastore_name_check(copy, err);
 
 	if (code == 0 && name[len] == ':')
-		code = parse_uint(name + len + 1, UINT_MAX, &version, err);
+		code = units_parse_uint(name + len + 1, UINT_MAX, &version, err);
 	if (code == 0 && name[len] == ':' && version == 0)
 		code = error_set(err, -ERR_USAGE, "versions count from 1");
 	if (code < 0)
 		return error_prefix(err, "'%s'", url);
-	*ret = (struct wanted){.name = take_ptr(&copy), .version = (unsigned)version};
+	*ret = (struct wanted_version){.name = take_ptr(&copy), .version = (unsigned)version};
 	return 0;
 }
 
 int stage_datastore_check(const struct stage *s, size_t i, struct error *err)
 {
-	struct wanted w = {0};
-	int code = parse(s->sources[i].url, &w, err);
+	struct wanted_version w = {0};
+	int code = parse_url(s->sources[i].url, &w, err);
 
 	if (code == 0 && s->env->store == NULL)
 		code = error_set(err, -ERR_USAGE,
-			"%s: no store is configured: give --store URL, set STAGERUN_STORE, or "
-			"store in agent.ini",
+			"%s: no store is configured: give --store URL, set STAGERUN_STORE, or store in agent.ini",
 			s->sources[i].url);
 	free(w.name);
 	return code;
@@ -60,18 +59,18 @@ char *stage_datastore_key(const struct stage *s, size_t i)
 {
 	const char *name = s->sources[i].url + strlen(PREFIX);
 
-	return format_text("%s%.*s in %s", PREFIX, (int)strcspn(name, ":"), name,
+	return text_format("%s%.*s in %s", PREFIX, (int)strcspn(name, ":"), name,
 		s->env->store != NULL ? store_name(s->env->store) : "");
 }
 
-/* Says, for the log and for the command, which version it is. */
-static void arrive(
+/* Stores the version for the result and logs it. */
+static void store_version(
 	struct stage *s, size_t i, const char *name, unsigned version, const char *manifest_sha256)
 {
-	struct arrival *a = &s->arrivals[i];
+	struct source_outcome *a = &s->outcomes[i];
 
 	free(a->datastore);
-	a->datastore = copy_text(name);
+	a->datastore = text_copy(name);
 	a->version = version;
 	snprintf(a->manifest_sha256, sizeof(a->manifest_sha256), "%s", manifest_sha256);
 	log_debug("datastore %s: version %u (manifest sha256 %s)", name, version, manifest_sha256);
@@ -84,29 +83,28 @@ static int check_pin(const struct stage *s, size_t i, const struct manifest *m, 
 	if (sha256 == NULL || strcmp(sha256, m->sha256) == 0)
 		return 0;
 	return error_set(err, -ERR_DIGEST,
-		"the manifest of version %u has the SHA-256 %s, expected %s: it is not the version "
-		"that was pinned",
+		"the manifest of version %u has the SHA-256 %s, expected %s: it is not the version that was pinned",
 		m->version, m->sha256, sha256);
 }
 
-static int find(struct stage *s, size_t i, struct manifest **ret, struct error *err)
+static int find_version(struct stage *s, size_t i, struct manifest **ret, struct error *err)
 {
-	struct store_hand *hand = NULL;
-	struct wanted w = {0};
+	struct store_conn *hand = NULL;
+	struct wanted_version w = {0};
 	int code = stage_datastore_check(s, i, err);
 
 	if (code == 0)
-		code = parse(s->sources[i].url, &w, err);
+		code = parse_url(s->sources[i].url, &w, err);
 	if (code == 0)
-		code = store_hand_open(s->env->store, &s->attempt, &hand, err);
+		code = store_conn_open(s->env->store, &s->attempt, &hand, err);
 	if (code == 0)
 		code = datastore_find(hand, w.name, w.version, ret, err);
-	store_hand_close(hand);
+	store_conn_close(hand);
 	free(w.name);
 	return code;
 }
 
-static int fetch(struct stage *s, size_t i, const struct manifest *m, struct error *err)
+static int fetch_version(struct stage *s, size_t i, const struct manifest *m, struct error *err)
 {
 	const struct stage_spec *spec = s->spec;
 	const struct selection selection = {.include = (const char *const *)spec->include.v,
@@ -121,7 +119,8 @@ static int fetch(struct stage *s, size_t i, const struct manifest *m, struct err
 		.connections = s->env->connections,
 		.selection = &selection,
 		.shard = {.rank = spec->shard_rank, .world = spec->shard_world},
-		/* The cache takes write bits itself, and remembers them. */
+		/* Entries of the cache have no write bits anyway; the cache stores the original
+		 * modes. */
 		.read_only = spec->read_only && s->entry == NULL};
 
 	return datastore_fetch(&opts, m, s->tree, err);
@@ -130,28 +129,28 @@ static int fetch(struct stage *s, size_t i, const struct manifest *m, struct err
 int stage_datastore_fetch(struct stage *s, size_t i, struct identity *ret, struct error *err)
 {
 	struct manifest *m = NULL;
-	int code = find(s, i, &m, err);
+	int code = find_version(s, i, &m, err);
 
 	if (code == 0)
 		code = check_pin(s, i, m, err);
 	if (code == 0) {
-		arrive(s, i, m->name, m->version, m->sha256);
+		store_version(s, i, m->name, m->version, m->sha256);
 		*ret = (struct identity){.size = SIZE_UNKNOWN};
 		snprintf(ret->etag, sizeof(ret->etag), "%u:%s", m->version, m->sha256);
 		code = stage_continue(s, ret, err);
 	}
 	if (code == 0) {
-		code = fetch(s, i, m, err);
+		code = fetch_version(s, i, m, err);
 	}
 	manifest_free(m);
 	return code;
 }
 
-int stage_datastore_look(
+int stage_datastore_identify(
 	struct stage *s, size_t i, struct identity *ret, uint64_t *ret_bytes, struct error *err)
 {
 	struct manifest *m = NULL;
-	int code = find(s, i, &m, err);
+	int code = find_version(s, i, &m, err);
 
 	if (code == 0)
 		code = check_pin(s, i, m, err);
@@ -164,26 +163,26 @@ int stage_datastore_look(
 	return code;
 }
 
-void stage_datastore_arrived(struct stage *s, size_t i, const struct identity *id)
+void stage_datastore_store_version(struct stage *s, size_t i, const struct identity *id)
 {
-	struct wanted w = {0};
+	struct wanted_version w = {0};
 	unsigned version = 0;
 	char sha256[65] = "";
 
 	if (sscanf(id->etag, "%u:%64[0-9a-f]", &version, sha256) == 2 &&
-		parse(s->sources[i].url, &w, NULL) == 0)
-		arrive(s, i, w.name, version, sha256);
+		parse_url(s->sources[i].url, &w, NULL) == 0)
+		store_version(s, i, w.name, version, sha256);
 	free(w.name);
 }
 
-static int newest(struct stage *s, const char *name, unsigned *ret, struct error *err)
+static int find_newest(struct stage *s, const char *name, unsigned *ret, struct error *err)
 {
-	struct store_hand *hand = NULL;
-	int code = store_hand_open(s->env->store, &s->attempt, &hand, err);
+	struct store_conn *hand = NULL;
+	int code = store_conn_open(s->env->store, &s->attempt, &hand, err);
 
 	if (code == 0)
 		code = datastore_newest(hand, name, ret, err);
-	store_hand_close(hand);
+	store_conn_close(hand);
 	return code;
 }
 
@@ -191,20 +190,20 @@ int stage_datastore_is_unchanged(
 	struct stage *s, size_t i, const struct identity *had, struct error *err)
 {
 	const char *pinned = s->sources[i].sha256;
-	struct wanted w = {0};
+	struct wanted_version w = {0};
 	unsigned version = 0;
 	char sha256[65] = "";
 	int code = stage_datastore_check(s, i, err);
 
 	if (code < 0 || sscanf(had->etag, "%u:%64[0-9a-f]", &version, sha256) != 2)
 		return code;
-	code = parse(s->sources[i].url, &w, err);
+	code = parse_url(s->sources[i].url, &w, err);
 	if (code == 0 && w.version == 0)
-		code = newest(s, w.name, &w.version, err);
+		code = find_newest(s, w.name, &w.version, err);
 	if (code == 0)
 		code = w.version == version && (pinned == NULL || strcmp(pinned, sha256) == 0);
 	if (code > 0)
-		arrive(s, i, w.name, version, sha256);
+		store_version(s, i, w.name, version, sha256);
 	free(w.name);
 	return code;
 }

@@ -1,32 +1,102 @@
 /* SPDX-License-Identifier: MIT */
-/* From specs to stages: those with one destination are one stage, and each gets the key under which
- * state files know it. No I/O but resolving paths. */
+/* Specs, and how stages are made of them. Loop thread. Specs with the same destination become one
+ * stage, and each stage gets the key that identifies it in state files. The only I/O is resolving
+ * paths. */
 #include "defer.h"
 #include "digest.h"
 #include "source.h"
-#include "stage_datastore.h"
+#include "stage.h"
 #include "stage_private.h"
 #include <limits.h>
 #include <string.h>
 
-/* The real path of the part that exists, and the rest as it stands: two spellings of one
- * destination compare equal. */
-static char *canonical(const char *path)
+void stage_spec_add_source(struct stage_spec *s, const char *url, const char *sha256)
+{
+	s->sources = realloc(s->sources, (s->n_sources + 1) * sizeof(*s->sources));
+	if (s->sources == NULL)
+		abort();
+	s->sources[s->n_sources++] =
+		(struct stage_source){.url = text_copy(url), .sha256 = text_copy(sha256)};
+}
+
+void stage_spec_done(struct stage_spec *s)
+{
+	for (size_t i = 0; i < s->n_sources; i++) {
+		free(s->sources[i].url);
+		free(s->sources[i].sha256);
+	}
+	free(s->sources);
+	free(s->to);
+	text_strings_done(&s->include);
+	text_strings_done(&s->exclude);
+	free(s->zip_names);
+	free(s->origin);
+	free(s->max_bytes_why);
+	*s = (struct stage_spec){0};
+}
+
+/* Finds the '=' before DIR: the last one that a path follows, since presigned URLs contain
+ * others. */
+static const char *find_split(const char *arg)
+{
+	static const char *const starts[] = {"=/", "=./", "=../"};
+	const char *split = NULL;
+
+	for (const char *p = arg; (p = strchr(p, '=')) != NULL; p++) {
+		for (size_t i = 0; i < ARRAY_LEN(starts); i++) {
+			if (strncmp(p, starts[i], strlen(starts[i])) == 0)
+				split = p;
+		}
+	}
+	return split;
+}
+
+int stage_spec_parse(const char *arg, struct stage_spec *ret, struct error *err)
+{
+	const char *split = find_split(arg);
+	_free_ char *url = NULL;
+	int code;
+
+	if (split == NULL || split == arg) {
+		_free_ char *shown = source_display(arg); /* it may be a presigned URL */
+
+		return error_set(err, -ERR_USAGE,
+			"'%s' is not SOURCE=DIR, where DIR begins with /, ./ or ../", shown);
+	}
+	url = text_format("%.*s", (int)(split - arg), arg);
+	code = source_check(url, err);
+	if (code < 0)
+		return code;
+	*ret = (struct stage_spec){.to = text_copy(split + 1)};
+	stage_spec_add_source(ret, url, NULL);
+	return 0;
+}
+
+/* From specs to stages. */
+
+/* Sets *ret to the real path of the part that exists, with the rest appended as it is, so that two
+ * spellings of one destination compare equal. */
+static int canonical_path(const char *path, char **ret, struct error *err)
 {
 	_free_ char *absolute = NULL, *head = NULL;
 	char real[PATH_MAX];
 	size_t cut;
 
 	if (path[0] == '/') {
-		absolute = copy_text(path);
+		absolute = text_copy(path);
 	} else {
 		_free_ char *cwd = getcwd(NULL, 0);
 
-		absolute = format_text("%s/%s", cwd != NULL ? cwd : "", path);
+		/* Without it, "data" would be /data. */
+		if (cwd == NULL)
+			return error_set(err, -errno,
+				"cannot stage into %s: the current directory is not known: %m",
+				path);
+		absolute = text_format("%s/%s", cwd, path);
 	}
 	for (cut = strlen(absolute); cut > 1 && absolute[cut - 1] == '/'; cut--)
 		absolute[cut - 1] = '\0';
-	head = copy_text(absolute);
+	head = text_copy(absolute);
 	/* A link into a node cache is a destination itself. */
 	if (destination_is_link(head)) {
 		cut = (size_t)(strrchr(head, '/') - head);
@@ -35,12 +105,15 @@ static char *canonical(const char *path)
 	while (realpath(head, real) == NULL) {
 		while (cut > 0 && head[cut - 1] != '/')
 			cut--;
-		if (cut <= 1)
-			return take_ptr(&absolute);
+		if (cut <= 1) {
+			*ret = take_ptr(&absolute);
+			return 0;
+		}
 		head[--cut] = '\0';
 	}
-	return format_text("%s%s", strcmp(real, "/") == 0 && absolute[cut] == '/' ? "" : real,
+	*ret = text_format("%s%s", strcmp(real, "/") == 0 && absolute[cut] == '/' ? "" : real,
 		absolute + strlen(head));
+	return 0;
 }
 
 static bool same_strings(const struct strings *a, const struct strings *b)
@@ -54,13 +127,27 @@ static bool same_strings(const struct strings *a, const struct strings *b)
 	return true;
 }
 
+static const char *text_or_empty(const char *s)
+{
+	return s != NULL ? s : "";
+}
+
+const char *stage_zip_names(const struct stage *s)
+{
+	const char *own = s->spec->zip_names;
+
+	return text_or_empty(own != NULL ? own : s->env->zip_names);
+}
+
 static bool same_options(const struct stage_spec *a, const struct stage_spec *b)
 {
 	return same_strings(&a->include, &b->include) && same_strings(&a->exclude, &b->exclude) &&
 	       a->strip_components == b->strip_components && a->no_extract == b->no_extract &&
 	       a->replace == b->replace && a->renew == b->renew &&
-	       a->keep_replaced == b->keep_replaced && a->read_only == b->read_only &&
-	       a->shard_rank == b->shard_rank && a->shard_world == b->shard_world;
+	       strcmp(text_or_empty(a->zip_names), text_or_empty(b->zip_names)) == 0 &&
+	       a->keep_replaced == b->keep_replaced && a->keep_changed == b->keep_changed &&
+	       a->read_only == b->read_only && a->shard_rank == b->shard_rank &&
+	       a->shard_world == b->shard_world;
 }
 
 static void add_sources(struct stage *s, const struct stage_spec *spec)
@@ -72,7 +159,7 @@ static void add_sources(struct stage *s, const struct stage_spec *spec)
 	s->n_sources += spec->n_sources;
 }
 
-/* Whether inner lies below outer. */
+/* Whether inner is below outer. */
 static bool lies_inside(const char *inner, const char *outer)
 {
 	size_t len = strlen(outer);
@@ -89,24 +176,20 @@ static int find_stage(struct stage *stages, size_t n, const struct stage_spec *s
 
 		if (lies_inside(to, other) || lies_inside(other, to))
 			return error_set(err, -ERR_USAGE,
-				"%s (%s) and %s (%s): one lies inside the other, and both would be "
-				"staged at once; stage the second in an action after a shell "
-				"action",
+				"%s (%s) and %s (%s): one lies inside the other, and both would be staged at once; give one of them another directory, or stage the second in an action after a shell action",
 				to, spec->origin, other, stages[i].spec->origin);
 		if (strcmp(to, other) != 0)
 			continue;
 		if (!same_options(spec, stages[i].spec))
 			return error_set(err, -ERR_USAGE,
-				"%s and %s stage into %s with different options; give both the "
-				"same, or "
-				"two directories",
+				"%s and %s stage into %s with different options; give both the same, or two directories",
 				stages[i].spec->origin, spec->origin, to);
 		*ret = &stages[i];
 	}
 	return 0;
 }
 
-static void describe_sources(const struct stage *s, struct text *t)
+static void describe_sources(const struct stage *s, bool pinned, struct text *t)
 {
 	for (size_t i = 0; i < s->n_sources; i++) {
 		_free_ char *key = stage_is_datastore(s->sources[i].url)
@@ -114,7 +197,7 @@ static void describe_sources(const struct stage *s, struct text *t)
 					   : source_key(s->sources[i].url);
 
 		text_addf(t, "source %s\n", key);
-		if (s->sources[i].sha256 != NULL)
+		if (pinned && s->sources[i].sha256 != NULL)
 			text_addf(t, "sha256 %s\n", s->sources[i].sha256);
 	}
 }
@@ -129,6 +212,8 @@ static void describe_options(const struct stage *s, bool read_only, struct text 
 		text_addf(t, "exclude %s\n", spec->exclude.v[i]);
 	text_addf(t, "strip %u extract %d owner %d %u %u\n", spec->strip_components,
 		!spec->no_extract, s->env->tree.same_owner, s->env->tree.uid, s->env->tree.gid);
+	if (stage_zip_names(s)[0] != '\0')
+		text_addf(t, "zip_names %s\n", stage_zip_names(s));
 	if (read_only || spec->shard_world > 0)
 		text_addf(t, "read_only %d shard %u of %u\n", read_only, spec->shard_rank,
 			spec->shard_world);
@@ -139,26 +224,37 @@ void stage_digest(const struct text *t, char hex[static 65])
 	digest_hex(t->s, t->len, hex);
 }
 
-/* Sources and options, but not versions: what would be asked for again. */
-static void make_key(const struct stage *s, bool read_only, char key[static 65])
+/* The key covers sources and options, but not versions: the same request later has the same key. */
+static void compute_key(const struct stage *s, bool read_only, char key[static 65])
 {
 	struct text t = {0};
 
-	describe_sources(s, &t);
+	describe_sources(s, true, &t);
 	describe_options(s, read_only, &t);
 	stage_digest(&t, key);
 	text_done(&t);
 }
 
-static void make_progress(struct stage *s)
+/* Stages with the same lineage are versions of the same sources, whatever was selected from
+ * them. */
+static void compute_lineage(const struct stage *s, char lineage[static 65])
+{
+	struct text t = {0};
+
+	describe_sources(s, false, &t);
+	stage_digest(&t, lineage);
+	text_done(&t);
+}
+
+static void new_progress(struct stage *s)
 {
 	s->progress = zalloc(s->n_sources * sizeof(*s->progress));
-	s->arrivals = zalloc(s->n_sources * sizeof(*s->arrivals));
+	s->outcomes = zalloc(s->n_sources * sizeof(*s->outcomes));
 	for (size_t i = 0; i < s->n_sources; i++)
 		s->progress[i].name = source_display(s->sources[i].url);
 }
 
-/* What a shell would have expanded, and what an unset variable leaves. */
+/* Refuses a '~' that no shell has expanded, and the empty path that an unset variable leaves. */
 static int check_destination(const struct stage_spec *spec, struct error *err)
 {
 	if (spec->to[0] == '\0')
@@ -166,13 +262,13 @@ static int check_destination(const struct stage_spec *spec, struct error *err)
 			err, -ERR_USAGE, "%s: the directory to stage into is empty", spec->origin);
 	if (spec->to[0] == '~' && (spec->to[1] == '/' || spec->to[1] == '\0'))
 		return error_set(err, -ERR_USAGE,
-			"%s: '~' is not expanded in '%s'; write the directory out, or ${HOME} in "
-			"config.yml",
+			"%s: '~' is not expanded in '%s'; write the directory out, or ${HOME} in config.yml",
 			spec->origin, spec->to);
 	return 0;
 }
 
-/* Only the index of a datastore says what a shard is before its bytes are there. */
+/* Only a datastore, by its index, can tell which files belong to a shard before their bytes are
+ * fetched. */
 static int check_sources(const struct stage_spec *spec, struct error *err)
 {
 	for (size_t i = 0; i < spec->n_sources; i++) {
@@ -183,7 +279,7 @@ static int check_sources(const struct stage_spec *spec, struct error *err)
 	return 0;
 }
 
-int stages_join(const struct stage_env *env, const struct stage_spec *specs, size_t n,
+int stage_join(const struct stage_env *env, const struct stage_spec *specs, size_t n,
 	struct stage **ret_stages, size_t *ret_n, struct error *err)
 {
 	struct stage *stages = zalloc(n * sizeof(*stages));
@@ -197,10 +293,10 @@ int stages_join(const struct stage_env *env, const struct stage_spec *specs, siz
 		code = check_destination(&specs[i], err);
 		if (code == 0)
 			code = check_sources(&specs[i], err);
-		if (code < 0)
-			break;
-		to = canonical(specs[i].to);
-		code = find_stage(stages, n_stages, &specs[i], to, &s, err);
+		if (code == 0)
+			code = canonical_path(specs[i].to, &to, err);
+		if (code == 0)
+			code = find_stage(stages, n_stages, &specs[i], to, &s, err);
 		if (code == 0 && s == NULL) {
 			s = &stages[n_stages++];
 			*s = (struct stage){.env = env, .spec = &specs[i], .to = take_ptr(&to)};
@@ -210,9 +306,10 @@ int stages_join(const struct stage_env *env, const struct stage_spec *specs, siz
 			add_sources(s, &specs[i]);
 	}
 	for (size_t i = 0; i < n_stages; i++) {
-		make_progress(&stages[i]);
-		make_key(&stages[i], stages[i].spec->read_only, stages[i].key);
-		make_key(&stages[i], false, stages[i].cache_key);
+		new_progress(&stages[i]);
+		compute_key(&stages[i], stages[i].spec->read_only, stages[i].key);
+		compute_key(&stages[i], false, stages[i].cache_key);
+		compute_lineage(&stages[i], stages[i].lineage);
 	}
 	*ret_stages = stages;
 	*ret_n = n_stages;
@@ -223,12 +320,12 @@ void stage_done(struct stage *s)
 {
 	for (size_t i = 0; i < s->n_sources; i++) {
 		free((char *)s->progress[i].name);
-		free(s->arrivals[i].format);
-		free(s->arrivals[i].datastore);
+		free(s->outcomes[i].format);
+		free(s->outcomes[i].datastore);
 	}
 	free(s->progress);
-	free(s->arrivals);
-	free(s->found);
+	free(s->outcomes);
+	free(s->versions);
 	free(s->sources);
 	free(s->to);
 	cancel_done(&s->attempt);
@@ -239,7 +336,7 @@ int stage_specs_check(const struct stage_spec *specs, size_t n, struct error *er
 	static const struct stage_env env;
 	struct stage *stages;
 	size_t n_stages;
-	int code = stages_join(&env, specs, n, &stages, &n_stages, err);
+	int code = stage_join(&env, specs, n, &stages, &n_stages, err);
 
 	for (size_t i = 0; i < n_stages; i++)
 		stage_done(&stages[i]);

@@ -1,34 +1,393 @@
 /* SPDX-License-Identifier: MIT */
-/* A directory of objects, listed by the thread of its source and fetched by hands: small objects by the
- * hundred at once, since each costs little but the way to S3 and back. */
-#include "prefix.h"
+/* A directory of objects (s3://bucket/prefix/) as a source. The thread of the source lists it, and
+ * workers fetch small objects by the hundred at once, since each costs little more than a round
+ * trip to S3. */
 #include "defer.h"
 #include "source.h"
+#include "stage_private.h"
 #include "text.h"
+#include "thread.h"
+#include "umask.h"
 #include "unpack.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
 
-/* Of small objects, so many are under way for each connection that the settings allow to one host: what
- * limits them is time, not bytes. */
-enum { HANDS_PER_CONNECTION = 8, SMALL_MAX = 8 << 20 };
+/* Listed objects that wait for a worker, and the workers: as many threads as there is work for. */
+
+enum { PREFIX_WORKERS_MAX = 128, PREFIX_LARGE_MAX = 8 };
+
+struct prefix_item {
+	struct prefix_item *next;
+	char *key;
+	const char *name; /* in the tree; points into key */
+	uint64_t size;
+	time_t modified;
+	char etag[128];
+};
+
+struct prefix_queue {
+	/* Set by prefix_queue_init() and constant. */
+	struct cancel *cancel;
+	struct cancel_watch watch;
+	/* main function of a worker: takes items until there are no more */
+	void *(*worker_main)(void *ctx);
+	void *ctx;
+	unsigned workers_max;
+
+	/* The listing thread. */
+	pthread_t workers[PREFIX_WORKERS_MAX];
+	unsigned n_workers;
+
+	/* Under mutex. */
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	struct prefix_item *first, **last;
+	unsigned n, idle;
+	unsigned large; /* large objects that are being streamed */
+	bool complete;  /* no more items will come */
+	int code;       /* of the first failure */
+	struct error err;
+};
+
+/* Source i of the stage. */
+
+struct prefix {
+	/* Constant. */
+	struct stage *stage;
+	size_t i;
+	struct s3_bucket_key place;
+	size_t small_max; /* bytes; larger objects are streamed, a few at once */
+
+	struct prefix_queue queue;
+
+	/* The listing thread. */
+	struct s3_tally *tally;
+	/* selected objects of the current page of the listing, the last one first */
+	struct prefix_item *page;
+	uint64_t n_listed;
+};
+
+enum { WAITING_MAX = 2000 };
+
+static void prefix_item_free(struct prefix_item *item)
+{
+	free(item->key);
+	free(item);
+}
+
+static void prefix_queue_init(struct prefix_queue *q, struct cancel *cancel, unsigned workers_max,
+	void *(*worker_main)(void *ctx), void *ctx)
+{
+	*q = (struct prefix_queue){.cancel = cancel,
+		.worker_main = worker_main,
+		.ctx = ctx,
+		.workers_max = workers_max < PREFIX_WORKERS_MAX ? workers_max : PREFIX_WORKERS_MAX};
+	q->last = &q->first;
+	pthread_mutex_init(&q->mutex, NULL);
+	pthread_cond_init(&q->changed, NULL);
+	q->watch = (struct cancel_watch){.mutex = &q->mutex, .cond = &q->changed};
+	cancel_watch(cancel, &q->watch);
+}
+
+static bool has_ended_locked(const struct prefix_queue *q)
+{
+	return q->code < 0 || cancel_requested(q->cancel);
+}
+
+static int set_cancelled(struct error *err)
+{
+	return error_set(err, -ECANCELED, "cancelled");
+}
+
+/* If a worker cannot be started, that is an error only for the first one. */
+static int start_worker(struct prefix_queue *q, struct error *err)
+{
+	int code = thread_start_next(
+		&q->workers[q->n_workers], q->n_workers, q->worker_main, q->ctx, err);
+
+	if (code > 0)
+		q->n_workers++;
+	else
+		q->workers_max = q->n_workers;
+	return code < 0 ? code : 0;
+}
+
+/* The listing thread. Takes over the item; sleeps while many wait. Starts a worker if all are
+ * busy. */
+static int prefix_queue_put(struct prefix_queue *q, struct prefix_item *item, struct error *err)
+{
+	bool ended, all_busy;
+
+	pthread_mutex_lock(&q->mutex);
+	while (q->n >= WAITING_MAX && !has_ended_locked(q))
+		pthread_cond_wait(&q->changed, &q->mutex);
+	ended = has_ended_locked(q);
+	if (!ended) {
+		*q->last = item;
+		q->last = &item->next;
+		q->n++;
+		pthread_cond_broadcast(&q->changed);
+	}
+	all_busy = q->n > q->idle;
+	pthread_mutex_unlock(&q->mutex);
+	if (ended) {
+		prefix_item_free(item);
+		return set_cancelled(err);
+	}
+	return all_busy && q->n_workers < q->workers_max ? start_worker(q, err) : 0;
+}
+
+/* Workers. Returns NULL if there are no more items, or after a failure. */
+static struct prefix_item *prefix_queue_take(struct prefix_queue *q)
+{
+	struct prefix_item *item = NULL;
+
+	pthread_mutex_lock(&q->mutex);
+	q->idle++;
+	while (q->n == 0 && !q->complete && !has_ended_locked(q))
+		pthread_cond_wait(&q->changed, &q->mutex);
+	q->idle--;
+	if (q->n > 0 && !has_ended_locked(q)) {
+		item = q->first;
+		q->first = item->next;
+		if (q->first == NULL)
+			q->last = &q->first;
+		/* The listing thread sleeps until there is room. */
+		if (q->n-- == WAITING_MAX)
+			pthread_cond_broadcast(&q->changed);
+	}
+	pthread_mutex_unlock(&q->mutex);
+	return item;
+}
+
+static void prefix_queue_fail(struct prefix_queue *q, int code, const struct error *err)
+{
+	pthread_mutex_lock(&q->mutex);
+	/* The cancellation of other workers is only the consequence of the failure. */
+	if (q->code == 0 || (q->code == -ECANCELED && code != -ECANCELED)) {
+		q->code = code;
+		q->err = *err;
+	}
+	pthread_cond_broadcast(&q->changed);
+	pthread_mutex_unlock(&q->mutex);
+	cancel_request(q->cancel);
+}
+
+static int prefix_queue_begin_large(struct prefix_queue *q, struct error *err)
+{
+	bool ended;
+
+	pthread_mutex_lock(&q->mutex);
+	while (q->large == PREFIX_LARGE_MAX && !has_ended_locked(q))
+		pthread_cond_wait(&q->changed, &q->mutex);
+	ended = has_ended_locked(q);
+	if (!ended)
+		q->large++;
+	pthread_mutex_unlock(&q->mutex);
+	return ended ? set_cancelled(err) : 0;
+}
+
+static void prefix_queue_end_large(struct prefix_queue *q)
+{
+	pthread_mutex_lock(&q->mutex);
+	q->large--;
+	pthread_cond_broadcast(&q->changed);
+	pthread_mutex_unlock(&q->mutex);
+}
+
+/* The listing thread, after the last item; code: the result of the listing. Joins the workers and
+ * returns the first failure. */
+static int prefix_queue_finish(struct prefix_queue *q, int code, struct error *err)
+{
+	pthread_mutex_lock(&q->mutex);
+	q->complete = true;
+	pthread_cond_broadcast(&q->changed);
+	pthread_mutex_unlock(&q->mutex);
+	if (code < 0)
+		prefix_queue_fail(q, code, err);
+	for (unsigned i = 0; i < q->n_workers; i++)
+		pthread_join(q->workers[i], NULL);
+	cancel_unwatch(q->cancel, &q->watch);
+	while (q->first != NULL) {
+		struct prefix_item *item = q->first;
+
+		q->first = item->next;
+		prefix_item_free(item);
+	}
+	pthread_mutex_destroy(&q->mutex);
+	pthread_cond_destroy(&q->changed);
+	if (q->code == 0)
+		return cancel_requested(q->cancel) ? set_cancelled(err) : 0;
+	if (err != NULL)
+		*err = q->err;
+	return q->code;
+}
+
+/* Fetching one object into one file. Workers. */
+
+static struct meta item_meta(const struct prefix_item *item, mode_t mode)
+{
+	return (struct meta){
+		.mode = mode, .mtime.tv_sec = item->modified, .uid = (uid_t)-1, .gid = (gid_t)-1};
+}
+
+static int refuse_changed(const struct prefix *p, const struct prefix_item *item, struct error *err)
+{
+	return error_set(err, -ERR_CHANGED, "s3://%s/%.300s changed after it had been listed",
+		p->place.bucket, item->key);
+}
+
+static struct s3_object listed_object(const struct prefix_item *item)
+{
+	struct s3_object o = {.size = item->size};
+
+	snprintf(o.etag, sizeof(o.etag), "%s", item->etag);
+	return o;
+}
+
+static void count_bytes(struct prefix *p, uint64_t n)
+{
+	struct progress *progress = &p->stage->progress[p->i];
+
+	count(&progress->received, n);
+	count(&progress->consumed, n);
+}
+
+static void count_network_wait(struct prefix *p, uint64_t started_ns)
+{
+	count(&p->stage->progress[p->i].network_ns, now_ns() - started_ns);
+}
+
+/* Fetches a whole object into memory. */
+static int fetch_small(struct prefix *p, const struct prefix_item *item, struct s3_client *client,
+	struct writer *w, struct error *err)
+{
+	const struct meta meta = item_meta(item, umask_apply(0644));
+	const struct s3_object listed = listed_object(item);
+	_free_ uint8_t *buf = malloc(item->size > 0 ? item->size : 1);
+	uint64_t started = now_ns();
+	size_t got = 0;
+	int code;
+
+	if (buf == NULL)
+		return error_set(err, -ENOMEM, "out of memory");
+	code = s3_get(
+		client, p->place.bucket, item->key, 0, buf, item->size, &listed, &got, NULL, err);
+	count_network_wait(p, started);
+	if (code == -ENOENT || code == -ERR_CHANGED || (code == 0 && got != item->size))
+		return refuse_changed(p, item, err);
+	if (code < 0)
+		return code;
+	count_bytes(p, got);
+	return writer_file(w, item->name, &meta, &(struct slice){.data = buf, .len = got}, err);
+}
+
+static int fetch_reserved(struct prefix *p, const struct prefix_item *item,
+	struct s3_client *client, struct writer *w, struct error *err)
+{
+	struct stage *s = p->stage;
+	int code = budget_reserve(s->env->budget, item->size, &s->attempt, err);
+
+	if (code < 0)
+		return code;
+	code = fetch_small(p, item, client, w, err);
+	budget_release(s->env->budget, item->size);
+	return code;
+}
+
+static int write_stream(struct prefix *p, struct reader *in, struct writer *w, struct error *err)
+{
+	struct slice slice = {0};
+	uint64_t offset = 0, started = now_ns();
+	int code;
+
+	for (; (code = reader_next(in, &slice, err)) > 0; started = now_ns()) {
+		count_network_wait(p, started);
+		count_bytes(p, slice.len);
+		code = writer_file_write(w, offset, slice.data, slice.len, err);
+		offset += slice.len;
+		slice_drop(&slice);
+		if (code < 0)
+			break;
+	}
+	return code;
+}
+
+static int stream_object(struct prefix *p, const struct prefix_item *item, struct object *o,
+	struct writer *w, struct error *err)
+{
+	const struct meta meta = item_meta(item, umask_apply(0644));
+	const struct s3_object listed = listed_object(item);
+	struct s3_object opened = {.size = o->identity.size};
+	struct reader *in;
+	int code;
+
+	if (strlen(o->identity.etag) < sizeof(opened.etag))
+		memcpy(opened.etag, o->identity.etag, strlen(o->identity.etag) + 1);
+	if (opened.size != item->size || s3_object_differs(&opened, &listed))
+		return refuse_changed(p, item, err);
+	code = writer_file_open(w, item->name, &meta, item->size, false, err);
+	if (code < 0)
+		return code;
+	in = object_stream(o);
+	code = write_stream(p, in, w, err);
+	reader_close(in);
+	return code < 0 ? code : writer_file_close(w, err);
+}
+
+static int fetch_large(
+	struct prefix *p, const struct prefix_item *item, struct writer *w, struct error *err)
+{
+	struct stage *s = p->stage;
+	struct object *o = NULL;
+	int code = prefix_queue_begin_large(&p->queue, err);
+
+	if (code < 0)
+		return code;
+	code = s3_object_open(s->env->s3, s->env->transfer, p->place.bucket, item->key, NULL,
+		WANT_ALL, NULL, &s->attempt, &o, err);
+	if (code == 0)
+		code = stream_object(p, item, o, w, err);
+	object_close(o);
+	prefix_queue_end_large(&p->queue);
+	return code == -ENOENT ? refuse_changed(p, item, err) : code;
+}
+
+/* Fetches one object and writes it, with the worker's own client and writer. */
+static int prefix_fetch(struct prefix *p, const struct prefix_item *item, struct s3_client *client,
+	struct writer *w, struct error *err)
+{
+	if (item->name[strlen(item->name) - 1] == '/') {
+		const struct meta meta = item_meta(item, umask_apply(0755));
+
+		return writer_dir(w, item->name, &meta, err);
+	}
+	return item->size <= p->small_max ? fetch_reserved(p, item, client, w, err)
+					  : fetch_large(p, item, w, err);
+}
+
+/* Listing. */
+
+/* Workers for each connection that the settings allow to one host. Small objects are limited by
+ * time, not by bytes, so that many are under way. SMALL_MAX is in bytes. */
+enum { WORKERS_PER_CONNECTION = 8, SMALL_MAX = 8 << 20 };
 
 bool stage_is_prefix(const char *url)
 {
-	struct s3_place place;
+	struct s3_bucket_key place;
 	bool is;
 
-	if (strncasecmp(url, "s3://", 5) != 0 || s3_place_parse(url, &place, NULL) < 0)
+	if (strncasecmp(url, "s3://", 5) != 0 || s3_bucket_key_parse(url, &place, NULL) < 0)
 		return false;
-	is = s3_place_is_prefix(&place);
-	s3_place_done(&place);
+	is = s3_bucket_key_is_prefix(&place);
+	s3_bucket_key_done(&place);
 	return is;
 }
 
-/* Why a file system could not have the name; NULL: it could. */
-static const char *objection(const char *name)
+/* Returns why no file system can have the name; NULL: it can. */
+static const char *describe_bad_name(const char *name)
 {
 	const char *part = name;
 
@@ -50,13 +409,11 @@ static const char *objection(const char *name)
 static int check_name(
 	const struct prefix *p, const struct s3_object *o, const char *name, struct error *err)
 {
-	const char *what = objection(name);
+	const char *what = describe_bad_name(name);
 
 	if (what != NULL)
 		return error_set(err, -ERR_REFUSED,
-			"s3://%s/%.300s: there is %s in its name, which no file system can have; "
-			"leave "
-			"it out with exclude",
+			"s3://%s/%.300s: there is %s in its name, which no file system can have; leave it out with exclude",
 			p->place.bucket, o->key, what);
 	if (name[strlen(name) - 1] == '/' && o->size > 0)
 		return error_set(err, -ERR_REFUSED,
@@ -73,14 +430,14 @@ static const char *select_name(const struct prefix *p, const char *name)
 		.exclude = (const char *const *)spec->exclude.v,
 		.strip_components = spec->strip_components};
 
-	return selection_apply(&selection, name);
+	return select_apply(&selection, name);
 }
 
-static struct prefix_item *item_new(const struct s3_object *o, const char *name)
+static struct prefix_item *prefix_item_new(const struct s3_object *o, const char *name)
 {
 	struct prefix_item *item = zalloc(sizeof(*item));
 
-	item->key = copy_text(o->key);
+	item->key = text_copy(o->key);
 	item->name = item->key + (name - o->key);
 	item->size = o->size;
 	item->modified = o->modified;
@@ -88,31 +445,75 @@ static struct prefix_item *item_new(const struct s3_object *o, const char *name)
 	return item;
 }
 
-/* One object of the listing. */
-static int on_listed(void *ctx, const struct s3_object *o, struct error *err)
+/* Adds one object of the listing to the page. s3_list() returns only keys below the prefix. */
+static int add_listed(struct prefix *p, const struct s3_object *o, struct error *err)
 {
-	struct prefix *p = ctx;
+	struct prefix_item *item;
 	size_t len = strlen(p->place.key);
 	const char *name;
 	int code;
 
-	if (strncmp(o->key, p->place.key, len) != 0)
-		return error_set(err, -ERR_HTTP,
-			"s3://%s/%s: the server lists '%.300s', which does not begin so",
-			p->place.bucket, p->place.key, o->key);
 	s3_tally_add(p->tally, o);
 	p->n_listed++;
-	if (o->key[len] ==
-		'\0') /* the prefix itself, as an object: a sign that consoles put there */
+	/* The prefix itself is an object that consoles create as a marker. */
+	if (o->key[len] == '\0')
 		return 0;
 	name = select_name(p, o->key + len);
 	if (name == NULL || name[0] == '\0')
 		return 0;
 	code = check_name(p, o, o->key + len, err);
+	if (code == 0)
+		code = s3_object_check_archive(p->place.bucket, o, err);
 	if (code < 0)
 		return code;
 	count(&p->stage->progress[p->i].total, o->size);
-	return prefix_queue_put(&p->queue, item_new(o, name), err);
+	item = prefix_item_new(o, name);
+	item->next = p->page;
+	p->page = item;
+	return 0;
+}
+
+/* Restores the order of the listing. */
+static struct prefix_item *reverse_items(struct prefix_item *item)
+{
+	struct prefix_item *first = NULL;
+
+	while (item != NULL) {
+		struct prefix_item *next = item->next;
+
+		item->next = first;
+		first = item;
+		item = next;
+	}
+	return first;
+}
+
+static int queue_page(struct prefix *p, struct error *err)
+{
+	struct prefix_item *item = reverse_items(take_ptr(&p->page));
+	int code = 0;
+
+	while (item != NULL) {
+		struct prefix_item *next = item->next;
+
+		item->next = NULL;
+		if (code == 0)
+			code = prefix_queue_put(&p->queue, item, err);
+		else
+			prefix_item_free(item);
+		item = next;
+	}
+	return code;
+}
+
+/* No object of a page is fetched before the whole page was checked, so that an object that cannot
+ * be staged is reported before the first byte. */
+static int on_listed(void *ctx, const struct s3_object *o, struct error *err)
+{
+	struct prefix *p = ctx;
+	int code = add_listed(p, o, err);
+
+	return code == 0 && o->ends_page ? queue_page(p, err) : code;
 }
 
 static int check_listed(const struct prefix *p, struct error *err)
@@ -124,7 +525,7 @@ static int check_listed(const struct prefix *p, struct error *err)
 		p->place.bucket, p->place.key);
 }
 
-static int list(struct prefix *p, struct error *err)
+static int list_prefix(struct prefix *p, struct error *err)
 {
 	struct stage *s = p->stage;
 	struct s3_client *client;
@@ -137,7 +538,7 @@ static int list(struct prefix *p, struct error *err)
 	return code < 0 ? code : check_listed(p, err);
 }
 
-static int work(
+static int fetch_items(
 	struct prefix *p, struct s3_client *client, struct writer *writer, struct error *err)
 {
 	struct prefix_item *item;
@@ -150,7 +551,7 @@ static int work(
 	return code;
 }
 
-static void *hand_main(void *ctx)
+static void *worker_main(void *ctx)
 {
 	struct prefix *p = ctx;
 	struct stage *s = p->stage;
@@ -161,7 +562,7 @@ static void *hand_main(void *ctx)
 	int code = s3_client_new(s->env->s3, &s->attempt, &client, &err);
 
 	if (code == 0)
-		code = work(p, client, writer, &err);
+		code = fetch_items(p, client, writer, &err);
 	s3_client_free(client);
 	writer_close(writer);
 	if (code < 0)
@@ -187,17 +588,23 @@ int stage_prefix(struct stage *s, size_t i, struct identity *ret, struct error *
 	int code = check_source(s, i, err);
 
 	if (code == 0)
-		code = s3_place_parse(s->sources[i].url, &p->place, err);
+		code = s3_bucket_key_parse(s->sources[i].url, &p->place, err);
 	if (code == 0) {
 		p->stage = s;
 		p->i = i;
 		p->small_max = share < SMALL_MAX ? (size_t)share : SMALL_MAX;
 		p->tally = s3_tally_new();
 		prefix_queue_init(&p->queue, &s->attempt,
-			s->env->connections * HANDS_PER_CONNECTION, hand_main, p);
-		code = prefix_queue_finish(&p->queue, list(p, err), err);
+			s->env->connections * WORKERS_PER_CONNECTION, worker_main, p);
+		code = prefix_queue_finish(&p->queue, list_prefix(p, err), err);
 		s3_tally_free(p->tally, ret);
-		s3_place_done(&p->place);
+		s3_bucket_key_done(&p->place);
+	}
+	while (p->page != NULL) {
+		struct prefix_item *next = p->page->next;
+
+		prefix_item_free(p->page);
+		p->page = next;
 	}
 	free(p);
 	return code;

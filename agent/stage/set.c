@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* A set of stages, seen from the loop thread: starts a thread for each, hears when they end,
- * cancels the rest when one fails. */
+/* A set of stages. Loop thread. Starts one thread per stage, as many as may run at once, joins
+ * those that have ended, starts the next, and cancels the rest when one fails. */
 #include "defer.h"
 #include "log.h"
 #include "report.h"
 #include "stage_private.h"
+#include "thread.h"
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <uv.h>
 
@@ -14,13 +14,13 @@ struct stage_thread {
 	struct stage_set *set;
 	struct stage *stage;
 	pthread_t thread;
-	bool started;
-	bool told;         /* loop thread: its outcome was heard */
-	atomic_bool ended; /* its last act before uv_async_send() */
+	bool started, has_slot;
+	bool reaped;       /* loop thread: its result was reported */
+	atomic_bool ended; /* set right before uv_async_send() */
 };
 
 struct stage_set {
-	/* Set at creation. */
+	/* Set by stage_set_start() and constant. */
 	struct stage_env env;
 	struct stage *stages;
 	struct stage_thread *threads;
@@ -33,9 +33,10 @@ struct stage_set {
 	uv_async_t ended;
 
 	/* Loop thread. */
-	struct display *display; /* NULL: none wanted */
-	size_t running;
-	int code; /* of the first failure */
+	struct display *display; /* NULL: no display */
+	size_t next;             /* the first that was not started */
+	size_t running;          /* not ended yet, started or not */
+	int code;                /* of the first failure */
 	struct error err;
 };
 
@@ -62,8 +63,8 @@ void stage_set_cancel(struct stage_set *set)
 	cancel_stages(set);
 }
 
-/* A stage that was cancelled is the echo of a signal or of another's failure: nothing to report. */
-static void hear_failure(struct stage_set *set, int code, const struct error *err)
+/* A cancelled stage is the consequence of a signal or of another failure, so it is not logged. */
+static void on_failure(struct stage_set *set, int code, const struct error *err)
 {
 	if (set->code == 0 || set->code == -ECANCELED) {
 		set->code = code;
@@ -75,33 +76,89 @@ static void hear_failure(struct stage_set *set, int code, const struct error *er
 		cancel_stages(set);
 }
 
-static void tell_datastores(const struct stage_set *set, const struct stage *s)
+static void report_datastores(const struct stage_set *set, const struct stage *s)
 {
 	for (size_t i = 0; i < s->n_sources && set->env.on_datastore != NULL; i++) {
-		const struct arrival *a = &s->arrivals[i];
+		const struct source_outcome *a = &s->outcomes[i];
 		const struct stage_datastore d = {.name = a->datastore,
 			.version = a->version,
 			.manifest_sha256 = a->manifest_sha256,
-			.to = stage_place(s)};
+			.to = stage_content_path(s)};
 
 		if (a->datastore != NULL)
 			set->env.on_datastore(set->env.on_datastore_ctx, &d);
 	}
 }
 
-static void hear_thread(struct stage_set *set, struct stage_thread *t)
+static void reap_thread(struct stage_set *set, struct stage_thread *t)
 {
-	if (t->told || !atomic_load(&t->ended))
+	if (t->reaped || !atomic_load(&t->ended))
 		return;
-	t->told = true;
+	t->reaped = true;
 	if (t->started)
 		pthread_join(t->thread, NULL);
+	if (t->has_slot)
+		stage_slots_release(&set->slots);
 	set->running--;
 	if (t->stage->code < 0)
-		hear_failure(set, t->stage->code, &t->stage->err);
+		on_failure(set, t->stage->code, &t->stage->err);
 	else
-		tell_datastores(set, t->stage);
-	stage_tell_result(t->stage);
+		report_datastores(set, t->stage);
+	stage_report_result(t->stage);
+}
+
+/* The result is reported like any other, at the next event. */
+static void end_unstarted(struct stage_thread *t)
+{
+	atomic_store(&t->ended, true);
+	uv_async_send(&t->set->ended);
+}
+
+static size_t count_running(const struct stage_set *set)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < set->next; i++)
+		n += set->threads[i].started && !set->threads[i].reaped;
+	return n;
+}
+
+/* Returns false if there are no more threads; then the stage has to wait until another one ends. */
+static bool start_stage(struct stage_thread *t)
+{
+	struct stage *s = t->stage;
+	int code =
+		thread_start_next(&t->thread, count_running(t->set), stage_thread_main, t, &s->err);
+
+	t->started = code > 0;
+	t->has_slot = code != 0;
+	if (code < 0) {
+		s->code = error_prefix(&s->err, "cannot stage into %s", s->to);
+		end_unstarted(t);
+	}
+	return code != 0;
+}
+
+static void cancel_unstarted(struct stage_thread *t)
+{
+	t->stage->code = error_set(&t->stage->err, -ECANCELED, "cancelled");
+	end_unstarted(t);
+}
+
+static void start_stages(struct stage_set *set)
+{
+	for (; set->next < set->n; set->next++) {
+		struct stage_thread *t = &set->threads[set->next];
+
+		if (cancel_requested(&set->cancel)) {
+			cancel_unstarted(t);
+		} else if (!stage_slots_take(&set->slots)) {
+			return;
+		} else if (!start_stage(t)) {
+			stage_slots_undo_take(&set->slots);
+			return;
+		}
+	}
 }
 
 static void on_closed(uv_handle_t *h)
@@ -116,48 +173,16 @@ static void on_ended(uv_async_t *async)
 	struct stage_set *set = container_of(async, struct stage_set, ended);
 
 	for (size_t i = 0; i < set->n; i++)
-		hear_thread(set, &set->threads[i]);
+		reap_thread(set, &set->threads[i]);
+	start_stages(set);
 	if (set->running > 0 || uv_is_closing((uv_handle_t *)async))
 		return;
 	display_close(take_ptr(&set->display));
 	uv_close((uv_handle_t *)async, on_closed);
 }
 
-/* Signals are the loop thread's business. */
-static int start_thread(struct stage_thread *t)
-{
-	sigset_t all, before;
-	int code;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	code = pthread_create(&t->thread, NULL, stage_thread_main, t);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	t->started = code == 0;
-	return code;
-}
-
-static void start_stage(struct stage_set *set, size_t i)
-{
-	struct stage_thread *t = &set->threads[i];
-	struct stage *s = &set->stages[i];
-	int code;
-
-	t->set = set;
-	t->stage = s;
-	set->running++;
-	for (size_t k = 0; k < s->n_sources && set->display != NULL; k++)
-		display_add(set->display, &s->progress[k]);
-	code = start_thread(t);
-	if (code != 0) {
-		s->code = error_set(&s->err, -code, "cannot start a thread for %s: %s", s->to,
-			strerrordesc_np(code));
-		atomic_store(&t->ended, true);
-	}
-}
-
-/* Decoding threads for each source, when all run that can. */
-static unsigned threads_each(const struct stage_set *set)
+/* Decoding threads for each source if as many sources run as may. */
+static unsigned threads_per_source(const struct stage_set *set)
 {
 	size_t sources = 0, at_once;
 
@@ -169,20 +194,22 @@ static unsigned threads_each(const struct stage_set *set)
 							 : set->env.threads;
 }
 
-static void lend_to_stages(struct stage_set *set)
+static void init_stages(struct stage_set *set)
 {
-	unsigned threads = threads_each(set);
+	unsigned threads = threads_per_source(set);
 
 	for (size_t i = 0; i < set->n; i++) {
 		if (set->env.cache_only) {
 			free(set->stages[i].to);
-			set->stages[i].to = copy_text("the node cache");
+			set->stages[i].to = text_copy("the node cache");
 		}
 		set->stages[i].env = &set->env;
 		set->stages[i].cancel = &set->cancel;
 		set->stages[i].signalled = &set->signalled;
 		set->stages[i].slots = &set->slots;
 		set->stages[i].threads = threads;
+		set->threads[i].set = set;
+		set->threads[i].stage = &set->stages[i];
 	}
 }
 
@@ -194,21 +221,24 @@ int stage_set_start(const struct stage_env *env, const struct stage_spec *specs,
 
 	set->env = *env;
 	cancel_init(&set->cancel);
-	slots_init(&set->slots, env->parallel);
-	code = stages_join(env, specs, n, &set->stages, &set->n, err);
+	stage_slots_init(&set->slots, env->parallel, &set->ended);
+	code = stage_join(env, specs, n, &set->stages, &set->n, err);
 	if (code == 0 && (code = uv_async_init(env->loop, &set->ended, on_ended)) < 0)
 		error_set(err, code, "cannot watch the stages: %s", uv_strerror(code));
 	if (code < 0) {
 		stage_set_free(set);
 		return code;
 	}
-	lend_to_stages(set);
 	set->threads = zalloc(set->n * sizeof(*set->threads));
+	init_stages(set);
+	set->running = set->n;
 	if (env->show_progress)
 		set->display = display_new(env->loop, STDERR_FILENO);
 	for (size_t i = 0; i < set->n; i++)
-		start_stage(set, i);
-	uv_async_send(&set->ended); /* for a set of none, and for threads that did not start */
+		for (size_t k = 0; k < set->stages[i].n_sources; k++)
+			display_add(set->display, &set->stages[i].progress[k]);
+	start_stages(set);
+	uv_async_send(&set->ended); /* also ends an empty set */
 	*ret = set;
 	return 0;
 }
@@ -221,7 +251,6 @@ void stage_set_free(struct stage_set *set)
 		stage_done(&set->stages[i]);
 	free(set->stages);
 	free(set->threads);
-	slots_done(&set->slots);
 	cancel_done(&set->cancel);
 	free(set);
 }

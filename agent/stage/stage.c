@@ -1,82 +1,237 @@
 /* SPDX-License-Identifier: MIT */
-/* The story of one stage, on its own thread: make sure of the destination, see whether it is warm,
- * unpack all sources into a hidden tree, publish it. */
+/* One stage, on its own thread: opens the destination, checks whether it is warm, unpacks all
+ * sources into a hidden tree, and publishes it. Also the slots and the results of stages. */
 #include "cache.h"
 #include "defer.h"
 #include "log.h"
 #include "report.h"
 #include "stage_private.h"
+#include "thread.h"
 #include <errno.h>
 #include <string.h>
 
-/* A source that changes under us, or breaks where it cannot go on, is begun again this often. */
+/* Slots. No thread waits for one: a stage without a slot is not started yet. */
+
+void stage_slots_init(struct slots *s, unsigned n, uv_async_t *freed)
+{
+	atomic_init(&s->free, n);
+	s->freed = freed;
+}
+
+bool stage_slots_take(struct slots *s)
+{
+	unsigned n = atomic_load(&s->free);
+
+	while (n > 0 && !atomic_compare_exchange_weak(&s->free, &n, n - 1))
+		;
+	return n > 0;
+}
+
+void stage_slots_undo_take(struct slots *s)
+{
+	atomic_fetch_add(&s->free, 1);
+}
+
+void stage_slots_release(struct slots *s)
+{
+	atomic_fetch_add(&s->free, 1);
+	uv_async_send(s->freed);
+}
+
+/* Results. */
+
+const char *stage_end_name(enum stage_end e)
+{
+	static const char *const names[] = {
+#define X(id, name) [id] = (name),
+		STAGE_ENDS(X)
+#undef X
+	};
+
+	return names[e];
+}
+
+const char *stage_content_path(const struct stage *s)
+{
+	return s->env->cache_only ? s->to : s->spec->to;
+}
+
+void stage_store_versions(struct stage *s, const struct record *r)
+{
+	if (s->env->on_result == NULL || r == NULL || r->n_sources != s->n_sources)
+		return;
+	s->bytes = r->bytes;
+	s->entries = r->entries;
+	s->versions = zalloc(s->n_sources * sizeof(*s->versions));
+	for (size_t i = 0; i < s->n_sources; i++) {
+		s->versions[i].identity = r->sources[i].identity;
+		memcpy(s->versions[i].sha256, r->sources[i].sha256, sizeof(s->versions[i].sha256));
+	}
+}
+
+static struct stage_result_source result_of_source(const struct stage *s, size_t i)
+{
+	const struct source_outcome *a = &s->outcomes[i];
+	const struct source_version *f = s->versions != NULL ? &s->versions[i] : NULL;
+	struct stage_result_source r = {.name = s->progress[i].name,
+		.received = counted(&s->progress[i].received),
+		.etag = "",
+		.last_modified = "",
+		.sha256 = "",
+		.datastore = a->datastore,
+		.version = a->version};
+
+	if (r.datastore != NULL)
+		r.sha256 = a->manifest_sha256;
+	if (r.datastore != NULL || f == NULL)
+		return r;
+	r.etag = f->identity.etag;
+	r.last_modified = f->identity.last_modified;
+	r.sha256 = f->sha256;
+	return r;
+}
+
+void stage_report_result(const struct stage *s)
+{
+	struct stage_result_source *sources;
+	struct stage_result r = {.to = stage_content_path(s),
+		.origin = s->spec->origin,
+		.end = s->end,
+		.bytes = s->bytes,
+		.entries = s->entries,
+		.elapsed_ns = s->elapsed_ns,
+		.n_sources = s->n_sources};
+
+	if (s->env->on_result == NULL)
+		return;
+	if (s->code < 0) {
+		r.end = s->code == -ECANCELED ? STAGE_CANCELLED : STAGE_FAILED;
+		r.err = &s->err;
+	}
+	r.sources = sources = zalloc(s->n_sources * sizeof(*sources));
+	for (size_t i = 0; i < s->n_sources; i++)
+		sources[i] = result_of_source(s, i);
+	s->env->on_result(s->env->on_result_ctx, &r);
+	free(sources);
+}
+
+/* The stage itself. */
+
+/* How often a stage starts again if its source changes, or fails where it cannot be resumed; the
+ * pause grows with each attempt. */
 enum { ATTEMPTS = 3, PAUSE_MS = 250 };
 
-/* One source of several, on a thread of its own. */
-struct source_thread {
+/* The sources of one stage. Its own thread takes one after another, and so does one helper thread
+ * for each slot that is free. */
+struct source_queue {
 	struct stage *stage;
-	size_t i;
-	struct record_source *record;
-	pthread_t thread;
-	int code;
+	struct record *record;
+
+	/* Under lock. */
+	pthread_mutex_t lock;
+	size_t next;
+	pthread_t *helpers;
+	size_t n_helpers;
+	int code; /* of the first failure that is not merely the consequence of another one */
 	struct error err;
 };
 
-static void *source_thread_main(void *arg)
+static bool take_source(struct source_queue *p, size_t *ret)
 {
-	struct source_thread *t = arg;
+	bool taken;
 
-	t->code = stage_unpack_source(t->stage, t->i, t->record, &t->err);
-	if (t->code < 0)
-		cancel_request(&t->stage->attempt);
+	pthread_mutex_lock(&p->lock);
+	taken = p->next < p->stage->n_sources && !cancel_requested(&p->stage->attempt);
+	if (taken)
+		*ret = p->next++;
+	pthread_mutex_unlock(&p->lock);
+	return taken;
+}
+
+static void record_failure(struct source_queue *p, int code, const struct error *err)
+{
+	pthread_mutex_lock(&p->lock);
+	if (p->code == 0 || p->code == -ECANCELED) {
+		p->code = code;
+		p->err = *err;
+	}
+	pthread_mutex_unlock(&p->lock);
+	cancel_request(&p->stage->attempt);
+}
+
+static void *helper_main(void *arg);
+
+/* If no thread can be started, the stage goes on without it. */
+static void start_helper(struct source_queue *p)
+{
+	struct slots *slots = p->stage->slots;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->next < p->stage->n_sources && stage_slots_take(slots)) {
+		if (thread_start_extra(&p->helpers[p->n_helpers], helper_main, p))
+			p->n_helpers++;
+		else
+			stage_slots_release(slots);
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void unpack_next_sources(struct source_queue *p)
+{
+	size_t i;
+
+	while (take_source(p, &i)) {
+		struct error err;
+		int code;
+
+		start_helper(p);
+		code = stage_unpack_source(p->stage, i, &p->record->sources[i], &err);
+		if (code < 0)
+			record_failure(p, code, &err);
+	}
+}
+
+static void *helper_main(void *arg)
+{
+	struct source_queue *p = arg;
+
+	unpack_next_sources(p);
+	stage_slots_release(p->stage->slots);
 	return NULL;
 }
 
-/* The failure to tell: the first that is not just the echo of another one's. */
-static int first_failure(const struct source_thread *threads, size_t n, struct error *err)
+/* A helper that starts another one has registered it before it ends itself, so none is missed. */
+static void await_helpers(struct source_queue *p)
 {
-	const struct source_thread *first = NULL;
+	for (size_t i = 0;; i++) {
+		pthread_t helper;
 
-	for (size_t i = 0; i < n; i++) {
-		if (threads[i].code < 0 && (first == NULL || first->code == -ECANCELED))
-			first = &threads[i];
-	}
-	if (first == NULL)
-		return 0;
-	*err = first->err;
-	return first->code;
-}
-
-static int unpack_in_threads(struct stage *s, struct record *record, struct error *err)
-{
-	struct source_thread *threads = zalloc(s->n_sources * sizeof(*threads));
-	size_t n = 0;
-	int code;
-
-	for (; n < s->n_sources; n++) {
-		struct source_thread *t = &threads[n];
-
-		*t = (struct source_thread){.stage = s, .i = n, .record = &record->sources[n]};
-		code = pthread_create(&t->thread, NULL, source_thread_main, t);
-		if (code != 0) {
-			t->code = error_set(
-				&t->err, -code, "cannot start a thread: %s", strerrordesc_np(code));
-			cancel_request(&s->attempt);
-			break;
+		pthread_mutex_lock(&p->lock);
+		if (i == p->n_helpers) {
+			pthread_mutex_unlock(&p->lock);
+			return;
 		}
+		helper = p->helpers[i];
+		pthread_mutex_unlock(&p->lock);
+		pthread_join(helper, NULL);
 	}
-	for (size_t i = 0; i < n; i++)
-		pthread_join(threads[i].thread, NULL);
-	code = first_failure(threads, n < s->n_sources ? n + 1 : n, err);
-	free(threads);
-	return code;
 }
 
 static int unpack_sources(struct stage *s, struct record *record, struct error *err)
 {
-	if (s->n_sources == 1)
-		return stage_unpack_source(s, 0, &record->sources[0], err);
-	return unpack_in_threads(s, record, err);
+	struct source_queue p = {.stage = s, .record = record};
+
+	p.helpers = zalloc(s->n_sources * sizeof(*p.helpers));
+	pthread_mutex_init(&p.lock, NULL);
+	unpack_next_sources(&p);
+	await_helpers(&p);
+	pthread_mutex_destroy(&p.lock);
+	free(p.helpers);
+	if (p.code == 0 && p.next < s->n_sources)
+		return error_set(err, -ECANCELED, "cancelled");
+	if (p.code < 0)
+		*err = p.err;
+	return p.code;
 }
 
 struct tree_options stage_tree_options(const struct stage *s)
@@ -91,25 +246,25 @@ struct tree_options stage_tree_options(const struct stage *s)
 	return opts;
 }
 
-static void sum_up(const struct stage *s, struct record *record)
+static void add_totals(const struct stage *s, struct record *record)
 {
 	for (size_t i = 0; i < s->n_sources; i++) {
 		record->bytes += counted(&s->progress[i].expanded);
 		record->entries += counted(&s->progress[i].entries);
 	}
 	record->staged_at = time(NULL);
-	record->synced = s->entry != NULL; /* by the seal */
+	record->synced = s->entry != NULL; /* cache_fill_seal() syncs it */
 }
 
-/* Only now: what is not published is not done. */
+/* This is logged only after the publish, since until then nothing is staged. */
 static void report_published(const struct stage *s)
 {
 	for (size_t i = 0; i < s->n_sources; i++)
-		report_source_done(&s->progress[i], s->to, s->arrivals[i].format,
-			s->arrivals[i].elapsed_ns, false);
+		report_source_done(&s->progress[i], s->to, s->outcomes[i].format,
+			s->outcomes[i].elapsed_ns, false);
 }
 
-/* What only the whole tree can tell is the fault of one of its sources: of which, if there is one. */
+/* Errors that only the whole tree shows are attributed to the source if there is only one. */
 static int finish_tree(struct stage *s, struct meta *ret_root, struct error *err)
 {
 	int code = tree_finish(s->tree, ret_root, err);
@@ -119,14 +274,15 @@ static int finish_tree(struct stage *s, struct meta *ret_root, struct error *err
 	return code;
 }
 
-/* An entry of the cache is that version for good. */
-static int seal(struct stage *s, const struct record *record, struct meta *root, struct error *err)
+/* A cache entry must have exactly the version under which it is stored. */
+static int seal_entry(
+	struct stage *s, const struct record *record, struct meta *root, struct error *err)
 {
 	char version[65];
 
 	if (s->entry == NULL)
 		return 0;
-	if (!pin_record(s, record, version) || strcmp(version, s->version) != 0)
+	if (!resume_pin_record(s, record, version) || strcmp(version, s->version) != 0)
 		return error_set(
 			err, -ERR_CHANGED, "%s changed while it was staged", s->progress[0].name);
 	return cache_fill_seal(s->entry, s->root_fd, root, record, err);
@@ -138,7 +294,8 @@ static int fill_and_publish(struct stage *s, struct error *err)
 	struct meta root;
 	int code = stage_open_tree(s, err);
 
-	record->key = copy_text(s->key);
+	record->key = text_copy(s->key);
+	memcpy(record->lineage, s->lineage, sizeof(record->lineage));
 	record->sources = zalloc(s->n_sources * sizeof(*record->sources));
 	record->n_sources = s->n_sources;
 	if (code == 0)
@@ -146,25 +303,23 @@ static int fill_and_publish(struct stage *s, struct error *err)
 	if (code == 0)
 		code = finish_tree(s, &root, err);
 	if (code == 0) {
-		stage_tell_continued(s);
+		stage_report_continued(s);
 		record->sum = tree_file_sum(s->tree);
 	}
 	tree_free(take_ptr(&s->tree));
 	if (code == 0) {
-		sum_up(s, record);
-		code = seal(s, record, &root, err);
+		add_totals(s, record);
+		code = seal_entry(s, record, &root, err);
 	}
 	if (code == 0)
 		code = destination_publish(s->destination, record, &root, err);
 	if (code == 0)
 		report_published(s);
-	record_free(record);
+	publish_record_free(record);
 	return code;
 }
 
-/* Readies s->attempt for a new try. The set requests its own cancel first and this one after: one
- * of the two looks here sees it. */
-static int begin_attempt(struct stage *s, struct error *err)
+int stage_begin_attempt(struct stage *s, struct error *err)
 {
 	atomic_store(&s->attempt.requested, false);
 	if (atomic_load(&s->cancel->requested)) {
@@ -176,8 +331,8 @@ static int begin_attempt(struct stage *s, struct error *err)
 	return 0;
 }
 
-/* Another version is another entry of the cache. */
-static bool worth_another_try(const struct stage *s, int code)
+/* Another version belongs into another entry of the cache. */
+static bool is_retryable(const struct stage *s, int code)
 {
 	return code == -ERR_RESTART || (code == -ERR_CHANGED && s->entry == NULL);
 }
@@ -185,13 +340,13 @@ static bool worth_another_try(const struct stage *s, int code)
 int stage_fill(struct stage *s, struct error *err)
 {
 	for (unsigned n = 1;; n++) {
-		int code = begin_attempt(s, err);
+		int code = stage_begin_attempt(s, err);
 
 		if (code == 0)
 			code = fill_and_publish(s, err);
-		if (!worth_another_try(s, code) || n == ATTEMPTS)
+		if (!is_retryable(s, code) || n == ATTEMPTS)
 			return code;
-		s->anew = code == -ERR_CHANGED;
+		s->discard_left = code == -ERR_CHANGED;
 		log_warn("%s; starting again (try %u of %u)", err->msg, n + 1, (unsigned)ATTEMPTS);
 		usleep(n * PAUSE_MS * 1000);
 	}
@@ -203,12 +358,26 @@ void stage_report_warm(const struct stage *s)
 		report_source_done(&s->progress[i], s->to, NULL, 0, true);
 }
 
-static int stage_tell(struct stage *s, struct error *err)
+/* Returns 0 instead of code, after a warning, if the user's changes are the reason and are to be
+ * kept. */
+static int tolerate_kept(struct stage *s, int code, const struct error *err)
+{
+	if (code != -ERR_KEPT || !s->spec->keep_changed)
+		return code;
+	s->end = STAGE_KEPT;
+	log_warn("%s; it stays as it is", err->msg);
+	return 0;
+}
+
+static int stage_into_destination(struct stage *s, struct error *err)
 {
 	const struct destination_options opts = {.replace = s->spec->replace,
+		.restore = s->spec->restore,
 		.renew = s->spec->renew,
+		.alone = s->spec->read_only,
 		.keep_replaced = s->spec->keep_replaced,
-		.cancel = s->cancel};
+		.cancel = s->cancel,
+		.lock_timeout_ms = s->env->lock_timeout_ms};
 	int code = destination_open(s->to, &opts, &s->destination, err);
 
 	if (code < 0)
@@ -221,8 +390,9 @@ static int stage_tell(struct stage *s, struct error *err)
 		code = stage_from_cache(s, err);
 	if (code == 0)
 		code = stage_fill(s, err);
+	code = tolerate_kept(s, code, err);
 	if (code >= 0 && s->env->on_result != NULL)
-		stage_note_found(s, destination_holds(s->destination, s->key));
+		stage_store_versions(s, destination_holds(s->destination, s->key));
 	destination_close(take_ptr(&s->destination), atomic_load(s->signalled));
 	return code < 0 ? code : 0;
 }
@@ -231,7 +401,8 @@ void stage_run(struct stage *s)
 {
 	uint64_t started = now_ns();
 
-	s->code = s->env->cache_only ? stage_into_cache(s, &s->err) : stage_tell(s, &s->err);
+	s->code = s->env->cache_only ? stage_into_cache(s, &s->err)
+				     : stage_into_destination(s, &s->err);
 	s->elapsed_ns = now_ns() - started;
 	if (s->code >= 0)
 		return;

@@ -3,143 +3,217 @@
 #define STAGERUN_STAGE_PRIVATE_H
 
 #include "cancel.h"
+#include "destination.h"
+#include "error.h"
 #include "object.h"
 #include "progress.h"
-#include "publish.h"
+#include "s3.h"
 #include "stage.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
 
-/* One stage: all specs with the same destination, joined. Made by the loop thread, then the stage
- * thread's until it has ended; the threads of its sources see what is marked so. */
+/* Staging: fetch, decode, unpack, write and publish the sources of one destination. In the order
+ * of use:
+ *
+ *   set.c            a set of stages, on the loop thread: starts, joins and cancels their threads
+ *   join.c           specs with the same destination become one stage; keys
+ *   stage.c          one stage from its destination to its result; slots
+ *   cached.c         staging by way of the node cache
+ *   resume.c         versions of sources; continuing the tree of a killed run
+ *   unpack_source.c  one source into the tree; partial downloads
+ *   datastore.c      a datastore as a source
+ *   prefix.c         a directory of objects as a source
+ *
+ * Threads: the loop thread owns a stage before it is started and after it has ended; in between,
+ * the stage thread does. A stage with several sources has one more thread for each source beyond
+ * the first, while there are slots. */
 
-/* How many sources may be worked on at once, over all stages. Worker threads. */
+/* How many sources may be staged at once, over all stages. A stage holds one slot from before it
+ * opens its destination until it ends, and works on its sources with it; each further thread for
+ * them needs a further slot. So a stage that holds the lock of a destination never waits for a
+ * slot, and two agents that stage into the same destinations in another order never wait for
+ * each other. Any thread. */
 struct slots {
-	pthread_mutex_t mutex;
-	pthread_cond_t freed;
-	unsigned free;
+	atomic_uint free;
+	uv_async_t *freed; /* woken for each slot that is released; borrowed */
 };
 
-void slots_init(struct slots *s, unsigned n);
-void slots_done(struct slots *s);
-int slots_take(struct slots *s, struct cancel *cancel, struct error *err);
-void slots_give(struct slots *s);
+void stage_slots_init(struct slots *s, unsigned n, uv_async_t *freed);
+bool stage_slots_take(struct slots *s); /* false: none is free */
+void stage_slots_release(struct slots *s);
+void stage_slots_undo_take(
+	struct slots *s); /* releases a slot that was just taken, without waking the loop */
 
-/* What a source turned out to be ("tar.gz"), and how long it took to unpack. Of a datastore also, and when it is
- * warm only, which version it is. */
-struct arrival {
-	char *format;
+/* What a source turned out to be, and how long it took to unpack. The fields of a datastore are
+ * also set if it is warm. */
+struct source_outcome {
+	char *format; /* "tar.gz" */
 	uint64_t elapsed_ns;
-	char *datastore;  /* its name; NULL: no datastore */
-	unsigned version; /* of it */
+	char *datastore;  /* its name; NULL: not a datastore */
+	unsigned version; /* of the datastore */
 	char manifest_sha256[65];
 };
 
-/* What the destination says that a source is, once it is there. */
-struct found {
+/* The version of a source as the destination's record has it. */
+struct source_version {
 	struct identity identity;
 	char sha256[65];
 };
 
 struct stage {
-	/* Set at creation. */
+	/* Set by stage_join() and stage_set_start(), and constant; but stage_into_cache()
+	 * replaces to. */
 	const struct stage_env *env;
-	const struct stage_spec
-		*spec; /* the first of the joined; the others have the same options */
-	struct stage_source *sources; /* of all the joined; strings are the specs' */
+	/* the first of the joined specs; the others have the same options */
+	const struct stage_spec *spec;
+	struct stage_source *sources; /* of all joined specs, which own the strings */
 	size_t n_sources;
-	char *to;              /* canonical destination */
-	char key[65];          /* names sources and options in state files */
-	char cache_key[65];    /* as key, but for what is applied when an entry is delivered */
-	struct cancel *cancel; /* the set's: a signal, or another stage failed */
+	/* Canonical destination. With cache_only: a text for messages, later the entry's path. */
+	char *to;
+	char key[65];     /* identifies sources and options in state files */
+	char lineage[65]; /* identifies the sources alone */
+	/* The key, without options that are applied when an entry is delivered. */
+	char cache_key[65];
+	struct cancel *cancel;        /* the set's: a signal, or another stage failed */
 	const atomic_bool *signalled; /* the set's: no time to clean up */
 	struct slots *slots;
-	unsigned threads; /* for decoding, each source */
+	unsigned threads; /* decoding threads for each source */
 
 	/* Any thread. */
 	struct progress *progress; /* one for each source */
-	struct cancel attempt;     /* stops the sources of the attempt under way */
+	struct cancel attempt;     /* stops the sources of the present attempt */
 
-	struct arrival *arrivals; /* one for each source, filled in by its thread */
+	struct source_outcome *outcomes; /* one for each source, set by its thread */
 
 	/* Stage thread; its source threads read them. */
 	struct destination *destination; /* while an entry of the cache is filled: the entry's */
-	struct cache_entry *entry;       /* of the cache; NULL: none is filled */
-	char version[65];                /* of all sources: what the entry must become */
+	struct cache_entry *entry;       /* the entry that is being filled; NULL: none */
+	char version[65];                /* of all sources together, for the entry */
 	struct tree *tree;
 	int root_fd, state_fd;
-	bool anew; /* what a killed run left is of no use: an attempt found another version */
+	/* An attempt found another version: the tree of a killed run is of no use. */
+	bool discard_left;
 
 	/* Stage thread, then the loop thread once it has ended. */
 	enum stage_end end;
-	struct found *found; /* one for each source; NULL: nobody wants to know, or it failed */
+	struct source_version *versions; /* one for each source; NULL: no on_result, or it failed */
 	uint64_t bytes, entries, elapsed_ns;
 	int code;
 	struct error err;
 };
 
-/* Groups specs by destination into *ret_stages (heap, *ret_n of them, also on failure): -ERR_USAGE
- * when the options of two disagree, or one destination lies inside another. The set fills in what
- * is its. */
-int stages_join(const struct stage_env *env, const struct stage_spec *specs, size_t n,
+/* ---- join.c. Loop thread. ---- */
+
+/* Groups specs by destination into *ret_stages (heap, *ret_n of them, also after a failure).
+ * -ERR_USAGE when the options of two specs disagree, or one destination is inside another. The
+ * set fills in the members that are its own. */
+int stage_join(const struct stage_env *env, const struct stage_spec *specs, size_t n,
 	struct stage **ret_stages, size_t *ret_n, struct error *err);
 void stage_done(struct stage *s);
+const char *stage_zip_names(const struct stage *s); /* "": none; borrowed. Any thread */
+/* The SHA-256 of t in hexadecimal. Any thread. */
 void stage_digest(const struct text *t, char hex[static 65]);
 
-/* Stage thread: the whole story. Leaves its outcome in s->code and s->err. */
+/* ---- stage.c ---- */
+
+/* Stage thread: all of the stage. Stores the result in s->code and s->err. */
 void stage_run(struct stage *s);
 
-/* result.c. Stage thread: notes what r says is there (NULL: nothing), if somebody wants to know. */
-void stage_note_found(struct stage *s, const struct record *r);
-const char *stage_place(const struct stage *s); /* where its content is, for who asked for it */
-/* Loop thread: tells it. */
-void stage_tell_result(const struct stage *s);
+/* Stage thread. Stores the versions, bytes and entries of r, which may be NULL, if there is an
+ * on_result. */
+void stage_store_versions(struct stage *s, const struct record *r);
+/* The path of the content, as the user has given it; with cache_only, the entry's path.
+ * Borrowed. */
+const char *stage_content_path(const struct stage *s);
+/* Loop thread: calls on_result. */
+void stage_report_result(const struct stage *s);
 
-/* Fetches source i and unpacks it into s->tree. Its own thread when there are several. *ret is
- * filled in for the state file. */
-int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, struct error *err);
+/* Stage thread. Resets s->attempt for a new attempt. The set requests its own cancel first and
+ * s->attempt after it, so that one of the two checks in this function sees the request. 0 or
+ * -ECANCELED. */
+int stage_begin_attempt(struct stage *s, struct error *err);
 
-/* Whether the destination already holds these sources at their present versions: 1, 0, or an error.
- */
-int stage_is_warm(struct stage *s, struct error *err);
-
-/* ---- stage.c, for cached.c ---- */
-
-/* Fetches and unpacks into s->destination, and publishes that. */
+/* Stage thread. Unpacks all sources for s->destination and publishes the tree; tries again where
+ * that may help. */
 int stage_fill(struct stage *s, struct error *err);
 void stage_report_warm(const struct stage *s);
 struct tree_options stage_tree_options(const struct stage *s);
 
-/* ---- continue.c: the tree that a killed run left, or that the next one will find. ---- */
+/* ---- unpack_source.c ---- */
 
-/* Takes the destination's unfinished tree, or makes a new one. */
+/* Source thread. Fetches source i and unpacks it into s->tree. *ret is set for the record, which
+ * owns its name. */
+int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, struct error *err);
+
+/* ---- resume.c: the tree of a killed run, and versions of sources. Stage thread. ---- */
+
+/* Whether the destination already holds these sources at their present versions: 1, 0, or an
+ * error. */
+int stage_is_warm(struct stage *s, struct error *err);
+
+/* Opens the destination's unfinished tree, or creates a new one. */
 int stage_open_tree(struct stage *s, struct error *err);
-/* The one source of s is open and is id: its entries go on in the tree, if that is of the same version; else in
- * an empty one. From now on the next run can go on. */
+/* Called when a source is open; id: its identity. If it is the only source, and the tree is of
+ * the same version, entries are added to that tree; otherwise to an empty one. From now on the
+ * next run can continue. */
 int stage_continue(struct stage *s, const struct identity *id, struct error *err);
-/* Once all entries are there: says so if some were before. */
-void stage_tell_continued(const struct stage *s);
+/* Logs how many entries an earlier run had left, if there were any. Call it once all entries are
+ * there. */
+void stage_report_continued(const struct stage *s);
 
-/* ---- pin.c: versions of all sources together, known before their bytes are there. ---- */
+/* Sets version to a digest of the versions of the record's sources. Returns false if one of them
+ * is not known, or not certain, as Last-Modified is not. */
+bool resume_pin_record(const struct stage *s, const struct record *r, char version[static 65]);
 
-/* What the record's sources tell from other versions; false: not known, or not for certain (as Last-Modified). */
-bool pin_record(const struct stage *s, const struct record *r, char version[static 65]);
+/* Asks each source for its version; first, whether it still has the version in the cache. 1:
+ * s->version is set, and *ret_bytes are expected (0: not known). 0: a version is not certain. */
+int resume_pin_sources(struct stage *s, uint64_t *ret_bytes, struct error *err);
 
-/* Asks each source for its version, first whether it is still the one that the cache has. 1: s->version is it, and
- * *ret_bytes are expected (0: not known). 0: there is none that is certain. */
-int pin_sources(struct stage *s, uint64_t *ret_bytes, struct error *err);
+/* ---- cached.c. Stage thread. ---- */
 
-/* ---- cached.c ---- */
-
-/* Brings it out of the node cache, filling that first if need be. 1, or 0: it is to be staged directly. */
+/* Delivers the sources from the node cache, after filling its entry if needed. 1; 0: stage
+ * directly; or an error. */
 int stage_from_cache(struct stage *s, struct error *err);
-/* Makes sure that it is there, and no more. */
+/* Fills the cache entry if needed, and delivers nothing. */
 int stage_into_cache(struct stage *s, struct error *err);
 
-/* Keeps in use what the destination, which is warm with record had, shares with the cache. false: that is not
- * whole any more. */
-bool stage_keep_shared(struct stage *s, const struct record *had);
+/* The destination is warm with the record had. If it is the tree of a cache entry, marks the
+ * entry as used. Returns false if the entry is not complete any more. */
+bool stage_retain_shared(struct stage *s, const struct record *had);
 
-/* warm.c: 1: had is still the current version. */
-int stage_source_is_unchanged(
-	struct stage *s, size_t i, const struct record_source *had, struct error *err);
+/* ---- datastore.c: "datastore:NAME" is the newest version, "datastore:NAME:3" always the same.
+ * ---- */
+
+/* Whether the source is a datastore. Any thread. */
+bool stage_is_datastore(const char *url);
+/* Checks that source i is well-formed and that there is a store. 0 or -ERR_USAGE. */
+int stage_datastore_check(const struct stage *s, size_t i, struct error *err);
+/* Returns the name of source i for state files, without a version; heap. */
+char *stage_datastore_key(const struct stage *s, size_t i);
+
+/* Stage's or source's thread. Fetches the version into the tree and stores it in s->outcomes[i];
+ * *ret identifies it. */
+int stage_datastore_fetch(struct stage *s, size_t i, struct identity *ret, struct error *err);
+/* Returns 1 and sets s->outcomes[i] if had, the version that is there, is the version that is
+ * asked for; 0 if not; or an error. */
+int stage_datastore_is_unchanged(
+	struct stage *s, size_t i, const struct identity *had, struct error *err);
+
+/* Sets *ret to the version that is asked for, without fetching its content; adds the size of
+ * that to *ret_bytes. */
+int stage_datastore_identify(
+	struct stage *s, size_t i, struct identity *ret, uint64_t *ret_bytes, struct error *err);
+/* Sets s->outcomes[i] to the version id. */
+void stage_datastore_store_version(struct stage *s, size_t i, const struct identity *id);
+
+/* ---- prefix.c: "s3://bucket/prefix/". ---- */
+
+/* Whether the source is a directory of objects. Any thread. */
+bool stage_is_prefix(const char *url);
+
+/* Stage's or source's thread. Stages all objects below the prefix; *ret identifies this state of
+ * it. */
+int stage_prefix(struct stage *s, size_t i, struct identity *ret, struct error *err);
 
 #endif

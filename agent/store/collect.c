@@ -1,78 +1,205 @@
 /* SPDX-License-Identifier: MIT */
-/* Removes what no version needs. Worker threads. It holds a lease: while it works nobody creates, so that
- * nobody counts on what it is about to remove. A version that was deleted keeps its content for the grace
- * time, for who reads it; what no manifest names may be the beginning of a creation that was killed, and is
- * kept for a while so that the next one goes on from there.
+/* Garbage collection: removes the objects that no version of a datastore needs, from a place that
+ * is known to be a store. Worker threads.
  *
- * The manifest of a version whose content is gone stays, without the lists of its content, so that its number
- * is never used again; a mark beside it spares the next collection to read it. */
-#include "collect.h"
-#include "backend.h"
+ * The collection holds a lease. While it runs no creation starts, so that no creation relies on an
+ * object that is about to be removed. A failed lookup does not count as absence, and versions that
+ * a listing omits are looked up once more: on any doubt nothing is removed at all. */
 #include "defer.h"
-#include "log.h"
-#include "manifest_json.h"
+#include "store_private.h"
 #include "text.h"
-#include "uses.h"
-#include "versions.h"
+#include <nettle/sha2.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { DELETE_AT_ONCE = 1000 };
+/* A set of keys. Each takes 32 bytes, whatever its length. */
+
+static void digest_of(const char *key, uint8_t ret[static 32])
+{
+	struct sha256_ctx ctx;
+
+	sha256_init(&ctx);
+	sha256_update(&ctx, strlen(key), (const uint8_t *)key);
+	sha256_digest(&ctx, 32, ret);
+}
+
+static int compare(const void *a, const void *b)
+{
+	return memcmp(a, b, 32);
+}
+
+void collect_key_set_add(struct key_set *s, const char *key)
+{
+	if (s->n == s->cap) {
+		s->cap = s->cap > 0 ? 2 * s->cap : 256;
+		s->digests = realloc(s->digests, s->cap * sizeof(*s->digests));
+		if (s->digests == NULL)
+			abort();
+	}
+	digest_of(key, s->digests[s->n++]);
+	s->sorted = false;
+}
+
+bool collect_key_set_has(struct key_set *s, const char *key)
+{
+	uint8_t digest[32];
+
+	if (s->n == 0)
+		return false;
+	if (!s->sorted)
+		qsort(s->digests, s->n, sizeof(*s->digests), compare);
+	s->sorted = true;
+	digest_of(key, digest);
+	return bsearch(digest, s->digests, s->n, sizeof(*s->digests), compare) != NULL;
+}
+
+void collect_key_set_done(struct key_set *s)
+{
+	free(s->digests);
+	*s = (struct key_set){0};
+}
+
+/* The collection itself. The content of a deleted version is kept for the grace time, for its
+ * readers. An object that no manifest names may come from a creation that was killed; it is kept
+ * for a while so that the next creation can reuse it.
+ *
+ * The manifest of a version whose content has been removed stays, without the lists of its content,
+ * so that the version's number is never reused; a mark beside it (collected.json) saves the next
+ * collection from reading the manifest. */
+
+enum { DELETE_BATCH = 1000 };
 
 struct collection {
-	struct store_hand *h;
+	struct store_conn *h;
 	const struct collect_options *opts;
-	char *lease;
+	struct lease *lease;
 	uint64_t begun_ms;
-	time_t now; /* the store's */
+	time_t now; /* the store's clock */
 	struct versions versions;
-	struct key_set needed, gone; /* named by versions that are there; by those that are not */
-	struct strings doomed;
-	uint64_t doomed_bytes;
+	/* Keys named by versions that exist or are within the grace time; by those that are
+	 * gone. */
+	struct key_set needed, gone;
+	struct strings garbage;
+	uint64_t garbage_bytes;
+	struct layout_foreign foreign;
+	/* A version that this process published or deleted; NULL: none. */
+	char *own_name;
+	unsigned own_version;
+	/* A removal request got no answer: it may still be in progress in the store. */
+	bool removal_unanswered;
 	struct collected *total;
 };
 
-/* Half a life is left then: nobody takes the lease for dead while a last request is under way. */
 static bool must_stop(const struct collection *c)
 {
-	return lease_clock_ms() - c->begun_ms > c->opts->life_ms / 2;
+	return lease_clock_ms() - c->begun_ms > COLLECT_MOST_MS || lease_check(c->lease, NULL) < 0;
 }
 
-static bool is_gone(const struct collection *c, const struct version *v)
+static bool is_gone(const struct collection *c, const struct store_version *v)
 {
 	return v->deleted && c->now - v->deleted_at >= (time_t)(c->opts->grace_ms / 1000);
 }
 
-static void add_keys(const struct manifest *m, struct key_set *to)
+static void add_manifest_keys(const struct manifest *m, struct key_set *to)
 {
 	for (size_t i = 0; i < m->n_parts; i++) {
 		_free_ char *key = manifest_part_key(&m->parts[i]);
 
-		key_set_add(to, key);
+		collect_key_set_add(to, key);
 	}
 	for (size_t i = 0; i < m->n_objects; i++)
-		key_set_add(to, m->objects[i].key);
+		collect_key_set_add(to, m->objects[i].key);
 }
 
-static bool names_content(void *ctx, const struct version *v)
+static bool names_content(void *ctx, const struct store_version *v)
 {
 	(void)ctx;
-	return (v->exists || v->deleted) && !v->collected;
+	return v->has_manifest && !(v->deleted && v->collected);
 }
 
+/* A manifest that cannot be read may name any object, so nothing is removed. The exception is a
+ * version whose grace time is over: it needs none of the objects that its manifest names. */
 static int on_manifest(
-	void *ctx, const struct version *v, const struct manifest *m, struct error *err)
+	void *ctx, const struct store_version *v, const struct manifest *m, struct error *err)
 {
 	struct collection *c = ctx;
 
-	(void)err;
-	add_keys(m, is_gone(c, v) ? &c->gone : &c->needed);
+	if (m == NULL)
+		return err->code == -ERR_FORMAT && is_gone(c, v) ? 0 : err->code;
+	add_manifest_keys(m, is_gone(c, v) ? &c->gone : &c->needed);
 	return 0;
 }
 
-/* A manifest that cannot be read may name anything: then nothing is removed. */
-static int learn_keys(struct collection *c, struct error *err)
+static int incomplete_listing_error(
+	const struct collection *c, const char *name, unsigned version, struct error *err)
 {
-	return versions_read(c->h, &c->versions, names_content, on_manifest, c, err);
+	return error_set(err, -ERR_CHANGED,
+		"%s lists its versions without %s:%u, which is there: nothing is removed on such an answer",
+		c->h->store->name, name, version);
+}
+
+/* The listing shows no manifest of this version: checks that the store really has none. */
+static int confirm_absence(
+	struct collection *c, const char *name, unsigned version, struct error *err)
+{
+	_free_ char *key = version_key(name, version, "manifest.json");
+	int code = store_has(c->h, key, NULL, err);
+
+	return code > 0 ? incomplete_listing_error(c, name, version, err) : code;
+}
+
+enum { GAP_MAX = 1000 };
+
+/* Manifests are never removed and version numbers rise by one, so each number up to this version's
+ * that the listing omits is looked up. */
+static int confirm_gap(struct collection *c, size_t i, struct error *err)
+{
+	const struct store_version *v = &c->versions.v[i], *before = i > 0 ? v - 1 : NULL;
+	bool same_name = before != NULL && strcmp(before->name, v->name) == 0;
+	unsigned from = same_name ? before->number + 1 : 1;
+	int code = 0;
+
+	if (v->number - from > GAP_MAX)
+		return error_set(err, -ERR_LIMIT,
+			"%s lists version %u of '%s', but not the %u before it: nothing is removed on such an answer",
+			c->h->store->name, v->number, v->name, v->number - from);
+	for (unsigned n = from; n < v->number && code == 0; n++)
+		code = confirm_absence(c, v->name, n, err);
+	return code == 0 && !v->has_manifest ? confirm_absence(c, v->name, v->number, err) : code;
+}
+
+static int confirm_time(
+	const struct collection *c, const struct store_version *v, struct error *err)
+{
+	if (!v->deleted || v->deleted_at > 0)
+		return 0;
+	return error_set(err, -ERR_FORMAT, "%s does not say when %s:%u was deleted",
+		c->h->store->name, v->name, v->number);
+}
+
+static bool is_listed(const struct collection *c, const char *name, unsigned version)
+{
+	for (size_t i = 0; i < c->versions.n; i++) {
+		const struct store_version *v = &c->versions.v[i];
+
+		if (v->has_manifest && strcmp(v->name, name) == 0 && v->number == version)
+			return true;
+	}
+	return false;
+}
+
+static int confirm_versions(struct collection *c, struct error *err)
+{
+	int code = 0;
+
+	for (size_t i = 0; i < c->versions.n && code == 0; i++) {
+		code = confirm_gap(c, i, err);
+		if (code == 0)
+			code = confirm_time(c, &c->versions.v[i], err);
+	}
+	if (code == 0 && c->own_name != NULL && !is_listed(c, c->own_name, c->own_version))
+		code = incomplete_listing_error(c, c->own_name, c->own_version, err);
+	return code;
 }
 
 static time_t orphan_seconds(const struct collection *c)
@@ -83,68 +210,84 @@ static time_t orphan_seconds(const struct collection *c)
 	return (time_t)(ms / 1000);
 }
 
-static int on_object(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err)
+static int on_object(void *ctx, const char *key, const struct layout_key *k, struct error *err)
 {
 	struct collection *c = ctx;
 
-	(void)err;
-	if (key_set_has(&c->needed, key))
+	if (collect_key_set_has(&c->needed, key))
 		return 0;
-	if (!key_set_has(&c->gone, key) && c->now - modified <= orphan_seconds(c))
+	if (k->modified <= 0)
+		return error_set(err, -ERR_FORMAT, "%s does not say of when '%s' is",
+			c->h->store->name, key);
+	if (!collect_key_set_has(&c->gone, key) && c->now - k->modified <= orphan_seconds(c))
 		return 0;
-	strings_add(&c->doomed, key);
-	c->doomed_bytes += size;
+	text_strings_add(&c->garbage, key);
+	c->garbage_bytes += k->size;
 	return 0;
 }
 
-/* Those of runs say in their names until when: "uses/NAME/V/SECONDS-ID.json". */
-static int on_use(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err)
+/* The key of a registered run contains its expiry time. A registration that has not expired must
+ * name a version that exists. */
+static int on_use(void *ctx, const char *key, const struct layout_key *k, struct error *err)
 {
 	struct collection *c = ctx;
 
-	(void)size;
-	(void)modified;
-	(void)err;
-	if (use_expires(key) < c->now)
-		strings_add(&c->doomed, key);
+	if (k->expires < c->now)
+		text_strings_add(&c->garbage, key);
+	else if (!is_listed(c, k->name, k->version))
+		return confirm_absence(c, k->name, k->version, err);
 	return 0;
 }
 
-static int remove_doomed(struct collection *c, struct error *err)
+/* Each request is limited to LEASE_REMOVAL_MS, so that it ends long before the lease expires and no
+ * other process can take the lease for dead meanwhile. */
+static int remove_batch(struct collection *c, size_t first, size_t n, struct error *err)
 {
-	for (size_t i = 0; i < c->doomed.n; i += DELETE_AT_ONCE) {
-		size_t n = c->doomed.n - i < DELETE_AT_ONCE ? c->doomed.n - i : DELETE_AT_ONCE;
-		int code;
+	int code;
 
-		if (must_stop(c))
-			return error_set(err, -ERR_RESTART,
-				"removing what nobody needs from %s takes too long: the rest is "
-				"for "
-				"the next time",
-				c->h->store->name);
-		code = store_delete(c->h, (const char *const *)c->doomed.v + i, n, err);
+	if (must_stop(c))
+		return error_set(err, -ERR_RESTART,
+			"removing what nobody needs from %s takes too long: the rest is for the next time",
+			c->h->store->name);
+	code = lease_begin_removing(c->lease, c->h, err);
+	if (code < 0)
+		return code;
+	c->h->limit_ms = LEASE_REMOVAL_MS;
+	code = store_delete(c->h, (const char *const *)c->garbage.v + first, n, err);
+	c->h->limit_ms = 0;
+	c->removal_unanswered = code < 0 && code != -EACCES;
+	return code;
+}
+
+static int remove_garbage(struct collection *c, struct error *err)
+{
+	for (size_t i = 0; i < c->garbage.n; i += DELETE_BATCH) {
+		size_t n = c->garbage.n - i < DELETE_BATCH ? c->garbage.n - i : DELETE_BATCH;
+		int code = remove_batch(c, i, n, err);
+
 		if (code < 0)
 			return code;
 		c->total->objects += n;
 	}
-	c->total->bytes += c->doomed_bytes;
+	c->total->bytes += c->garbage_bytes;
 	return 0;
 }
 
-static int remove_unneeded(struct collection *c, struct error *err)
+static int find_garbage(struct collection *c, struct error *err)
 {
-	static const char *const prefixes[] = {"packs/", "large/", "index/"};
+	static const char *const roots[] = {"packs/", "large/", "index/"};
 	int code = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(prefixes) && code == 0; i++)
-		code = store_list(c->h, prefixes[i], on_object, c, err);
+	for (size_t i = 0; i < ARRAY_LEN(roots) && code == 0; i++)
+		code = layout_list(c->h, roots[i], on_object, c, &c->foreign, err);
 	if (code == 0)
-		code = store_list(c->h, "uses/", on_use, c, err);
-	return code < 0 ? code : remove_doomed(c, err);
+		code = layout_list(c->h, "uses/", on_use, c, &c->foreign, err);
+	return code;
 }
 
-/* Only when all it named is gone: until then it says what is still to be removed. */
-static int slim_manifest(struct collection *c, const struct version *v, struct error *err)
+/* Called only after every object that the manifest named has been removed: until then the manifest
+ * is the record of the objects that are still to be removed. */
+static int forget_content(struct collection *c, const struct store_version *v, struct error *err)
 {
 	_free_ char *key = version_key(v->name, v->number, "manifest.json");
 	_free_ char *mark = version_key(v->name, v->number, "collected.json");
@@ -152,25 +295,31 @@ static int slim_manifest(struct collection *c, const struct version *v, struct e
 	struct manifest *m = NULL;
 	int code = version_manifest(c->h, v->name, v->number, &m, err);
 
-	if (code < 0)
-		return code == -ENOENT ? 0 : code;
-	manifest_forget_content(m);
-	json = manifest_print(m);
-	manifest_free(m);
-	code = store_put(c->h, key, json, strlen(json), err);
+	/* A manifest that cannot be read stays as it is. */
+	if (code < 0 && code != -ERR_FORMAT)
+		return code;
+	if (code == 0) {
+		manifest_forget_content(m);
+		json = manifest_print(m);
+		manifest_free(m);
+		code = store_put(c->h, key, json, strlen(json), err);
+	} else {
+		code = 0;
+	}
 	return code < 0 ? code : store_put(c->h, mark, "{}\n", 3, err);
 }
 
-static int slim_manifests(struct collection *c, struct error *err)
+static int forget_contents(struct collection *c, struct error *err)
 {
 	for (size_t i = 0; i < c->versions.n; i++) {
 		int code;
 
-		if (!is_gone(c, &c->versions.v[i]) || c->versions.v[i].collected)
+		if (!is_gone(c, &c->versions.v[i]) || c->versions.v[i].collected ||
+			!c->versions.v[i].has_manifest)
 			continue;
 		if (must_stop(c))
 			return 0;
-		code = slim_manifest(c, &c->versions.v[i], err);
+		code = forget_content(c, &c->versions.v[i], err);
 		if (code < 0)
 			return code;
 	}
@@ -185,54 +334,68 @@ static void remove_dead_leases(struct collection *c, const struct leases *all)
 	}
 }
 
+static int sweep_leftovers(struct collection *c, struct error *err)
+{
+	return c->h->store->ops->sweep(c->h, store_roots, c->now - orphan_seconds(c), false, err);
+}
+
 static int collect_leased(struct collection *c, struct error *err)
 {
-	int code = versions_list(c->h, NULL, &c->versions, err);
+	int code;
 
-	if (code == 0)
-		code = learn_keys(c, err);
-	if (code == 0)
-		code = remove_unneeded(c, err);
-	if (code == 0)
-		code = slim_manifests(c, err);
-	if (code == 0)
-		code = c->h->store->ops->sweep(c->h, c->now - orphan_seconds(c), false, err);
+	if ((code = versions_list(c->h, NULL, &c->versions, err)) == 0 &&
+		(code = confirm_versions(c, err)) == 0 &&
+		(code = versions_read(c->h, &c->versions, names_content, on_manifest, c, err)) ==
+			0 &&
+		(code = find_garbage(c, err)) == 0 && (code = remove_garbage(c, err)) == 0 &&
+		(code = forget_contents(c, err)) == 0)
+		code = sweep_leftovers(c, err);
+	layout_foreign_warn(&c->foreign, c->h);
+	layout_foreign_done(&c->foreign);
 	versions_done(&c->versions);
-	key_set_done(&c->needed);
-	key_set_done(&c->gone);
-	strings_done(&c->doomed);
+	collect_key_set_done(&c->needed);
+	collect_key_set_done(&c->gone);
+	text_strings_done(&c->garbage);
 	return code;
 }
 
-int collect_with(struct store_hand *h, const struct collect_options *opts, struct collected *ret,
+/* Nothing is removed from a place that is not known to be a store. */
+static int check_place(struct store_conn *h, struct error *err)
+{
+	int state = store_marker_classify(h, false, err);
+
+	return state == MARKER_UNKNOWN ? -ERR_UNSUPPORTED : state;
+}
+
+int collect_with(struct store_conn *h, const struct collect_options *opts, struct collected *ret,
 	struct error *err)
 {
-	_free_ char *lease = lease_new_key(LEASE_COLLECT);
-	struct collection c = {.h = h, .opts = opts, .lease = lease, .total = ret};
+	struct collection c = {.h = h, .opts = opts, .total = ret, .begun_ms = lease_clock_ms()};
 	struct leases others = {0};
-	int code;
+	int code = check_place(h, err);
 
-	c.begun_ms = lease_clock_ms();
-	code = lease_write(h, lease, NULL, opts->life_ms, err);
-	if (code == 0)
-		code = leases_list(h, lease, opts->life_ms, &others, err);
+	if (code < 0 || code == MARKER_NONE)
+		return code;
+	c.own_name = store_written(h->store, &c.own_version);
+	code = lease_take_for_collection(h, &c.lease, &others, err);
 	c.now = others.now;
-	/* Another collection does the same, and creations come first. */
-	if (code == 0 && !leases_have(&others, LEASE_CREATE) &&
-		!leases_have(&others, LEASE_COLLECT)) {
+	if (code == 0 && c.lease != NULL) {
 		remove_dead_leases(&c, &others);
 		code = collect_leased(&c, err);
 	}
-	leases_done(&others);
-	lease_remove(h, lease);
+	lease_list_done(&others);
+	free(c.own_name);
+	if (c.removal_unanswered)
+		lease_abandon(c.lease);
+	else
+		lease_release_with(c.lease, h);
 	return code;
 }
 
-int datastore_collect(struct store_hand *h, uint64_t grace_ms, uint64_t *ret_objects,
+int datastore_collect(struct store_conn *h, uint64_t grace_ms, uint64_t *ret_objects,
 	uint64_t *ret_bytes, struct error *err)
 {
-	struct collect_options opts = {
-		.grace_ms = grace_ms, .orphan_ms = COLLECT_ORPHAN_MS, .life_ms = LEASE_LIFE_MS};
+	struct collect_options opts = {.grace_ms = grace_ms, .orphan_ms = COLLECT_ORPHAN_MS};
 	struct collected total = {0};
 	int code = collect_with(h, &opts, &total, err);
 

@@ -7,61 +7,78 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a server answered, and what that means for the range that was asked for. No I/O. */
+/* Parses a server's response and classifies it for the range that was requested. No I/O; any
+ * thread. */
 
-/* What names a version of an object, as the first response said it. */
-struct version {
-	char etag[256]; /* as sent, also when weak */
+/* The fields that identify a version of an object, from the first response. */
+struct object_version {
+	char etag[256]; /* as sent; may be weak */
 	char last_modified[64];
-	uint64_t size; /* SIZE_UNKNOWN without one */
+	uint64_t size; /* SIZE_UNKNOWN: not in the response */
 };
 
 struct answer {
-	int status; /* 0 until a status line came */
+	int status; /* 0: no status line yet */
 	char reason[64];
-	struct version version;
-	uint64_t first, last; /* Content-Range, both inclusive; meaningless without has_range */
+	struct object_version version;
+	uint64_t first, last; /* Content-Range, both inclusive; undefined unless has_range */
 	bool has_range;
 	uint64_t content_length;   /* SIZE_UNKNOWN without one */
-	uint64_t retry_after_ms;   /* 0 without one */
-	char content_encoding[32]; /* "" without one */
-	char request_id[96], region[32],
-		date[64]; /* x-amz-request-id, x-amz-bucket-region, Date; or "" */
-	char text[4096];  /* the beginning of an error's body */
+	uint64_t retry_after_ms;   /* 0: not in the response */
+	char content_encoding[64]; /* "": not in the response */
+	struct said said;
+	/* x-amz-request-id, x-amz-bucket-region, Date; "": not in the response. */
+	char request_id[96], region[32], date[64];
+	char text[4096]; /* the first bytes of an error's body */
 	size_t text_len;
 };
 
-/* What was asked for, and what is known. */
+/* The request, and what earlier responses said. */
 struct answer_wanted {
-	const char *name;  /* of the object, for messages */
-	uint64_t from, to; /* asked for bytes [from, to); with plain: everything */
+	const char *name;  /* of the object, for messages; borrowed */
+	uint64_t from, to; /* bytes [from, to) were requested; with plain: everything */
 	bool plain;
-	bool conditional;              /* 304 is an answer */
-	const struct version *version; /* what the first response said; NULL: this is the first */
+	bool conditional; /* the request had a condition that 304 answers */
+	bool varies;      /* responses from this URL are known to differ in their ETag only */
+	/* From the first response; NULL: this is the first. Borrowed. */
+	const struct object_version *version;
 };
 
 enum verdict {
 	VERDICT_NONE,
 	VERDICT_RANGE, /* the body is bytes [first, last] */
-	VERDICT_WHOLE, /* the body is all there is: no ranges here */
+	VERDICT_WHOLE, /* the body is the whole object: the server ignores ranges */
 	VERDICT_NOT_MODIFIED,
 	VERDICT_REDIRECT,
-	VERDICT_PLAIN, /* ask again without Range */
-	VERDICT_RETRY, /* ask again later; the error is what to say when that was in vain */
+	VERDICT_PLAIN,  /* retry without Range */
+	VERDICT_RANGES, /* retry with Range: the server has recovered */
+	/* Like VERDICT_RETRY: the whole object came where a range was requested. After the last
+	 * attempt the object is read again in one response. */
+	VERDICT_UNRANGED,
+	VERDICT_RETRY, /* retry later; the error is reported if all attempts fail */
 	VERDICT_FAIL,  /* give up */
-	VERDICT_DENIED /* give up, unless the URL came from a redirect and can be asked for anew */
+	/* Give up, unless the URL came from a redirect that can be resolved again. */
+	VERDICT_DENIED
 };
 
 void answer_reset(struct answer *a);
-/* One header line as it came, or the status line, which starts anew. */
+/* Parses one header line as received; a status line resets the answer. */
 void answer_header(struct answer *a, const char *line, size_t len);
-/* Keeps the beginning of an error's body. */
+/* Appends to the stored part of an error's body. */
 void answer_text(struct answer *a, const char *bytes, size_t len);
 
-/* For 200 and 206: as soon as the headers are in; for others: when the body is, too. The error is
- * set for RETRY, FAIL and DENIED. */
-enum verdict answer_judge(const struct answer *a, const struct answer_wanted *w, struct error *err);
+/* Call for 200 and 206 as soon as the headers are in, and for other statuses after the body. Sets
+ * the error for RETRY, FAIL and DENIED. */
+enum verdict answer_classify(
+	const struct answer *a, const struct answer_wanted *w, struct error *err);
 
-bool etag_is_strong(const char *etag);
+/* Whether a refusal may concern the range rather than the object. */
+bool answer_may_refuse_range(const struct answer *a);
+
+bool answer_etag_is_strong(const char *etag);
+
+/* Whether another version, written within the same second, may still get the same Last-Modified
+ * (RFC 9110 section 8.8.2.2). */
+bool answer_is_recent(const struct answer *a);
 
 #endif

@@ -6,85 +6,103 @@
 #include "block.h"
 #include "object.h"
 #include "pace.h"
+#include "patience.h"
 #include "transfer.h"
 #include <curl/curl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <uv.h>
 
-/* The engine's own structures. One object is a window over its bytes: ranges in order, each fetched
- * by a request of its own into blocks, taken from the front by one worker.
+/* The structures of the transfer engine. Each object is a window over its bytes: a list of ranges
+ * in order. Each range is fetched into blocks by a request of its own, and one worker thread takes
+ * the blocks from the front.
  *
- *   engine    start and end; easy handles, hosts
- *   drive     curl on libuv, the clock, and what happens after every event
- *   inbox     how worker threads ask the loop thread for something
- *   schedule  which object gets the next connection and blocks, and how long its next range is
- *   range     one range while its request is under way
- *   outcome   what follows from the end of a request
- *   request   what one request says: URL, headers, credentials, range
- *   network   what all requests have in common, those of call.h too
- *   sign      with whose keys, and what S3 says to them
- *   answer    what a response said; judge: what that means (no I/O)
- *   pace      how many connections and how long ranges are worth it (no I/O)
- *   retry     curl's results, transient or not; backoff
- *   window    the bytes between a range and the worker
- *   object    opening, reading at an offset, closing: the worker's side
- *   upkeep    the same: the loop's side
- *   hold      ranges that wait for the rate that was set */
+ *   engine.c         start and end, easy handles, hosts; curl on libuv, the clock, the inbox
+ *   schedule.c       which object gets the next connection and blocks; the length of its next range
+ *   range.c          one range while its request is under way; ranges paused by the rate limit
+ *   range_outcome.c  what follows from the end of a request; curl's results; backoff
+ *   crowd.c          hosts that refuse a request only because other requests are under way
+ *   request.c        contents of a request: URL, headers, credentials, range, signature
+ *   answer.c         parses response headers and classifies the response (no I/O)
+ *   pace.c           how many connections and how long ranges are worthwhile (no I/O)
+ *   patience.c       whether a request is retried, by time or by attempts
+ *   window.c         the bytes between the ranges and the worker
+ *   object.c         open, stream, read at an offset, close: the worker's and the loop's side
+ *   call.c           single requests for call.h, on the calling thread, without the engine
+ *   trust.c          finds the file of CA certificates
+ *
+ * Threads: the loop thread runs everything here except the worker's side of object.c and window.c,
+ * and call.c. A worker posts requests to the inbox, and shares the window under the object's
+ * lock. */
 
 enum {
 	BLOCK_BYTES = 256 * 1024,
-	OWN_BLOCKS = 2,    /* only this object's, so that it can always go on */
-	STREAM_BLOCKS = 16 /* buffered for a server without ranges, at most */
+	OWN_BLOCKS = 2,    /* blocks reserved for each object, so that it always makes progress */
+	STREAM_BLOCKS = 16 /* buffered at most for a server without ranges */
 };
 
-/* Something the loop thread shall do, asked for by a worker. Embedded in what it is about. */
+/* A function that a worker asks the loop thread to run. Embedded in the object it is about. */
 struct post {
 	struct post *next;
 	void (*run)(struct post *post);
 	bool queued; /* under the inbox's lock */
 };
 
+/* The queue from worker threads to the loop thread. */
 struct inbox {
 	uv_async_t wake;
 	pthread_mutex_t lock;
+
+	/* Under lock. */
 	struct post *first, **last;
-	bool shut;
+	bool shut; /* no more posts are accepted */
 };
 
-/* scheme://host:port, and the connections to it that are at work now. */
+/* One scheme://host:port and its active connections. Loop thread. */
 struct host {
 	struct host *next;
-	char *origin;
+	char *origin; /* heap */
 	unsigned active;
+	bool answered;           /* patience_answered() was called for it */
+	unsigned limit;          /* of connections, since more were refused; 0: no limit */
+	uint64_t raise_limit_ns; /* when one more connection is tried; UINT64_MAX: never */
+};
+
+/* A URL whose reading ended because its ETag changed while size and date did not, or because the
+ * server stopped serving ranges of it. Loop thread. */
+struct unstable_url {
+	struct unstable_url *next;
+	char *url;                     /* as requested, before redirects; heap */
+	struct object_version version; /* that was read */
+	bool unranged;                 /* the server stopped serving ranges */
 };
 
 struct transfer {
 	/* Set at creation. */
 	uv_loop_t *loop;
 	const struct transfer_options *opts;
-	char *ca_file; /* NULL: curl's own default */
+	char *ca_file; /* heap; NULL: curl's own default */
 	unsigned n_blocks;
-	unsigned connections; /* at once, to all hosts */
+	unsigned connections; /* limit for all hosts together */
 	struct block_pool *pool;
 	struct inbox inbox;
 
 	/* Loop thread. */
-	CURLM *multi;
+	CURLM *multi;  /* NULL until engine_start_curl() */
 	CURLSH *share; /* TLS sessions */
 	uv_timer_t curl_timer;
 	uv_timer_t clock;      /* backoffs, stalls, growth */
 	uint64_t clock_due_ns; /* UINT64_MAX: stopped */
 	CURL **idle;           /* easy handles without a request */
 	unsigned n_idle;
-	int *inherited; /* descriptors without CLOEXEC that are not ours; -1 ends them */
 	struct http_object *objects;
-	struct http_object *touched; /* bytes arrived: wake their workers */
+	struct http_object *to_wake; /* objects that received bytes during this event */
 	struct host *hosts;
-	unsigned active; /* connections at work */
+	unsigned active; /* connections */
 	bool dirty;      /* something changed that the schedule depends on */
 	bool closing;
-	unsigned open_handles;
+	struct unstable_url *unstable;
+	unsigned open_handles; /* of libuv; the last one to close frees the engine */
 	void (*closed)(void *ctx);
 	void *closed_ctx;
 };
@@ -92,11 +110,11 @@ struct transfer {
 enum range_state {
 	RANGE_WAITING,     /* for a connection */
 	RANGE_ACTIVE,      /* its request is under way */
-	RANGE_BACKING_OFF, /* broken; asks again when due */
+	RANGE_BACKING_OFF, /* its request failed; it is retried when due */
 	RANGE_COMPLETE     /* every byte arrived */
 };
 
-/* Bytes [start, end) of an object, on their way. */
+/* Bytes [start, end) of an object, and the request that fetches them. */
 struct range {
 	struct range *next;
 	struct http_object *object;
@@ -104,46 +122,53 @@ struct range {
 	/* Loop thread. */
 	enum range_state state;
 	uint64_t start;
-	unsigned attempts;   /* since the last byte arrived */
-	uint64_t attempt_at; /* where the request under way began */
-	uint64_t due_ns;     /* backing off until then */
+	struct tried tried; /* failed attempts since the last one that made progress */
 	unsigned url_generation;
-	CURL *easy; /* while active */
+	uint64_t attempt_at;       /* offset at which the current request began */
+	uint64_t due_ns;           /* end of the backoff */
+	uint64_t refused_since_ns; /* first refusal that crowd.c recorded; 0: none */
+	unsigned n_refused;        /* such refusals */
+	CURL *easy;                /* while active */
 	struct curl_slist *headers;
 	struct host *host;
 	struct answer answer;
-	enum verdict verdict; /* on the request under way; VERDICT_NONE until its headers are in */
-	struct error why;     /* to the verdict */
-	char curl_said[CURL_ERROR_SIZE];
-	char signed_with[136]; /* the access key of the request under way; "": none */
-	uint64_t limit;        /* the bytes of this answer end there */
-	uint64_t last_ns; /* when a byte last arrived, or the request was sent; 0: connecting */
-	bool paused;      /* a stream without a block to fill */
-	uint64_t held_ns; /* it waits for the rate since then; 0: it does not */
-	struct block_pool *pool; /* whose blocks are reserved */
+	enum verdict verdict; /* on the current request; VERDICT_NONE until its headers are in */
+	struct error why;     /* for the verdict */
+	char curl_message[CURL_ERROR_SIZE];
+	CURLcode result;       /* of the request that ended last */
+	char signed_with[136]; /* the access key of the current request; "": not signed */
+	uint64_t limit;        /* offset at which the body of this answer ends */
+	/* When the last wanted byte arrived, or the request was sent; 0: still connecting. */
+	uint64_t last_ns;
+	bool answered;           /* the headers of the current request are in */
+	bool paused;             /* a stream without a free block */
+	uint64_t held_ns;        /* paused by the rate limit since then; 0: not paused by it */
+	struct block_pool *pool; /* in which blocks are reserved */
 	unsigned reserved;
-	uint64_t blocks; /* put into slots so far */
+	uint64_t blocks; /* number of blocks put into slots so far */
 
-	/* The object's lock; written by the loop thread alone, but for what the worker passes. */
-	uint64_t at;          /* bytes before it have arrived */
+	/* Under the object's lock. Written by the loop thread only, except for slots and released,
+	 * which the worker updates as it consumes blocks. */
+	uint64_t at;          /* offset up to which bytes have arrived */
 	uint64_t end;         /* SIZE_UNKNOWN: a stream of unknown length */
-	struct block **slots; /* a ring; the worker takes blocks out that it has passed */
+	struct block **slots; /* a ring; the worker removes the blocks it has consumed */
 	unsigned n_slots;
-	uint64_t released; /* blocks taken out so far */
+	uint64_t released; /* number of blocks removed so far */
 
-	struct read_request
-		*read; /* object_read_at(): bytes go there, not into slots. Loop thread */
+	/* Loop thread. For object_read_at(): bytes are copied there, not into slots; else NULL. */
+	struct read_request *read;
 };
 
-/* One object_read_at(), on the heap because the worker may be cancelled out of it. */
+/* One object_read_at(). On the heap, because a cancelled worker returns before the loop is done. */
 struct read_request {
 	struct post post;
 	struct http_object *object;
 	uint64_t offset;
 	size_t len;
 
-	/* The object's lock. */
-	uint8_t *buf; /* NULL: the worker was cancelled and has gone; the loop frees the request */
+	/* Under the object's lock. */
+	/* NULL: the worker was cancelled and has returned; the loop frees the request. */
+	uint8_t *buf;
 	bool done;
 };
 
@@ -154,35 +179,42 @@ struct http_object {
 	struct transfer *t;
 	struct reader reader;
 	char *name;
-	char *asked_url;
-	bool probe;   /* WANT_IDENTITY */
-	bool sparing; /* WANT_PARTS */
+	char *asked_url; /* as requested, before redirects */
+	bool probe;      /* WANT_IDENTITY */
+	bool parts_only; /* WANT_PARTS */
 	bool conditional;
 	struct identity have;      /* when conditional */
 	struct http_signer signer; /* ctx NULL: none */
 	struct cancel *cancel;
 	struct cancel_watch watch;
-	bool streaming; /* the worker's: stream_post is sent */
 	struct post open_post, stream_post, skip_post, close_post;
 
+	/* Worker thread. */
+	bool streaming; /* stream_post was sent */
+
 	/* Loop thread. */
-	struct http_object *next, *next_touched;
-	bool is_touched;
-	bool full; /* got neither block nor connection in this round of the schedule */
-	bool discovered;
-	bool plain;  /* ask without Range */
-	bool whole;  /* the server sends everything in one response */
-	bool wanted; /* object_stream() was called */
-	char *url;   /* where the last redirect led */
+	struct http_object *next, *next_to_wake;
+	bool will_wake;      /* is in the engine's list to_wake */
+	bool starved;        /* no blocks were free for it in this round of the schedule */
+	bool discovered;     /* the first response gave its version and size */
+	bool plain;          /* requests have no Range header */
+	bool plain_is_guess; /* plain was set because a 5xx status may be a refusal of the range */
+	bool served_plain;   /* a request without Range was answered when plain was a guess */
+	bool ignores_limit;  /* uses more connections than the host's limit */
+	bool varies;         /* answers differ in their ETag only: it does not identify a version */
+	bool whole;          /* the server sends everything in one response */
+	bool wanted;         /* the worker has started to read the stream */
+	char *url;           /* the target of the last redirect; heap */
 	unsigned url_generation;
 	unsigned redirects;
-	bool resolved_again;
-	struct host *host;
-	struct version version;
-	struct block_pool *own;
-	struct range *ranges; /* of the window, in order. List and order: also under lock */
-	struct range *reads;
-	uint64_t planned; /* where the next range begins */
+	bool resolved_again;     /* after a denial, asked_url was requested anew */
+	struct host *host;       /* of url */
+	struct host *asked_host; /* of asked_url: the only host that may see credentials */
+	struct object_version version;
+	struct block_pool *own; /* OWN_BLOCKS blocks; NULL: not admitted by the schedule yet */
+	struct range *ranges;   /* of the window, in order; the list is also under lock */
+	struct range *reads;    /* for object_read_at() */
+	uint64_t planned;       /* offset at which the next range begins */
 	struct pace pace;
 
 	/* Under lock. */
@@ -193,104 +225,150 @@ struct http_object {
 	bool sleeping;
 	int failed;
 	struct error why;
-	uint64_t position; /* the worker has taken all bytes before it */
+	uint64_t position; /* offset up to which the worker has consumed bytes */
 	uint64_t size;
 	uint64_t slept_ns, asleep_since_ns;
 };
 
-/* engine */
-/* Before the first object: loading libcurl takes longer than a start for which there is nothing to fetch. */
+/* Unless noted, the functions below belong to the loop thread. */
+
+/* --- engine.c --- */
+
+/* Loads and starts curl, once. Called by the first object and not at start: loading libcurl takes
+ * longer than the whole start of a run that fetches nothing. */
 int engine_start_curl(struct transfer *t, struct error *err);
-CURL *engine_take_easy(struct transfer *t);
-void engine_give_easy(struct transfer *t, CURL *easy);
+CURL *engine_acquire_easy(struct transfer *t); /* NULL: out of memory */
+void engine_release_easy(struct transfer *t, CURL *easy);
+/* The host of url, created on first use. NULL: url is malformed. */
 struct host *engine_host(struct transfer *t, const char *url);
-void engine_handle_closed(struct transfer *t); /* one of open_handles; after the last, it is gone */
+/* Makes the clock fire at due_ns or earlier. */
+void engine_set_clock(struct transfer *t, uint64_t due_ns);
+/* Wakes the object's worker at the end of this event. */
+void engine_wake_worker(struct http_object *o);
+/* Any thread. Returns false if the inbox is shut. */
+bool engine_post(struct inbox *in, struct post *post);
+/* Any thread. Wakes the loop; ctx is the inbox. */
+void engine_wake_loop(void *ctx);
 
-/* drive */
-void engine_clock(struct transfer *t, uint64_t due_ns); /* the clock strikes then, or before */
-void engine_touch(struct http_object *o); /* bytes arrived: its worker is woken after this event */
-int drive_on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx);
-int drive_on_curl_timer(CURLM *multi, long timeout_ms, void *ctx);
-void drive_on_wake(uv_async_t *wake);
+/* --- schedule.c --- */
 
-/* inbox */
-int inbox_init(struct inbox *in, uv_loop_t *loop, uv_async_cb on_wake);
-void inbox_done(struct inbox *in);
-bool inbox_post(struct inbox *in, struct post *post); /* any thread; false: shut */
-void inbox_run(struct inbox *in);
-void inbox_shut(struct inbox *in);
-void inbox_wake(void *ctx); /* any thread; ctx is the inbox */
-
-/* schedule */
 void schedule(struct transfer *t);
-bool schedule_reserve(
-	struct http_object *o, unsigned n); /* n shared blocks, leaving the headroom */
+/* Reserves n shared blocks; false if fewer than n are free above the headroom. */
+bool schedule_reserve(struct http_object *o, unsigned n);
 
-/* range */
+/* --- range.c --- */
+
 struct range *range_new(struct http_object *o, uint64_t start, uint64_t end);
-void range_keep_blocks(struct range *r, struct block_pool *pool, unsigned n); /* n reserved ones */
-void range_free(struct range *r);                          /* stops what is under way */
+/* Hands over to the range n blocks that the caller has reserved in pool. */
+void range_assign_blocks(struct range *r, struct block_pool *pool, unsigned n);
+void range_free(struct range *r);                          /* cuts its request off */
 void range_enter(struct range *r, enum range_state state); /* the only assignment to state */
-void range_start(struct range *r);
-void range_detach(struct range *r);             /* takes the request off the network */
-void range_tick(struct range *r, uint64_t now); /* stalls; end of a backoff */
-void range_resume(struct range *r);
-uint64_t range_due(const struct range *r); /* when the clock shall look at it; UINT64_MAX: never */
-void range_give_back_reserved(struct range *r, unsigned keep);
+void range_start(struct range *r);                         /* sends its request */
+void range_detach(struct range *r);                        /* cuts its request off */
+void range_tick(struct range *r, uint64_t now); /* ends a stalled request, or a backoff */
+void range_resume(struct range *r);             /* resumes a paused stream if a block is free */
+/* When range_tick() has to be called; UINT64_MAX: never. */
+uint64_t range_due(const struct range *r);
+/* Returns all reserved blocks except `keep` to the pool. */
+void range_unreserve(struct range *r, unsigned keep);
 struct answer_wanted range_wanted(const struct range *r);
+/* Inside a curl callback. True: the rate limit is reached, and the range's next bytes must wait. */
+bool range_hold(struct range *r);
+/* Resumes held ranges as far as the rate limit allows. */
+void range_hold_release(struct transfer *t);
 
-/* outcome */
+/* --- range_outcome.c; never inside a curl callback --- */
+
 void range_finished(struct range *r, CURLcode result);
-void range_act(struct range *r, enum verdict verdict, const char *redirect);
+/* redirect: the target, for VERDICT_REDIRECT; may be NULL. */
+void range_apply_verdict(struct range *r, enum verdict verdict, const char *redirect);
 
-/* request */
-CURLcode request_prepare(struct range *r);
-int request_check_headers(const struct transfer_options *opts, struct error *err);
-char *url_origin(const char *url); /* "https://host:443"; NULL when malformed. Heap */
-bool url_has_prefix(const char *url, const char *prefix, size_t prefix_len);
-
-/* network */
-void network_set(CURL *easy, const struct transfer_options *opts, const char *ca_file);
-
-/* sign */
-void sign_prepare(struct range *r);
-enum verdict sign_judge(struct range *r); /* of an answer that is no success */
-
-/* retry */
-/* What to do about a failure that the same request would meet again; NULL: it may pass. */
-const char *retry_permanent_advice(CURLcode result);
-enum verdict retry_judge_curl(
+/* Any thread. Advice for a failure that a retry would meet again; NULL: it may be transient. */
+const char *range_retry_permanent_advice(CURLcode result, const char *said);
+/* Any thread. curl's message without user and password. Heap. */
+char *range_retry_sentence(CURLcode result, const char *said);
+/* Any thread. The host name that could not be resolved; NULL: that was not the failure. Heap. */
+char *range_retry_unresolved(CURLcode result, const char *said);
+/* Any thread. What a proxy's refusal to connect means; *ret_final: a retry will not help. */
+const char *range_retry_proxy_sentence(long status, bool *ret_final);
+/* Any thread. Returns VERDICT_RETRY or VERDICT_FAIL, and sets the error. */
+enum verdict range_retry_classify_curl(
 	CURLcode result, const char *said, const struct answer_wanted *wanted, struct error *err);
-uint64_t retry_delay_ms(
-	const struct transfer_options *opts, unsigned attempt, uint64_t retry_after_ms);
+/* Any thread. The backoff, with jitter, after so many failures (from 1 on; see patience_step()). */
+uint64_t range_retry_delay_ms(
+	const struct transfer_options *opts, unsigned failures, uint64_t retry_after_ms);
 
-/* window; those that end in _locked need the object's lock */
-void window_begin(struct http_object *o);     /* the worker's: bytes are wanted one after another */
-bool window_fit(struct range *r, size_t len); /* blocks for len more bytes; false: none free */
+/* --- crowd.c --- */
+
+/* Before the request is detached. True: it was refused, or not answered, perhaps because other
+ * requests to its host are under way. Then crowd_step_back() retries it with fewer connections,
+ * and the attempt does not count. */
+bool crowd_refuses(const struct range *r, enum verdict verdict);
+void crowd_step_back(struct range *r);
+void crowd_tick(struct range *r, uint64_t now); /* lifts the limit after a long wait */
+void crowd_served(struct range *r);             /* the range's request was answered */
+/* Whether the object's host may get one more connection. */
+bool crowd_admits(const struct http_object *o, uint64_t now);
+
+/* --- request.c --- */
+
+CURLcode request_prepare(struct range *r);
+/* Any thread, after libcurl_load(). Checks transfer_options.headers. */
+int request_check_headers(const struct transfer_options *opts, struct error *err);
+/* Any thread. "https://host:443"; NULL when malformed. Heap. */
+char *request_url_origin(const char *url);
+/* The target of the current answer's redirect, without the user and password of another origin;
+ * NULL: there is no Location, or it is malformed. Heap. */
+char *request_redirect(const struct range *r);
+bool request_url_has_prefix(const char *url, const char *prefix, size_t prefix_len);
+/* Classifies an answer whose status is not a success; the object's signer explains refusals. */
+enum verdict request_classify_signature(struct range *r);
+
+/* Any thread. Sets the options that all requests share, those of call.h included. */
+CURLcode request_set_network(CURL *easy, const struct transfer_options *opts, const char *ca_file);
+/* Any thread. Stores code in *result unless *result is a failure already. */
+void request_note_network(CURLcode *result, CURLcode code);
+
+/* --- window.c; functions that end in _locked need the object's lock --- */
+
+/* Worker thread. The stream is about to be read: more ranges are fetched ahead of it. */
+void window_start_stream(struct http_object *o);
+/* Puts blocks into slots for len more bytes; false: no block is free. */
+bool window_ensure_room(struct range *r, size_t len);
+/* Appends bytes for which window_ensure_room() has made room. */
 void window_fill(struct range *r, const uint8_t *bytes, size_t len);
+/* The server sends the whole object: the range becomes a ring without an end. */
 void window_make_stream(struct range *r);
-extern const struct reader_ops window_reader_ops;
+extern const struct reader_ops window_reader_ops; /* worker thread */
 
-/* upkeep */
-void upkeep_on_open(struct post *post);
-void upkeep_on_stream(struct post *post);
-void upkeep_on_skip(struct post *post);
-void upkeep_on_read(struct post *post);
-void upkeep_on_close(struct post *post);
+/* --- object.c --- */
+
+/* Stores the object's first failure and wakes its worker. */
 void object_fail(struct http_object *o, int code, const struct error *why);
+/* The first response: stores version and size. ranges: the server honours Range. */
 void object_discovered(struct http_object *o, const struct answer *a, bool ranges);
+/* Fails all objects. */
+void object_engine_failed(struct transfer *t, CURLMcode why);
 void object_not_modified(struct http_object *o);
+/* Reading failed because answer a has another version. If only the ETag differs, that is
+ * remembered for object_varies(). */
+void object_changed(struct http_object *o, const struct answer *a);
+/* The server stopped serving ranges: the next object of this URL is requested without Range. */
+void object_unranged(struct http_object *o);
+/* Whether an earlier reading of the URL failed because its ETag alone changed, and v has the same
+ * size and date: then several servers answer that do not agree on the ETag. */
+bool object_varies(const struct http_object *o, const struct object_version *v);
 int object_set_url(struct http_object *o, const char *url); /* -1: malformed */
-void read_request_done(struct range *r);
+/* Ends an object_read_at(); frees the range. */
+void object_read_done(struct range *r);
 void object_destroy(struct http_object *o);
 
-/* hold */
-bool hold(struct range *r); /* whether its next bytes must wait; then they come later */
-void hold_release(struct transfer *t);
+/* --- trust.c; any thread --- */
 
-/* trust, cloexec */
+/* Checks that netrc_file is readable: curl would ignore a missing file and send no passwords.
+ * configured may be NULL. */
+int trust_check_netrc(const char *configured, struct error *err);
+/* *ret_path: heap; NULL: no file was found, curl uses its own default. */
 int trust_find(const char *configured, char **ret_path, struct error *err);
-int *cloexec_inherited(void);
-void cloexec_sweep(const int *inherited);
 
 #endif

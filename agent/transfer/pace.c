@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Growth by measurement: double, look whether it paid, keep it or take it back. Pure arithmetic, so
- * that it can be tested without a network; the loop thread calls it. */
+/* Growth by measurement: double, measure whether the rate rose, keep it or undo it. Pure
+ * arithmetic, so that it can be tested without a network; called on the loop thread. */
 #include "pace.h"
 
-#define INTERVAL_NS 100000000ull  /* the soonest that a growth can be judged */
-#define HOLD_NS     2000000000ull /* after growth that did not pay, or trouble */
+#define INTERVAL_NS 100000000ull  /* growth is not evaluated sooner */
+#define HOLD_NS     2000000000ull /* after growth that was undone, or a refusal */
 
-#define AHEAD_BYTES (8ull << 20) /* for a worker that is the slower one: more would only grow old */
+/* for a worker that is slower than the network: more would only grow old */
+#define AHEAD_BYTES (8ull << 20)
 
-/* A connection that carries 1.6 Gb/s is hardly what is slow. More of them are tried all the same, but not soon: what is
- * over by then would have had the trial and nothing of its result. Bytes per microsecond. */
+/* A connection that carries 1.6 Gb/s is hardly the bottleneck. More of them are tried all the same,
+ * but not soon: a short transfer would pay for the trial and end before it can gain by it. Bytes
+ * per microsecond. */
 #define FAST 200
 
 enum { CONNECTIONS_FIRST = 4 };
@@ -46,9 +48,9 @@ void pace_used(struct pace *p, unsigned connections)
 		p->used = connections;
 }
 
-void pace_trouble(struct pace *p, uint64_t now_ns)
+void pace_refused(struct pace *p, uint64_t now_ns)
 {
-	/* When a server is short, all ranges tell of it at once: that is one trouble. */
+	/* When a server is overloaded, all ranges meet it at once: that counts as one event. */
 	if (now_ns + HOLD_NS - p->hold_ns < p->interval_ns)
 		return;
 	p->connections = p->connections > 2 ? p->connections / 2 : 1;
@@ -90,35 +92,36 @@ static void grow(struct pace *p, double rate, const struct pace_limits *limits)
 	p->grown = p->connections > p->connections_before || p->range_bytes > p->range_bytes_before;
 }
 
-static void take_back(struct pace *p)
+static void undo_growth(struct pace *p)
 {
 	p->connections = p->connections_before;
 	p->range_bytes = p->range_bytes_before;
 }
 
-/* Growth that did not pay goes, whoever is the slower one now: what the worker gained by it would
- * show in the rate. */
-static void judge(struct pace *p, uint64_t now_ns, double rate)
+/* Growth that did not raise the rate is undone, whether the network or the worker is the slower one
+ * now: a gain for the worker would show in the rate. */
+static void evaluate_growth(struct pace *p, uint64_t now_ns, double rate)
 {
 	if (p->grown && rate < p->rate * 1.1) {
-		take_back(p);
+		undo_growth(p);
 		p->hold_ns = now_ns + HOLD_NS;
 	}
 	p->grown = false;
 }
 
-/* Besides what makes up for irregularities, twice what is read while a request waits. */
-static void look_ahead(struct pace *p, double rate)
+/* AHEAD_BYTES evens out irregularities; twice the bytes that are read while a request waits come on
+ * top. */
+static void update_ahead(struct pace *p, double rate)
 {
 	if (p->ranges > 0)
 		p->ahead_bytes = AHEAD_BYTES + (uint64_t)rate * p->waited_us / 500000;
 }
 
-static void look(struct pace *p, uint64_t now_ns, bool starved, double rate,
+static void adjust(struct pace *p, uint64_t now_ns, bool starved, double rate,
 	const struct pace_limits *limits)
 {
-	judge(p, now_ns, rate);
-	look_ahead(p, rate);
+	evaluate_growth(p, now_ns, rate);
+	update_ahead(p, rate);
 	if (starved && now_ns >= p->hold_ns)
 		grow(p, rate, limits);
 }
@@ -131,9 +134,10 @@ void pace_tick(struct pace *p, uint64_t now_ns, uint64_t slept_ns, const struct 
 
 	if (elapsed < p->interval_ns)
 		return;
-	/* Beside the rate of the look in which bytes began to arrive, any growth would seem to pay. */
+	/* Compared with the rate of the measurement in which bytes began to arrive, any growth
+	 * would seem to pay. */
 	if (p->begun_ns > 0)
-		look(p, now_ns, starved, rate, limits);
+		adjust(p, now_ns, starved, rate, limits);
 	else if (p->bytes > 0)
 		p->begun_ns = now_ns;
 	p->since_ns = now_ns;

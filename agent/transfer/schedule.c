@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Who goes next: connections and blocks are handed out here and nowhere else. Loop thread.
+/* Assigns connections and blocks to objects; nothing else does. Loop thread.
  *
- * No object can lock out another for ever. A range has all its blocks before it begins, so it ends
- * without anybody's help. An object is let in only with two blocks that nobody else can have; with
- * one in its worker's hands, the other can arrive. Objects for which there are none wait in open().
- * And of the shared blocks a quarter is left for objects that are still to come. */
+ * No object can lock out another forever. A range gets all its blocks before its request starts, so
+ * it completes without anything else being freed. An object is admitted only with two blocks of its
+ * own: while its worker holds one, the other can be filled. Objects for which there are none wait
+ * in open(). A quarter of the shared blocks is left free for objects that are opened later. */
 #include "engine.h"
 
 enum { HEADROOM = 4 };
 
-/* Enough to tell what it is. */
-#define SPARING_BYTES ((uint64_t)4096)
+/* Enough to detect the format. */
+#define PARTS_BYTES ((uint64_t)4096)
 
 bool schedule_reserve(struct http_object *o, unsigned n)
 {
@@ -35,7 +35,7 @@ static unsigned blocks_for(uint64_t len)
 	return (unsigned)((len + BLOCK_BYTES - 1) / BLOCK_BYTES);
 }
 
-static uint64_t position(struct http_object *o)
+static uint64_t worker_position(struct http_object *o)
 {
 	uint64_t at;
 
@@ -45,7 +45,7 @@ static uint64_t position(struct http_object *o)
 	return at;
 }
 
-static void append(struct http_object *o, struct range *r)
+static void append_range(struct http_object *o, struct range *r)
 {
 	struct range **at = &o->ranges;
 
@@ -57,8 +57,8 @@ static void append(struct http_object *o, struct range *r)
 	o->planned = r->end;
 }
 
-/* A new range of up to len bytes, with blocks for all of it; NULL: no blocks. */
-static struct range *plan(struct http_object *o, uint64_t len)
+/* Creates a range of up to len bytes, with blocks for all of it. NULL: no blocks are free. */
+static struct range *plan_range(struct http_object *o, uint64_t len)
 {
 	struct range *r;
 	struct block_pool *pool = o->t->pool;
@@ -67,8 +67,9 @@ static struct range *plan(struct http_object *o, uint64_t len)
 	while (n > 0 && !schedule_reserve(o, n))
 		n /= 2;
 	if (n == 0) {
-		/* Its own are for the worst case only: when there is nothing else on the way. */
-		if (o->planned > position(o))
+		/* The object's own blocks are the last resort: they are used only if nothing else
+		 * of it is fetched or buffered. */
+		if (o->planned > worker_position(o))
 			return NULL;
 		pool = o->own;
 		n = blocks_for(len) < OWN_BLOCKS ? blocks_for(len) : OWN_BLOCKS;
@@ -78,13 +79,13 @@ static struct range *plan(struct http_object *o, uint64_t len)
 			return NULL;
 	}
 	r = range_new(o, o->planned, o->planned + min_u64(len, (uint64_t)n * BLOCK_BYTES));
-	range_keep_blocks(r, pool, n);
-	append(o, r);
+	range_assign_blocks(r, pool, n);
+	append_range(o, r);
 	return r;
 }
 
-/* As long as the pace says, but so that all objects' windows fit into memory, and so that the last
- * bytes come over all connections and not over one. */
+/* The length that the pace asks for, but short enough for the windows of all objects to fit into
+ * memory, and for the last bytes to come over all connections and not over one. */
 static uint64_t next_length(const struct http_object *o)
 {
 	const struct transfer *t = o->t;
@@ -101,7 +102,7 @@ static uint64_t next_length(const struct http_object *o)
 	return len > least ? len : least;
 }
 
-static unsigned in_flight(const struct http_object *o)
+static unsigned count_incomplete(const struct http_object *o)
 {
 	unsigned n = 0;
 
@@ -110,7 +111,7 @@ static unsigned in_flight(const struct http_object *o)
 	return n;
 }
 
-static unsigned at_work(const struct http_object *o)
+static unsigned count_active(const struct http_object *o)
 {
 	unsigned n = 0;
 
@@ -119,8 +120,8 @@ static unsigned at_work(const struct http_object *o)
 	return n;
 }
 
-/* Bytes from the worker's position on that it could take without waiting. */
-static uint64_t ahead(const struct http_object *o, uint64_t position)
+/* Number of bytes from the worker's position on that it could read without waiting. */
+static uint64_t bytes_ahead(const struct http_object *o, uint64_t position)
 {
 	uint64_t arrived = position;
 
@@ -129,17 +130,18 @@ static uint64_t ahead(const struct http_object *o, uint64_t position)
 	return arrived - position;
 }
 
-/* Twice the connections' worth of bytes: one half is read while the other arrives. */
+/* The window has twice the bytes that the connections fetch at once: one half is read while the
+ * other arrives. */
 static bool may_plan(struct http_object *o)
 {
 	uint64_t window = 2ull * o->pace.connections * o->pace.range_bytes;
 	uint64_t at;
 
 	if (!o->discovered || o->whole || !o->wanted || o->planned >= o->version.size ||
-		in_flight(o) >= o->pace.connections)
+		count_incomplete(o) >= o->pace.connections)
 		return false;
-	at = position(o);
-	return o->planned - at < window && ahead(o, at) < o->pace.ahead_bytes;
+	at = worker_position(o);
+	return o->planned - at < window && bytes_ahead(o, at) < o->pace.ahead_bytes;
 }
 
 static struct range *first_waiting(const struct http_object *o)
@@ -159,29 +161,30 @@ static bool has_connection(const struct http_object *o)
 {
 	const struct transfer *t = o->t;
 
-	return t->active < t->connections && o->host->active < t->opts->connections_per_host;
+	return t->active < t->connections && o->host->active < t->opts->connections_per_host &&
+	       crowd_admits(o, now_ns());
 }
 
-/* What has its blocks goes first; then whoever has the least, and of those the one with the most
- * left. */
+/* Objects with a waiting range, which has its blocks already, go first; then the object with the
+ * fewest active connections, and among those the one with the most bytes left. */
 static bool goes_before(struct http_object *a, struct http_object *b)
 {
 	bool a_waits = first_waiting(a) != NULL, b_waits = first_waiting(b) != NULL;
 
 	if (a_waits != b_waits)
 		return a_waits;
-	if (at_work(a) != at_work(b))
-		return at_work(a) < at_work(b);
+	if (count_active(a) != count_active(b))
+		return count_active(a) < count_active(b);
 	return a->version.size - a->planned > b->version.size - b->planned;
 }
 
 static bool is_candidate(struct http_object *o)
 {
-	return !o->full && o->failed == 0 && o->own != NULL && has_connection(o) &&
+	return !o->starved && o->failed == 0 && o->own != NULL && has_connection(o) &&
 	       (first_waiting(o) != NULL || may_plan(o));
 }
 
-static struct http_object *next_in_line(const struct transfer *t)
+static struct http_object *next_object(const struct transfer *t)
 {
 	struct http_object *best = NULL;
 
@@ -192,7 +195,7 @@ static struct http_object *next_in_line(const struct transfer *t)
 	return best;
 }
 
-/* In the order in which they came, so that none is overtaken for ever. */
+/* Admits objects in the order in which they were opened, so that none is overtaken forever. */
 static void admit(struct transfer *t)
 {
 	for (struct http_object *o = t->objects; o != NULL; o = o->next) {
@@ -200,13 +203,13 @@ static void admit(struct transfer *t)
 			continue;
 		if (!block_pool_reserve(t->pool, OWN_BLOCKS))
 			return;
-		o->own = block_pool_new(BLOCK_BYTES, OWN_BLOCKS, inbox_wake, &t->inbox);
-		plan(o, o->probe ? 1 : o->sparing ? SPARING_BYTES : t->opts->range_min);
+		o->own = block_pool_new(BLOCK_BYTES, OWN_BLOCKS, engine_wake_loop, &t->inbox);
+		plan_range(o, o->probe ? 1 : o->parts_only ? PARTS_BYTES : t->opts->range_min);
 	}
 }
 
-/* Frees ranges that arrived and were read, and wakes streams that found no block. */
-static void tidy(struct http_object *o)
+/* Frees complete ranges that were consumed, and resumes streams that found no block. */
+static void free_consumed_ranges(struct http_object *o)
 {
 	struct range *passed = NULL;
 
@@ -228,7 +231,7 @@ static void tidy(struct http_object *o)
 	}
 	for (struct range *r = o->ranges; r != NULL; r = r->next)
 		range_resume(r);
-	o->full = false;
+	o->starved = false;
 }
 
 void schedule(struct transfer *t)
@@ -236,18 +239,18 @@ void schedule(struct transfer *t)
 	struct http_object *o;
 
 	for (o = t->objects; o != NULL; o = o->next)
-		tidy(o);
+		free_consumed_ranges(o);
 	admit(t);
-	while ((o = next_in_line(t)) != NULL) {
+	while ((o = next_object(t)) != NULL) {
 		struct range *r = first_waiting(o);
 
 		if (r == NULL)
-			r = plan(o, next_length(o));
+			r = plan_range(o, next_length(o));
 		if (r == NULL)
-			o->full = true;
+			o->starved = true;
 		else
 			range_start(r);
 	}
 	for (o = t->objects; o != NULL; o = o->next)
-		pace_used(&o->pace, in_flight(o));
+		pace_used(&o->pace, count_incomplete(o));
 }

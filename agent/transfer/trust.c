@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Finds the file of certificate authorities. libcurl knows one path, of the system it was built
- * for; the agent runs in any image. Called once, at start. */
+/* Finds the file of CA certificates, and checks the configured netrc file. libcurl knows one path,
+ * that of the system it was built for, but the agent runs in any image. Any thread. */
 #include "defer.h"
 #include "engine.h"
 #include "text.h"
@@ -19,8 +19,9 @@ static const char *const system_files[] = {
 	"/etc/ssl/cert.pem",                                 /* Alpine */
 };
 
-/* A relocated copy of the agent brings its own file, for images that have none. The kernel tells
- * what it executed (with the bundle: its loader); /proc need not be mounted. */
+/* A relocated copy of the agent has its own file beside it, for images that have none. The path
+ * comes from what the kernel executed (for the bundle: its loader), since /proc may not be
+ * mounted. */
 static char *beside_executable(void)
 {
 	const char *executed = (const char *)getauxval(AT_EXECFN);
@@ -31,7 +32,7 @@ static char *beside_executable(void)
 		return NULL;
 	slash = strrchr(exe, '/');
 	*slash = '\0';
-	return format_text("%s/../etc/ca-certificates.crt", exe);
+	return text_format("%s/../etc/ca-certificates.crt", exe);
 }
 
 int trust_find(const char *configured, char **ret_path, struct error *err)
@@ -43,22 +44,30 @@ int trust_find(const char *configured, char **ret_path, struct error *err)
 	if (configured != NULL && configured[0] != '\0') {
 		if (access(configured, R_OK) < 0)
 			return error_set(err, -ERR_CONFIG,
-				"ca_file '%s' cannot be read: %m; it must be a PEM file of CA "
-				"certificates",
+				"ca_file '%s' cannot be read: %m; it must be a PEM file of CA certificates",
 				configured);
-		*ret_path = copy_text(configured);
+		*ret_path = text_copy(configured);
 		return 0;
 	}
 	if (from_env != NULL && access(from_env, R_OK) == 0) {
-		*ret_path = copy_text(from_env);
+		*ret_path = text_copy(from_env);
 		return 0;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(system_files); i++) {
 		if (access(system_files[i], R_OK) == 0) {
-			*ret_path = copy_text(system_files[i]);
+			*ret_path = text_copy(system_files[i]);
 			return 0;
 		}
 	}
 	*ret_path = beside != NULL && access(beside, R_OK) == 0 ? take_ptr(&beside) : NULL;
 	return 0;
+}
+
+int trust_check_netrc(const char *configured, struct error *err)
+{
+	if (configured == NULL || access(configured, R_OK) == 0)
+		return 0;
+	return error_set(err, -ERR_CONFIG,
+		"netrc_file '%s' cannot be read: %m; make it readable for user %u, or leave it out",
+		configured, (unsigned)geteuid());
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The bytes between the ranges, which the loop thread fills, and the one worker that takes them in
- * order. What has arrived is never written again, so bytes are copied and read without the lock;
- * the lock guards how far each side is. */
+/* The bytes between the ranges, which the loop thread fills, and the one worker that consumes them
+ * in order. Bytes that have arrived are never written again, so they are copied and read without
+ * the lock; the lock guards the positions of both sides. */
 #include "defer.h"
 #include "engine.h"
 #include "text.h"
@@ -41,7 +41,7 @@ static bool slot_is_free(struct range *r)
 	return is_free;
 }
 
-bool window_fit(struct range *r, size_t len)
+bool window_ensure_room(struct range *r, size_t len)
 {
 	uint64_t needed = (r->at - r->start + len + BLOCK_BYTES - 1) / BLOCK_BYTES;
 
@@ -57,7 +57,7 @@ bool window_fit(struct range *r, size_t len)
 	return true;
 }
 
-/* Lets go of blocks that are full and that the worker has passed. */
+/* Drops the references to full blocks that the worker has consumed. */
 static void release_locked(struct range *r, uint64_t position)
 {
 	uint64_t limit = position < r->at ? position : r->at;
@@ -84,7 +84,7 @@ void window_fill(struct range *r, const uint8_t *bytes, size_t len)
 		size_t within = (at - r->start) % BLOCK_BYTES;
 		size_t n = left < BLOCK_BYTES - within ? left : BLOCK_BYTES - within;
 
-		/* The slot of a block that is not full is the loop thread's alone. */
+		/* The slot of a block that is not full belongs to the loop thread alone. */
 		memcpy((*slot_of(r, (at - r->start) / BLOCK_BYTES))->data + within, bytes, n);
 		bytes += n;
 		at += n;
@@ -97,7 +97,7 @@ void window_fill(struct range *r, const uint8_t *bytes, size_t len)
 	if (o->progress != NULL)
 		count(&o->progress->received, len);
 	pthread_mutex_unlock(&o->lock);
-	engine_touch(o);
+	engine_wake_worker(o);
 }
 
 void window_make_stream(struct range *r)
@@ -105,14 +105,14 @@ void window_make_stream(struct range *r)
 	struct block **slots = zalloc(STREAM_BLOCKS * sizeof(struct block *));
 
 	pthread_mutex_lock(&r->object->lock);
-	free(r->slots); /* empty: not a byte has arrived yet */
+	free(r->slots); /* empty: no byte has arrived yet */
 	r->slots = slots;
 	r->n_slots = STREAM_BLOCKS;
 	r->end = SIZE_UNKNOWN;
 	pthread_mutex_unlock(&r->object->lock);
 }
 
-static struct range *find_locked(struct http_object *o, uint64_t offset)
+static struct range *find_range_locked(struct http_object *o, uint64_t offset)
 {
 	struct range *r = o->ranges;
 
@@ -121,10 +121,11 @@ static struct range *find_locked(struct http_object *o, uint64_t offset)
 	return r;
 }
 
-/* What there is from the worker's position to the end of that block. */
-static bool take_locked(struct http_object *o, struct slice *ret)
+/* Returns the bytes from the worker's position to the end of that block. False: none has
+ * arrived. */
+static bool take_slice_locked(struct http_object *o, struct slice *ret)
 {
-	struct range *r = find_locked(o, o->position);
+	struct range *r = find_range_locked(o, o->position);
 	struct block *b;
 	uint64_t within, len;
 
@@ -157,7 +158,7 @@ static void sleep_locked(struct http_object *o)
 		count(&o->progress->network_ns, slept);
 }
 
-static int next_locked(struct http_object *o, struct slice *ret, struct error *err)
+static int await_slice_locked(struct http_object *o, struct slice *ret, struct error *err)
 {
 	for (;;) {
 		if (cancel_requested(o->cancel))
@@ -168,16 +169,16 @@ static int next_locked(struct http_object *o, struct slice *ret, struct error *e
 		}
 		if (o->position == o->size)
 			return 0;
-		if (take_locked(o, ret))
+		if (take_slice_locked(o, ret))
 			return 1;
 		sleep_locked(o);
 	}
 }
 
-void window_begin(struct http_object *o)
+void window_start_stream(struct http_object *o)
 {
 	if (!o->streaming)
-		inbox_post(&o->t->inbox, &o->stream_post);
+		engine_post(&o->t->inbox, &o->stream_post);
 	o->streaming = true;
 }
 
@@ -186,11 +187,12 @@ static int window_next(struct reader *reader, struct slice *ret, struct error *e
 	struct http_object *o = container_of(reader, struct http_object, reader);
 	int code;
 
-	/* The first bytes are there; only the worker, which is us, moves on from them. */
+	/* The first range is fetched in any case. Only this thread changes position, so it is read
+	 * without the lock. */
 	if (o->position > 0)
-		window_begin(o);
+		window_start_stream(o);
 	pthread_mutex_lock(&o->lock);
-	code = next_locked(o, ret, err);
+	code = await_slice_locked(o, ret, err);
 	pthread_mutex_unlock(&o->lock);
 	return code;
 }
@@ -209,11 +211,11 @@ static int64_t window_skip(struct reader *reader, uint64_t n, struct error *err)
 	if (o->progress != NULL)
 		count(&o->progress->consumed, n);
 	pthread_mutex_unlock(&o->lock);
-	inbox_post(&o->t->inbox, &o->skip_post);
+	engine_post(&o->t->inbox, &o->skip_post);
 	return (int64_t)n;
 }
 
-/* The reader lives and dies with its object. */
+/* The reader is part of its object, which frees it. */
 static void window_close(struct reader *reader)
 {
 	(void)reader;

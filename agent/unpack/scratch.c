@@ -1,29 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* Unnamed temporary files as objects. Worker thread. The stream hands out blocks of a small pool,
- * so that its slices can be held by other threads. */
-#include "scratch.h"
+/* Unnamed temporary files as objects. Worker thread. The stream uses the blocks of a small pool, so
+ * other threads can hold references to its slices. */
 #include "defer.h"
+#include "random.h"
 #include "text.h"
+#include "unpack_private.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #define BLOCK_BYTES ((size_t)128 << 10)
 
-struct scratch {
+struct scratch_object {
 	struct object base;
 	struct reader reader;
 	int fd;
-	uint64_t streamed; /* bytes handed out by the reader */
+	uint64_t streamed; /* bytes that the reader has returned */
 	struct block_pool *pool;
 	struct cancel *cancel;
+	struct tree *tree; /* whose limits apply */
 };
 
 static int scratch_read_at(
 	struct object *o, uint64_t offset, void *buf, size_t len, struct error *err)
 {
-	const struct scratch *s = container_of(o, struct scratch, base);
+	const struct scratch_object *s = container_of(o, struct scratch_object, base);
 	uint8_t *to = buf;
 
 	while (len > 0) {
@@ -44,7 +45,7 @@ static int scratch_read_at(
 
 static int stream_next(struct reader *r, struct slice *ret, struct error *err)
 {
-	struct scratch *s = container_of(r, struct scratch, reader);
+	struct scratch_object *s = container_of(r, struct scratch_object, reader);
 	uint64_t left = s->base.identity.size - s->streamed;
 	size_t len = left < BLOCK_BYTES ? (size_t)left : BLOCK_BYTES;
 	struct block *b;
@@ -67,7 +68,7 @@ static int stream_next(struct reader *r, struct slice *ret, struct error *err)
 
 static int64_t stream_skip(struct reader *r, uint64_t n, struct error *err)
 {
-	struct scratch *s = container_of(r, struct scratch, reader);
+	struct scratch_object *s = container_of(r, struct scratch_object, reader);
 	uint64_t left = s->base.identity.size - s->streamed;
 
 	(void)err;
@@ -79,7 +80,7 @@ static int64_t stream_skip(struct reader *r, uint64_t n, struct error *err)
 	return (int64_t)n;
 }
 
-/* The reader is the object's. */
+/* The reader is a member of the object, which frees it. */
 static void stream_close(struct reader *r)
 {
 	(void)r;
@@ -87,21 +88,22 @@ static void stream_close(struct reader *r)
 
 static struct reader *scratch_stream(struct object *o)
 {
-	return &container_of(o, struct scratch, base)->reader;
+	return &container_of(o, struct scratch_object, base)->reader;
 }
 
 static void scratch_close(struct object *o)
 {
-	struct scratch *s = container_of(o, struct scratch, base);
+	struct scratch_object *s = container_of(o, struct scratch_object, base);
 
 	slice_drop(&s->reader.back);
+	tree_release_scratch(s->tree, o->identity.size);
 	block_pool_free(s->pool);
 	close(s->fd);
 	free(s);
 }
 
-/* O_TMPFILE is not known to every file system (NFS, overlayfs before Linux 6.3): there, a file that
- * is unlinked at once. */
+/* O_TMPFILE is not supported by every file system (NFS, overlayfs before Linux 6.3): there, a file
+ * is created and unlinked at once. */
 static int open_unnamed(int dir_fd)
 {
 	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -110,8 +112,7 @@ static int open_unnamed(int dir_fd)
 
 	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
 		return fd;
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		return -1;
+	random_fill(&random, sizeof(random));
 	snprintf(name, sizeof(name), ".stagerun-scratch-%016lx", random);
 	fd = openat(dir_fd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 	if (fd >= 0)
@@ -127,16 +128,18 @@ int scratch_new(
 	static const struct reader_ops reader_ops = {
 		.next = stream_next, .skip = stream_skip, .close = stream_close};
 	int fd = open_unnamed(env->scratch_fd);
-	struct scratch *s;
+	struct scratch_object *s;
 
 	if (fd < 0)
-		return disk_error(err, errno, env->scratch_fd, "create a temporary file for", name);
+		return tree_disk_error(
+			err, errno, env->scratch_fd, "create a temporary file for", name);
 	s = zalloc(sizeof(*s));
 	s->base.ops = &object_ops;
 	s->base.name = name;
 	s->base.seekable = true;
 	s->fd = fd;
 	s->cancel = env->cancel;
+	s->tree = env->tree;
 	s->pool = block_pool_new(BLOCK_BYTES, SCRATCH_MEMORY / BLOCK_BYTES, NULL, NULL);
 	reader_init(&s->reader, &reader_ops, name);
 	*ret = &s->base;
@@ -145,16 +148,23 @@ int scratch_new(
 
 int scratch_append(struct object *o, const void *bytes, size_t len, struct error *err)
 {
-	struct scratch *s = container_of(o, struct scratch, base);
+	struct scratch_object *s = container_of(o, struct scratch_object, base);
 	const uint8_t *from = bytes;
+	int r = tree_reserve_scratch(s->tree, len, err);
 
+	if (r < 0)
+		return r;
 	while (len > 0) {
 		ssize_t n = pwrite(s->fd, from, len, (off_t)o->identity.size);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return disk_error(err, errno, s->fd, "write a temporary file for", o->name);
+		if (n < 0) {
+			r = tree_disk_error(
+				err, errno, s->fd, "write a temporary file for", o->name);
+			tree_release_scratch(s->tree, len);
+			return r;
+		}
 		from += n;
 		len -= (size_t)n;
 		o->identity.size += (uint64_t)n;
@@ -164,7 +174,7 @@ int scratch_append(struct object *o, const void *bytes, size_t len, struct error
 
 int scratch_fd(const struct object *o)
 {
-	return container_of(o, const struct scratch, base)->fd;
+	return container_of(o, const struct scratch_object, base)->fd;
 }
 
 static int append_all(struct object *to, struct reader *in, struct error *err)
@@ -181,50 +191,27 @@ static int append_all(struct object *to, struct reader *in, struct error *err)
 	return r;
 }
 
-int scratch_from_reader(
-	const struct unpack_env *env, struct reader *in, struct object **ret, struct error *err)
+/* A known size is checked before the first byte is stored. */
+static int check_size(const struct unpack_env *env, const struct object *o, struct error *err)
 {
-	struct object *to = NULL;
-	int r = scratch_new(env, in->name, &to, err);
+	uint64_t size = o != NULL ? o->identity.size : SIZE_UNKNOWN;
+	int r = size == SIZE_UNKNOWN ? 0 : tree_reserve_scratch(env->tree, size, err);
 
-	if (r < 0)
-		return r;
-	r = append_all(to, in, err);
-	if (r < 0)
-		object_close(to);
-	else
-		*ret = to;
+	if (r >= 0 && size != SIZE_UNKNOWN)
+		tree_release_scratch(env->tree, size);
 	return r;
 }
 
-static int append_range(
-	struct object *to, struct object *from, uint64_t offset, uint64_t len, struct error *err)
-{
-	size_t step = BLOCK_BYTES * 4;
-	_free_ uint8_t *buf = zalloc(step);
-	int r = 0;
-
-	while (len > 0 && r >= 0) {
-		size_t n = len < step ? (size_t)len : step;
-
-		r = object_read_at(from, offset, buf, n, err);
-		if (r >= 0)
-			r = scratch_append(to, buf, n, err);
-		offset += n;
-		len -= n;
-	}
-	return r;
-}
-
-int scratch_from_object(const struct unpack_env *env, struct object *o, uint64_t offset,
-	uint64_t len, struct object **ret, struct error *err)
+int scratch_from_input(const struct unpack_env *env, const struct unpack_input *input,
+	struct object **ret, struct error *err)
 {
 	struct object *to = NULL;
-	int r = scratch_new(env, o->name, &to, err);
+	int r = check_size(env, input->object, err);
 
-	if (r < 0)
-		return r;
-	r = append_range(to, o, offset, len, err);
+	if (r >= 0)
+		r = scratch_new(env, input->in->name, &to, err);
+	if (r >= 0)
+		r = append_all(to, input->in, err);
 	if (r < 0)
 		object_close(to);
 	else

@@ -1,49 +1,41 @@
 /* SPDX-License-Identifier: MIT */
-/* 7z, by libarchive's reader. Worker thread. Its directory is at the end, so libarchive seeks:
- * bytes that come in order are taken from the stream, which downloads ahead, the others are read
- * where they are. A source that cannot be read at random is first written to an unnamed file.
+/* 7z, by libarchive's reader. Worker thread. The directory of a 7z archive is at its end, so
+ * libarchive seeks: bytes that it reads in order come from the stream, which downloads ahead, all
+ * others by random access. A source without random access is written to an unnamed file first.
  *
- * How much memory an LZMA dictionary takes is for the archive to say, and libarchive obeys: what is
- * reserved here is what 7z uses by default, not a bound. */
-#include "archive.h"
-#include "containers.h"
+ * The archive specifies how much memory its dictionaries take, and libarchive allocates that.
+ * Therefore the archive's header is checked first, and the memory is reserved. */
 #include "defer.h"
 #include "log.h"
 #include "object.h"
-#include "scratch.h"
 #include "text.h"
+#include "unpack_private.h"
 #include <archive.h>
+#include <archive_entry.h>
+#include <inttypes.h>
+#include <malloc.h>
 #include <string.h>
+#include <strings.h>
 
-#define HEADER_BYTES     32
-#define READ_AT_BYTES    ((size_t)64 << 10)
-#define DICTIONARY_BYTES ((uint64_t)32 << 20)
+#define READ_AT_BYTES ((size_t)64 << 10)
 
 struct sevenzip {
 	struct archive_feed feed;
 	struct object *object;
-	uint64_t at;         /* where libarchive reads next */
-	uint64_t packed_end; /* the directory begins here: never skip the stream beyond */
-	uint8_t *buf;        /* READ_AT_BYTES */
+	uint64_t at;                 /* offset at which libarchive reads next */
+	struct sevenzip_facts facts; /* the stream is never skipped beyond packed_end */
+	uint8_t *buf;                /* READ_AT_BYTES */
 };
 
-static uint64_t little_endian_64(const uint8_t *bytes)
-{
-	uint64_t value = 0;
-
-	for (int i = 7; i >= 0; i--)
-		value = value << 8 | bytes[i];
-	return value;
-}
-
-/* Bytes at z->at from the stream: 1, 0 when it is not there (any more), or negative. */
+/* Reads bytes at z->at from the stream: 1, 0 when the stream has not got them or is already past
+ * them, or negative. */
 static int read_stream(struct sevenzip *z, const void **ret, size_t *ret_len)
 {
 	struct archive_feed *feed = &z->feed;
 	uint64_t start = feed->given - feed->current.len;
 	int r;
 
-	if (z->at < start || z->at >= z->packed_end)
+	if (z->at < start || z->at >= z->facts.packed_end)
 		return 0;
 	if (z->at > feed->given) {
 		r = archive_feed_skip(feed, z->at - feed->given);
@@ -61,7 +53,7 @@ static int read_stream(struct sevenzip *z, const void **ret, size_t *ret_len)
 	return 1;
 }
 
-static int read_elsewhere(struct sevenzip *z, const void **ret, size_t *ret_len)
+static int read_at_random(struct sevenzip *z, const void **ret, size_t *ret_len)
 {
 	uint64_t left = z->object->identity.size - z->at;
 	size_t len = left < READ_AT_BYTES ? (size_t)left : READ_AT_BYTES;
@@ -80,7 +72,7 @@ static la_ssize_t on_read(struct archive *a, void *ctx, const void **ret)
 	int r = read_stream(z, ret, &len);
 
 	if (r == 0)
-		r = read_elsewhere(z, ret, &len);
+		r = read_at_random(z, ret, &len);
 	if (r < 0) {
 		archive_set_error(a, EIO, "%s", z->feed.why.msg);
 		return -1;
@@ -104,17 +96,69 @@ static la_int64_t on_seek(struct archive *a, void *ctx, la_int64_t offset, int w
 	return to;
 }
 
-static int extract(struct sevenzip *z, const struct unpack_env *env,
-	const struct unpack_input *input, struct error *err)
+/* 7z records data that it read from standard input as the pipe that this was. */
+static int sevenzip_next(struct extraction *x, struct archive_entry **ret, struct error *err)
 {
+	int r = archive_skip_data(x, err);
+
+	if (r >= 0)
+		r = archive_next_header(x, ret, err);
+	if (r > 0 && archive_entry_filetype(*ret) == AE_IFIFO &&
+		(x->unnamed != NULL || archive_entry_size(*ret) > 0))
+		archive_entry_set_filetype(*ret, AE_IFREG);
+	return r;
+}
+
+static int refuse_appended(const struct sevenzip *z, struct error *err)
+{
+	return error_set(err, -ERR_FORMAT,
+		"what follows the end of the 7z archive, at byte %" PRIu64
+		", is not zero padding: it is damaged, or something was appended; build it again, or store it as it is (extract: false, --no-extract)",
+		z->facts.end);
+}
+
+static bool is_zeros(const struct slice *s)
+{
+	return s->len == 0 || (s->data[0] == 0 && memcmp(s->data, s->data + 1, s->len - 1) == 0);
+}
+
+/* Reads the rest of the stream: bytes of the archive that libarchive did not read, and then only
+ * zeros. */
+static int check_tail(struct sevenzip *z, struct error *err)
+{
+	struct archive_feed *feed = &z->feed;
+	uint64_t over = feed->given > z->facts.end ? feed->given - z->facts.end : 0;
+	int r = 1;
+
+	if (over < feed->current.len)
+		slice_advance(&feed->current, feed->current.len - (size_t)over);
+	if (feed->given < z->facts.end)
+		r = archive_feed_skip(feed, z->facts.end - feed->given) < 0 ? -1 : 1;
+	while (r > 0) {
+		if (!is_zeros(&feed->current))
+			return refuse_appended(z, err);
+		r = archive_feed_next(feed);
+	}
+	if (r < 0)
+		*err = feed->why;
+	return r < 0 ? feed->failed : 0;
+}
+
+static int extract_archive(struct sevenzip *z, const struct unpack_env *env,
+	const struct unpack_input *input, const char *unnamed, struct error *err)
+{
+	static const struct entry_reader reader = {
+		.next = sevenzip_next, .block = archive_next_block};
 	struct archive *a = archive_read_new();
 	struct extraction x = {
 		.env = env,
 		.input = input,
 		.format = "7z",
+		.reader = &reader,
 		.archive = a,
 		.feed = &z->feed,
 		.mode_if_unset = 0666,
+		.unnamed = unnamed,
 	};
 	int r;
 
@@ -125,29 +169,68 @@ static int extract(struct sevenzip *z, const struct unpack_env *env,
 	archive_read_set_seek_callback(a, on_seek);
 	archive_read_set_callback_data(a, z);
 	if (archive_read_open1(a) != ARCHIVE_OK)
-		r = extraction_error(&x, err);
+		r = archive_open_failed(&x, err);
 	else
-		r = extract_entries(&x, err);
+		r = archive_extract_entries(&x, err);
 	archive_read_free(a);
 	return r;
+}
+
+/* The name that 7z uses: the archive's own, without ".7z". */
+static char *name_for_unnamed(const struct unpack_input *input)
+{
+	size_t len = strlen(input->file_name);
+
+	if (len > 3 && strcasecmp(input->file_name + len - 3, ".7z") == 0)
+		len -= 3;
+	return text_format("%.*s", (int)len, input->file_name);
 }
 
 static int unpack_object(const struct unpack_env *env, const struct unpack_input *input,
 	struct object *o, struct reader *in, struct error *err)
 {
 	struct sevenzip z = {.feed.in = in, .object = o};
-	uint8_t header[HEADER_BYTES];
-	int r = object_read_at(o, 0, header, sizeof(header), err);
+	_free_ char *name = name_for_unnamed(input);
+	int r = sevenzip_read_facts(env, o, &z.facts, err);
 
 	if (r < 0)
 		return r;
-	/* A nonsense value is libarchive's to complain about; it only sends us to read_elsewhere().
-	 */
-	z.packed_end = HEADER_BYTES + little_endian_64(header + 12);
+	r = budget_reserve(env->budget, z.facts.memory, env->cancel, err);
+	if (r < 0) {
+		error_prefix(err, "%s: the 7z archive's dictionaries and lists", input->source);
+		return r;
+	}
 	z.buf = zalloc(READ_AT_BYTES);
-	r = extract(&z, env, input, err);
+	r = extract_archive(&z, env, input, z.facts.unnamed ? name : NULL, err);
+	if (r >= 0)
+		r = check_tail(&z, err);
 	archive_feed_done(&z.feed);
 	free(z.buf);
+	malloc_trim(0);
+	budget_release(env->budget, z.facts.memory);
+	return r;
+}
+
+/* Stores the archive in a file. Its first bytes specify its length: what follows is not stored. */
+static int store_archive(const struct unpack_input *input, struct object *to, struct error *err)
+{
+	struct sevenzip z = {.feed.in = input->in};
+	uint8_t start[SEVENZIP_START_BYTES];
+	int r = reader_peek(input->in, start, sizeof(start), err);
+
+	if (r >= 0)
+		r = sevenzip_parse_start(start, &z.facts, err);
+	while (r >= 0 && z.feed.given < z.facts.end && (r = archive_feed_next(&z.feed)) > 0) {
+		const struct slice *s = &z.feed.current;
+		uint64_t left = z.facts.end - to->identity.size;
+
+		r = scratch_append(to, s->data, s->len < left ? s->len : (size_t)left, err);
+	}
+	if (z.feed.failed < 0)
+		*err = z.feed.why;
+	if (r >= 0 && z.feed.given >= z.facts.end)
+		r = check_tail(&z, err);
+	archive_feed_done(&z.feed);
 	return r;
 }
 
@@ -159,10 +242,12 @@ static int store_and_unpack(
 
 	log_info("%s: a 7z archive that cannot be read at random is first stored whole",
 		input->source);
-	r = scratch_from_reader(env, input->in, &copy, err);
+	r = scratch_new(env, input->source, &copy, err);
 	if (r < 0)
 		return r;
-	r = unpack_object(env, input, copy, object_stream(copy), err);
+	r = store_archive(input, copy, err);
+	if (r >= 0)
+		r = unpack_object(env, input, copy, object_stream(copy), err);
 	object_close(copy);
 	return r;
 }
@@ -171,22 +256,15 @@ static int sevenzip_unpack(
 	const struct unpack_env *env, const struct unpack_input *input, struct error *err)
 {
 	const struct object *o = input->object;
-	uint64_t most = budget_stage_half(env->budget);
-	uint64_t memory = DICTIONARY_BYTES < most ? DICTIONARY_BYTES : most;
-	int r = budget_reserve(env->budget, memory, env->cancel, err);
 
-	if (r < 0)
-		return r;
-	r = o->seekable && o->identity.size != SIZE_UNKNOWN
-		    ? unpack_object(env, input, input->object, input->in, err)
-		    : store_and_unpack(env, input, err);
-	budget_release(env->budget, memory);
-	return r;
+	return o->seekable && o->identity.size != SIZE_UNKNOWN
+		       ? unpack_object(env, input, input->object, input->in, err)
+		       : store_and_unpack(env, input, err);
 }
 
 static bool sevenzip_matches(const uint8_t *first, size_t len)
 {
-	return len >= HEADER_BYTES && memcmp(first, "7z\xbc\xaf\x27\x1c", 6) == 0;
+	return len >= SEVENZIP_START_BYTES && memcmp(first, "7z\xbc\xaf\x27\x1c", 6) == 0;
 }
 
 const struct unpacker unpack_7z = {

@@ -1,9 +1,72 @@
 /* SPDX-License-Identifier: MIT */
-/* What a stream of decoded bytes is, and the way on from there. Worker thread. It does not look at
- * names and it looks once: an archive inside an archive stays one file. */
-#include "containers.h"
+/* The table of formats, and the choice of one for a stream of decoded bytes. Worker thread. The
+ * choice is made once, by the first bytes, so an archive inside an archive stays one file; the name
+ * only says what the content should be. A stream of none of these formats is stored as one file. */
 #include "defer.h"
+#include "object.h"
 #include "reader.h"
+#include "umask.h"
+#include "unpack_private.h"
+#include "zip_private.h"
+#include <errno.h>
+#include <string.h>
+
+struct timespec unpack_input_mtime(const struct unpack_input *input)
+{
+	struct timespec now;
+
+	if (input->mtime != 0)
+		return (struct timespec){.tv_sec = input->mtime};
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now;
+}
+
+static int copy_stream(
+	const struct unpack_env *env, struct reader *in, struct writer *w, struct error *err)
+{
+	struct slice s = {0};
+	uint64_t offset = 0;
+	int r;
+
+	while ((r = reader_next(in, &s, err)) > 0) {
+		r = cancel_requested(env->cancel)
+			    ? error_set(err, -ECANCELED, "cancelled")
+			    : writer_file_write(w, offset, s.data, s.len, err);
+		offset += s.len;
+		slice_drop(&s);
+		if (r < 0)
+			break;
+	}
+	return r;
+}
+
+/* Stores the whole stream as one file called input->file_name. A selection that leaves this file
+ * out would leave nothing, so that is an error. */
+static int unpack_single_file(
+	const struct unpack_env *env, const struct unpack_input *input, struct error *err)
+{
+	struct writer *w;
+	const struct meta meta = {
+		.mode = umask_apply(0644), /* there is no archive that has a mode */
+		.mtime = unpack_input_mtime(input),
+		.uid = (uid_t)-1,
+		.gid = (gid_t)-1,
+	};
+	int r;
+
+	if (select_apply(env->selection, input->file_name) == NULL)
+		return error_set(err, -ERR_CONFIG,
+			"it is one file, '%s', which include, exclude and strip_components leave out",
+			input->file_name);
+	w = writer_new(env->tree, input->source, env->progress);
+	r = writer_file_open(w, input->file_name, &meta, SIZE_UNKNOWN, false, err);
+	if (r >= 0)
+		r = copy_stream(env, input->in, w, err);
+	if (r >= 0)
+		r = writer_file_close(w, err);
+	writer_close(w);
+	return r;
+}
 
 static const struct unpacker *const unpackers[] = {
 	&unpack_zip, &unpack_7z, &unpack_cpio, &unpack_tar};
@@ -22,24 +85,77 @@ static const struct unpacker *find_unpacker(
 	return NULL;
 }
 
+/* Whether the content ends like a zip although it begins like something else: a self-extracting
+ * program, or a zip with something put in front of it. If the name is a zip's, that is enough
+ * reason to check; otherwise only content of an unknown kind is checked. 1, 0 or negative. */
+static int ends_like_zip(const struct unpack_input *input, const struct promise *p,
+	const struct promise_bytes *b, struct error *err)
+{
+	struct object *o = input->object;
+
+	if (o == NULL ||
+		(p->is_zip ? promise_content_is_placeholder(b) : promise_content_is_known(b)))
+		return 0;
+	if (o->seekable && o->identity.size != SIZE_UNKNOWN)
+		return zip_is_at_end(o, !p->is_zip, err);
+	return p->is_zip && promise_content_is_program(b);
+}
+
+static int check_single_file(const struct unpack_input *input, const struct promise *p,
+	const struct unpacker **ret, struct error *err)
+{
+	uint8_t first[PROMISE_PEEK];
+	struct promise_bytes bytes = {.first = first};
+	int r = reader_peek(input->in, first, sizeof(first), err);
+
+	if (r < 0)
+		return r;
+	bytes.len = (size_t)r;
+	r = ends_like_zip(input, p, &bytes, err);
+	if (r > 0)
+		*ret = &unpack_zip;
+	return r != 0 ? r : promise_check(p, input, &bytes, err);
+}
+
+/* A tar without entries is only an end marker, which consists of zeros: only its name can say that
+ * it is a tar. */
+static bool is_zeros(const uint8_t *bytes, size_t len)
+{
+	return len > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+}
+
+static int choose_unpacker(const struct unpack_input *input, const struct promise *p,
+	const struct unpacker **ret, struct error *err)
+{
+	uint8_t first[512];
+	int r = reader_peek(input->in, first, sizeof(first), err);
+
+	if (r < 0)
+		return r;
+	*ret = find_unpacker(input, first, (size_t)r);
+	if (*ret == NULL && p->is_tar && is_zeros(first, (size_t)r))
+		*ret = &unpack_tar;
+	return *ret != NULL ? 0 : check_single_file(input, p, ret, err);
+}
+
 int unpack(const struct unpack_env *env, const struct unpack_input *input, const char **ret_format,
 	struct error *err)
 {
+	const struct promise p = promise_of(input);
 	const struct unpacker *u = NULL;
-	uint8_t first[512];
+	/* Worker threads copy their errors to err, so it must not be NULL below. */
+	struct error ignored = {0};
 	int r;
 
-	if (input->extract) {
-		r = reader_peek(input->in, first, sizeof(first), err);
-		if (r < 0)
-			return r;
-		u = find_unpacker(input, first, (size_t)r);
-	}
-	r = u != NULL ? u->unpack(env, input, err) : unpack_single_file(env, input, err);
-	if (r < 0)
-		return r;
-	/* To the very end: a digest over the stream speaks only there. */
-	r = reader_drain(input->in, err);
+	err = err != NULL ? err : &ignored;
+	r = input->extract ? choose_unpacker(input, &p, &u, err) : 0;
+	if (r >= 0)
+		r = u != NULL ? u->unpack(env, input, err) : unpack_single_file(env, input, err);
+	/* A digest over the stream is only checked at its end. */
+	if (r >= 0)
+		r = reader_drain(input->in, err);
+	if (r == -ERR_TRUNCATED || (r == -ERR_FORMAT && u != NULL))
+		promise_explain(&p, err);
 	if (r < 0)
 		return r;
 	*ret_format = u != NULL ? u->name : "file";

@@ -1,58 +1,376 @@
 /* SPDX-License-Identifier: MIT */
-/* Zip files: the directory at the end is read first, at random; then the data is walked through
- * once, in order, as it downloads. The walking thread cuts out each entry's compressed bytes,
- * uncopied where they lie in one block; workers inflate and write them. Large entries it unpacks
- * itself.
+/* Unpacks one zip. The directory at its end is read first, at random; then the walking thread,
+ * which is the caller's, walks once through the data as it downloads. It cuts out each entry's
+ * compressed bytes, without a copy if they lie in one block; workers inflate and write them. The
+ * walking thread unpacks large entries itself, and those of rarer methods.
  *
- * What waits for a worker never waits for the network too: bytes that have to be gathered from
- * several blocks are copied, so that the network's blocks are free again. */
-#include "zip.h"
-#include "containers.h"
+ * A job that waits for a worker must never keep the network waiting as well: bytes that have to be
+ * collected from several blocks are copied, so that the network's blocks are free again. */
+#include "decode.h"
 #include "defer.h"
 #include "log.h"
-#include "scratch.h"
 #include "text.h"
-#include "zip_large.h"
-#include "zip_stream.h"
-#include "zip_workers.h"
+#include "unpack_private.h"
+#include "zip_private.h"
 #include <errno.h>
+#include <inttypes.h>
+#include <isa-l/igzip_lib.h>
+#include <libdeflate.h>
 #include <string.h>
 
-/* An entry with no more bytes than a part, compressed and not, is a worker's; parts are what most
- * of the memory is for. */
+#define OUTPUT_BYTES ((size_t)256 << 10)
+
+/* The destination of a large entry. */
+struct zip_target {
+	struct writer *writer;
+	const char *name;
+	struct cancel *cancel;
+};
+
+struct zip_large {
+	struct zip_stream *stream;
+	const struct zip_entry *entry;
+	const struct zip_target *to;
+	uint64_t written;
+	uint32_t crc;
+	struct inflate_state state;
+	uint8_t output[OUTPUT_BYTES];
+};
+
+static int wrong_length(const struct zip_entry *e, struct error *err)
+{
+	return error_set(err, -ERR_FORMAT,
+		"the data of '%s' is not as long as the zip says (%" PRIu64 " bytes)", e->name,
+		e->size);
+}
+
+static int write_bytes(struct zip_large *l, const uint8_t *bytes, size_t len, struct error *err)
+{
+	int r;
+
+	if (len > l->entry->size - l->written)
+		return wrong_length(l->entry, err);
+	l->crc = libdeflate_crc32(l->crc, bytes, len);
+	r = writer_file_write(l->to->writer, l->written, bytes, len, err);
+	l->written += len;
+	return r;
+}
+
+/* Inflates one slice of input, and writes all of the result. */
+static int inflate_slice(struct zip_large *l, const struct slice *in, struct error *err)
+{
+	struct inflate_state *z = &l->state;
+	int r;
+
+	z->next_in = (uint8_t *)in->data; /* not written to; the library does not use const */
+	z->avail_in = (uint32_t)in->len;
+	do {
+		z->next_out = l->output;
+		z->avail_out = OUTPUT_BYTES;
+		if (isal_inflate(z) != ISAL_DECOMP_OK)
+			return error_set(err, -ERR_FORMAT, "the compressed data of '%s' is damaged",
+				l->entry->name);
+		r = write_bytes(l, l->output, OUTPUT_BYTES - z->avail_out, err);
+		if (r < 0)
+			return r;
+	} while (z->avail_out == 0 || (z->avail_in > 0 && z->block_state != ISAL_BLOCK_FINISH));
+	return z->avail_in > 0 ? wrong_length(l->entry, err) : 0;
+}
+
+static int unpack_slice(struct zip_large *l, const struct slice *in, struct error *err)
+{
+	if (cancel_requested(l->to->cancel))
+		return error_set(err, -ECANCELED, "cancelled at '%s'", l->entry->name);
+	return l->entry->method == ZIP_STORED ? write_bytes(l, in->data, in->len, err)
+					      : inflate_slice(l, in, err);
+}
+
+static int unpack_slices(struct zip_large *l, struct error *err)
+{
+	uint64_t left = l->entry->packed;
+	int r = 0;
+
+	while (left > 0 && r >= 0) {
+		struct slice in = {0};
+
+		/* isal_inflate() uses 32-bit lengths. */
+		r = zip_stream_next(l->stream, left < UINT32_MAX ? left : UINT32_MAX, &in, err);
+		if (r < 0)
+			break;
+		left -= in.len;
+		r = unpack_slice(l, &in, err);
+		slice_drop(&in);
+	}
+	return r;
+}
+
+static int check_whole(const struct zip_large *l, struct error *err)
+{
+	const struct zip_entry *e = l->entry;
+
+	if (e->method == ZIP_DEFLATED && l->state.block_state != ISAL_BLOCK_FINISH)
+		return wrong_length(e, err);
+	if (l->written != e->size)
+		return wrong_length(e, err);
+	if (l->crc != e->crc)
+		return error_set(err, -ERR_FORMAT,
+			"'%s' is damaged: its checksum is not the one in the zip", e->name);
+	return 0;
+}
+
+/* Unpacks an entry that is too large for one part, from the stream's current position, as its bytes
+ * arrive, with a fixed amount of memory. */
+static int unpack_large(struct zip_stream *s, const struct zip_entry *e,
+	const struct zip_target *to, struct error *err)
+{
+	_free_ struct zip_large *l = zalloc(sizeof(*l));
+	int r;
+
+	l->stream = s;
+	l->entry = e;
+	l->to = to;
+	isal_inflate_init(&l->state);
+	r = writer_file_open(to->writer, to->name, &e->meta, e->size, false, err);
+	if (r >= 0)
+		r = unpack_slices(l, err);
+	if (r >= 0)
+		r = check_whole(l, err);
+	if (r >= 0)
+		r = writer_file_close(to->writer, err);
+	return r;
+}
+
+/* Entries of the rarer methods. An entry's compressed bytes are a stream of their own, which a
+ * decoder of agent/decode reads. */
+
+#define MEMORY_LEAST ((uint64_t)8 << 20)
+
+/* The compressed bytes of one entry. */
+struct zip_packed {
+	struct reader base;
+	struct zip_stream *stream;
+	uint64_t left;
+};
+
+/* The destination of an entry that needs a decoder. */
+struct zip_coded_target {
+	struct crew *crew;
+	struct writer *writer;
+	const char *name;
+	struct cancel *cancel;
+	struct budget *budget;
+	uint64_t granted; /* bytes of the budget, for the decoder */
+};
+
+struct zip_coded {
+	const struct zip_entry *entry;
+	const struct zip_coded_target *to;
+	struct zip_packed packed;
+	struct reader *decoded;
+	uint64_t size; /* bytes decoded so far */
+	uint32_t crc;
+};
+
+/* The memory to reserve for a decoder, in bytes: what decoders usually need, if the budget has it.
+ * If a larger dictionary shows up later, it is requested then, and refused before it is
+ * allocated. */
+static uint64_t coded_memory(const struct budget *budget)
+{
+	uint64_t half = budget_stage_half(budget);
+	uint64_t least = half / 2 < MEMORY_LEAST ? half / 2 : MEMORY_LEAST;
+
+	return half / 4 > least ? half / 4 : least;
+}
+
+static int packed_next(struct reader *r, struct slice *ret, struct error *err)
+{
+	struct zip_packed *p = container_of(r, struct zip_packed, base);
+	int got;
+
+	if (p->left == 0)
+		return 0;
+	got = zip_stream_next(p->stream, p->left, ret, err);
+	if (got < 0)
+		return got;
+	p->left -= ret->len;
+	return 1;
+}
+
+static void packed_close(struct reader *r)
+{
+	(void)r; /* a member of struct zip_coded, which is on the stack */
+}
+
+/* Reads the next decoded bytes: 1, 0 at the end of the entry, whose length and checksum are
+ * checked, or negative. */
+static int next_decoded(struct zip_coded *c, struct slice *ret, struct error *err)
+{
+	const struct zip_entry *e = c->entry;
+	int r = reader_next(c->decoded, ret, err);
+
+	if (r == -ERR_TRUNCATED && c->packed.base.failed == 0)
+		return error_set(err, -ERR_FORMAT,
+			"the compressed data of '%s' is damaged: it ends early", e->name);
+	if (r < 0)
+		return r;
+	if (r == 0 && c->size != e->size)
+		return wrong_length(e, err);
+	if (r == 0 && c->crc != e->crc)
+		return error_set(err, -ERR_FORMAT,
+			"'%s' is damaged: its checksum is not the one in the zip", e->name);
+	if (r == 0)
+		return 0;
+	if (ret->len > e->size - c->size) {
+		slice_drop(ret);
+		return wrong_length(e, err);
+	}
+	c->crc = libdeflate_crc32(c->crc, ret->data, ret->len);
+	c->size += ret->len;
+	return 1;
+}
+
+static int write_parts(struct zip_coded *c, struct error *err)
+{
+	const struct zip_coded_target *to = c->to;
+	int r = writer_file_open(to->writer, to->name, &c->entry->meta, c->entry->size, false, err);
+
+	while (r >= 0) {
+		uint64_t at = c->size;
+		struct slice s = {0};
+
+		if (cancel_requested(to->cancel))
+			return error_set(err, -ECANCELED, "cancelled at '%s'", c->entry->name);
+		r = next_decoded(c, &s, err);
+		if (r <= 0)
+			break;
+		r = writer_file_write(to->writer, at, s.data, s.len, err);
+		slice_drop(&s);
+	}
+	return r < 0 ? r : writer_file_close(to->writer, err);
+}
+
+/* Decodes the whole entry into memory. The caller frees *ret, also on failure; a NUL follows the
+ * bytes. */
+static int gather_decoded(struct zip_coded *c, uint8_t **ret, struct error *err)
+{
+	int r = 1;
+
+	*ret = zalloc(c->entry->size + 1);
+	while (r > 0) {
+		uint64_t at = c->size;
+		struct slice s = {0};
+
+		r = next_decoded(c, &s, err);
+		if (r > 0 && s.len > 0)
+			memcpy(*ret + at, s.data, s.len);
+		slice_drop(&s);
+	}
+	return r;
+}
+
+static int write_whole(struct zip_coded *c, struct error *err)
+{
+	const struct zip_entry *e = c->entry;
+	const struct zip_coded_target *to = c->to;
+	_free_ uint8_t *bytes = NULL;
+	struct slice content;
+	int r = gather_decoded(c, &bytes, err);
+
+	if (r < 0)
+		return r;
+	content = (struct slice){.data = bytes, .len = e->size};
+	if (e->type != S_IFLNK)
+		return crew_file(to->crew, to->writer, to->name, &e->meta, &content, err);
+	if (strlen((const char *)bytes) != e->size)
+		return error_set(err, -ERR_REFUSED,
+			"the target of the symbolic link '%s' holds a NUL byte", e->name);
+	return crew_symlink(to->crew, to->writer, to->name, (const char *)bytes, &e->meta, err);
+}
+
+static int decode_and_write(struct zip_coded *c, struct error *err)
+{
+	const struct zip_entry *e = c->entry;
+	bool whole =
+		e->type == S_IFLNK || (e->size <= CREW_FILE_MAX && crew_has_workers(c->to->crew));
+	int r = crew_await(c->to->crew, c->to->name, err);
+
+	if (r < 0)
+		return r;
+	return whole ? write_whole(c, err) : write_parts(c, err);
+}
+
+/* Unpacks an entry whose method needs a decoder, from the stream's current position, as its bytes
+ * arrive. No entry of its name may be waiting for a worker or running. */
+static int unpack_coded(struct zip_stream *s, const struct zip_entry *e,
+	const struct zip_coded_target *to, struct error *err)
+{
+	static const struct reader_ops ops = {.next = packed_next, .close = packed_close};
+	const struct decode_env env = {.budget = to->budget,
+		.cancel = to->cancel,
+		.threads = 1,
+		.granted = to->granted,
+		.size = e->size};
+	_free_ char *shown = text_format("'%.300s' in the zip", e->name);
+	struct zip_coded c = {.entry = e, .to = to, .packed = {.stream = s, .left = e->packed}};
+	int r;
+
+	reader_init(&c.packed.base, &ops, shown);
+	r = zip_method_decoder(e)->open(&c.packed.base, &env, &c.decoded, err);
+	if (r < 0)
+		return r;
+	r = decode_and_write(&c, err);
+	reader_close(c.decoded);
+	return r;
+}
+
+/* The walk. */
+
+/* A worker unpacks an entry that has no more bytes than a part, compressed and not; most of the
+ * memory is for parts. */
 #define PART_MAX ((uint64_t)4 << 20)
 #define PART_MIN ((uint64_t)64 << 10)
-#define OTHER_BYTES \
-	(((uint64_t)1 << 20) + SCRATCH_MEMORY) /* the directory, large entries, scratch */
-#define LINK_MAX 65536
+/* For the directory, large entries and scratch files. */
+#define OTHER_BYTES (((uint64_t)1 << 20) + SCRATCH_MEMORY)
+#define LINK_MAX    65536
 
-struct memory {
+struct zip_memory {
 	unsigned threads;
 	size_t part;
 	uint64_t reserved;
+	uint64_t coded; /* bytes of it, for a decoder of one of the rarer methods */
 };
 
-struct walk {
+/* The zip that is unpacked. */
+struct zip_source {
+	const char *source; /* for messages */
+	struct object *object;
+	struct reader *in; /* object's stream */
+	uint64_t begin;    /* the result of zip_begin() */
+};
+
+struct zip_walk {
 	const struct unpack_env *env;
-	const struct memory *memory;
+	const struct zip_memory *memory;
 	struct zip_stream stream;
 	struct crew *crew;
-	struct writer *writer;       /* the walk's own */
-	struct block_pool *gathered; /* entries whose bytes came in several slices */
+	struct writer *writer;       /* the walking thread's own */
+	struct block_pool *gathered; /* blocks for entries whose bytes arrived in several slices */
 	struct zip_workers *workers;
 };
 
-/* An eighth of what a stage may have: several zips can be unpacked at once. */
-static struct memory plan_memory(const struct unpack_env *env)
+/* An eighth of a stage's share of the budget, since several zips can be unpacked at the same
+ * time. */
+static struct zip_memory plan_memory(const struct unpack_env *env)
 {
 	uint64_t share = budget_stage_half(env->budget) / 8;
 	uint64_t most_threads = share / PART_MIN / 2;
-	struct memory m = {.threads = env->threads > 0 ? env->threads : 1};
+	struct zip_memory m = {.threads = env->threads > 0 ? env->threads : 1};
 	uint64_t parts, part;
 
 	if (m.threads > most_threads)
 		m.threads = most_threads > 0 ? (unsigned)most_threads : 1;
-	parts = 2 * (uint64_t)m.threads + 1; /* a worker: one in, one out; the walk: one */
+	/* a worker: one for input, one for output; the walk: one */
+	parts = 2 * (uint64_t)m.threads + 1;
 	part = share / parts;
 	part = part > PART_MAX ? PART_MAX : part < PART_MIN ? PART_MIN : part;
 	m.part = (size_t)part;
@@ -60,8 +378,8 @@ static struct memory plan_memory(const struct unpack_env *env)
 	return m;
 }
 
-/* Whether more lies right behind s; then s has both. */
-static bool join(struct slice *s, struct slice *more)
+/* Appends more to s if it lies right behind s in the same block, and drops it then. */
+static bool append_adjacent(struct slice *s, struct slice *more)
 {
 	if (s->owner == NULL || s->owner != more->owner || s->data + s->len != more->data)
 		return false;
@@ -70,8 +388,8 @@ static bool join(struct slice *s, struct slice *more)
 	return true;
 }
 
-/* All the bytes of an entry whose first two slices are these, in b. Takes the two over. */
-static int copy_together(struct walk *w, const struct zip_entry *e, struct slice parts[static 2],
+/* Copies all bytes of an entry to b; parts are its first two slices, which are dropped. */
+static int copy_slices(struct zip_walk *w, const struct zip_entry *e, struct slice parts[static 2],
 	struct block *b, struct error *err)
 {
 	size_t have = 0;
@@ -94,7 +412,7 @@ static int copy_together(struct walk *w, const struct zip_entry *e, struct slice
 	return r;
 }
 
-static int gather_copy(struct walk *w, const struct zip_entry *e, struct slice parts[static 2],
+static int gather_copy(struct zip_walk *w, const struct zip_entry *e, struct slice parts[static 2],
 	struct slice *ret, struct error *err)
 {
 	struct block *b = block_pool_take(w->gathered, w->env->cancel);
@@ -105,7 +423,7 @@ static int gather_copy(struct walk *w, const struct zip_entry *e, struct slice p
 		slice_drop(&parts[1]);
 		return error_set(err, -ECANCELED, "cancelled at '%s'", e->name);
 	}
-	r = copy_together(w, e, parts, b, err);
+	r = copy_slices(w, e, parts, b, err);
 	if (r < 0)
 		block_unref(b);
 	else
@@ -113,33 +431,34 @@ static int gather_copy(struct walk *w, const struct zip_entry *e, struct slice p
 	return r;
 }
 
-/* The entry's compressed bytes, in one slice; a stored file's in two where they lie in two blocks.
- * While it waits for bytes it keeps one block at most, of those that the network goes on with. */
-static int gather(
-	struct walk *w, const struct zip_entry *e, struct slice ret[static 2], struct error *err)
+/* Collects the entry's compressed bytes in one slice; those of a stored file in two if they lie in
+ * two blocks. While it waits for bytes, it references at most one of the blocks that the network
+ * needs. */
+static int gather(struct zip_walk *w, const struct zip_entry *e, struct slice ret[static 2],
+	struct error *err)
 {
-	bool two_will_do = e->method == ZIP_STORED && e->type == S_IFREG;
+	bool may_be_two = e->method == ZIP_STORED && e->type == S_IFREG;
 	struct slice parts[2] = {0};
 	int r = e->packed > 0 ? zip_stream_next(&w->stream, e->packed, &parts[0], err) : 0;
 
 	while (r >= 0 && parts[0].len < e->packed && parts[1].len == 0) {
 		r = zip_stream_next(&w->stream, e->packed - parts[0].len, &parts[1], err);
 		if (r >= 0)
-			join(&parts[0], &parts[1]);
+			append_adjacent(&parts[0], &parts[1]);
 	}
 	if (r < 0) {
 		slice_drop(&parts[0]);
 		return r;
 	}
-	if (parts[0].len + parts[1].len < e->packed || (parts[1].len > 0 && !two_will_do))
+	if (parts[0].len + parts[1].len < e->packed || (parts[1].len > 0 && !may_be_two))
 		return gather_copy(w, e, parts, &ret[0], err);
 	ret[0] = parts[0];
 	ret[1] = parts[1];
 	return 0;
 }
 
-static int hand_to_worker(
-	struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
+static int queue_entry(
+	struct zip_walk *w, const struct zip_entry *e, const char *name, struct error *err)
 {
 	struct zip_job job = {
 		.name = name,
@@ -154,61 +473,97 @@ static int hand_to_worker(
 	return r < 0 ? r : zip_workers_add(w->workers, &job, err);
 }
 
-/* zip_workers_await() also hands on what was added. */
-static int unpack_here(
-	struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
+/* Unpacks the entry on the walking thread. zip_workers_await() also queues the jobs that were
+ * added. */
+static int unpack_on_walk(
+	struct zip_walk *w, const struct zip_entry *e, const char *name, struct error *err)
 {
 	const struct zip_target to = {.writer = w->writer, .name = name, .cancel = w->env->cancel};
+	const struct zip_coded_target coded_to = {.crew = w->crew,
+		.writer = w->writer,
+		.name = name,
+		.cancel = w->env->cancel,
+		.budget = w->env->budget,
+		.granted = w->memory->coded};
 	int r = zip_workers_await(w->workers, name, err);
 
+	if (r >= 0 && zip_method_needs_decoder(e))
+		return unpack_coded(&w->stream, e, &coded_to, err);
 	if (r >= 0)
 		r = crew_await(w->crew, name, err);
-	return r < 0 ? r : zip_unpack_large(&w->stream, e, &to, err);
+	return r < 0 ? r : unpack_large(&w->stream, e, &to, err);
 }
 
-/* 1: an earlier run has written it, and its bytes are not asked for. */
-static int is_there(struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
+/* Whether the symbolic link exists already, with the right target: the zip has the target's
+ * checksum, so it can be verified without its bytes being fetched. */
+static int link_exists_already(
+	struct zip_walk *w, const struct zip_entry *e, const char *name, struct error *err)
+{
+	_free_ char *target = NULL;
+	int r = crew_await(w->crew, name, err);
+
+	if (r < 0)
+		return r;
+	target = writer_find_link(w->writer, name, e->size);
+	if (target == NULL || libdeflate_crc32(0, target, e->size) != e->crc)
+		return 0;
+	r = crew_symlink(w->crew, w->writer, name, target, &e->meta, err);
+	return r < 0 ? r : 1;
+}
+
+/* 1: an earlier run has written the entry, so its bytes are not fetched; 0 or negative. Directories
+ * and links between existing files must not cause requests either: each request transfers a hundred
+ * times as much as a directory or a link needs. */
+static int exists_already(
+	struct zip_walk *w, const struct zip_entry *e, const char *name, struct error *err)
 {
 	int r;
 
-	if (!tree_is_continued(w->env->tree) || e->type != S_IFREG)
+	if (!tree_is_continued(w->env->tree))
 		return 0;
 	r = zip_workers_await(w->workers, name, err);
-	return r < 0 ? r : crew_has(w->crew, w->writer, name, &e->meta, e->size, err);
+	if (r < 0)
+		return r;
+	if (e->type == S_IFDIR) {
+		r = crew_dir(w->crew, w->writer, name, &e->meta, err);
+		return r < 0 ? r : 1;
+	}
+	if (e->type == S_IFLNK)
+		return link_exists_already(w, e, name, err);
+	return crew_has(w->crew, w->writer, name, &e->meta, e->size, err);
 }
 
 static int unpack_entry(
-	struct walk *w, const struct zip_entry *e, const char *name, struct error *err)
+	struct zip_walk *w, struct zip_entry *e, const char *name, struct error *err)
 {
-	int r = is_there(w, e, name, err);
+	int r = exists_already(w, e, name, err);
 
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = zip_stream_enter(&w->stream, e, err);
+	r = zip_stream_open_entry(&w->stream, e, err);
 	if (r < 0)
 		return r;
-	if (e->type == S_IFDIR && e->size > 0)
-		return error_set(
-			err, -ERR_FORMAT, "'%s' is a directory, yet it has content", e->name);
 	if (e->type == S_IFDIR)
 		return crew_dir(w->crew, w->writer, name, &e->meta, err);
 	if (e->type == S_IFLNK && (e->size > LINK_MAX || e->packed > LINK_MAX))
 		return error_set(err, -ERR_REFUSED,
 			"the target of the symbolic link '%s' is too long", e->name);
-	if (e->size <= w->memory->part && e->packed <= w->memory->part)
-		return hand_to_worker(w, e, name, err);
-	return unpack_here(w, e, name, err);
+	if (!zip_method_needs_decoder(e) && e->size <= w->memory->part &&
+		e->packed <= w->memory->part)
+		return queue_entry(w, e, name, err);
+	return unpack_on_walk(w, e, name, err);
 }
 
-static int walk_entries(struct walk *w, struct zip_directory *d, struct error *err)
+static int walk_entries(struct zip_walk *w, struct zip_directory *d, struct error *err)
 {
-	const struct zip_entry *e;
+	struct zip_entry *e;
 	int r;
 
 	while ((r = zip_directory_next(d, &e, err)) > 0) {
-		const char *name = selection_apply(w->env->selection, e->name);
+		const char *name;
 
-		if (name != NULL)
+		r = select_entry(w->env->selection, e->name, &name, err);
+		if (r > 0)
 			r = unpack_entry(w, e, name, err);
 		if (r < 0)
 			break;
@@ -216,25 +571,26 @@ static int walk_entries(struct walk *w, struct zip_directory *d, struct error *e
 	return r;
 }
 
-/* What was cut out keeps the network's blocks: it must not lie here while more is waited for. */
+/* Queued jobs reference the network's blocks, so none may stay with the walk while it waits for
+ * more bytes. */
 static int before_wait(void *ctx, struct error *err)
 {
-	struct walk *w = ctx;
+	struct zip_walk *w = ctx;
 
 	return zip_workers_flush(w->workers, err);
 }
 
 static int walk_with_workers(
-	struct walk *w, const char *source, struct zip_directory *d, struct error *err)
+	struct zip_walk *w, const char *source, struct zip_directory *d, struct error *err)
 {
-	const struct memory *m = w->memory;
-	struct zip_workforce force = {
+	const struct zip_memory *m = w->memory;
+	struct zip_workers_options options = {
 		.source = source, .crew = w->crew, .threads = m->threads, .part = m->part};
 	uint64_t bytes;
 	int r;
 
-	zip_directory_sum(d, &bytes, &force.entries);
-	r = zip_workers_start(w->env, &force, &w->workers, err);
+	zip_directory_sum(d, &bytes, &options.entries);
+	r = zip_workers_start(w->env, &options, &w->workers, err);
 	if (r < 0)
 		return r;
 	w->stream.before_wait = before_wait;
@@ -249,7 +605,7 @@ static int walk_with_workers(
 	return r;
 }
 
-static int walk(struct walk *w, const char *source, struct zip_directory *d, struct error *err)
+static int walk(struct zip_walk *w, const char *source, struct zip_directory *d, struct error *err)
 {
 	const struct crew_env crew = {.tree = w->env->tree,
 		.source = source,
@@ -261,63 +617,119 @@ static int walk(struct walk *w, const char *source, struct zip_directory *d, str
 	return crew_finish(w->crew, walk_with_workers(w, source, d, err), err);
 }
 
-static int unpack_object(const struct unpack_env *env, const struct memory *memory,
-	const char *source, struct object *o, struct reader *in, struct error *err)
+static void log_oddities(
+	const struct zip_source *zip, const struct zip_end *end, const struct zip_directory *d)
 {
-	struct walk w = {.env = env, .memory = memory, .stream.in = in};
+	const char *name = zip_directory_backslashes(d);
+
+	if (name != NULL)
+		log_warn("%s: backslashes in its names are taken for slashes, as in '%s'",
+			zip->source, name);
+	name = zip_directory_unmarked(d);
+	if (name != NULL)
+		log_warn(
+			"%s: does not say what characters its names are, as of '%s': their bytes are kept; zip_names = CP437, CP932, GBK or the like converts them to UTF-8",
+			zip->source, name);
+	if (end->ignored > 0)
+		log_warn("%s: ignored %" PRIu64 " bytes after the end of the zip", zip->source,
+			end->ignored);
+}
+
+/* Reserves more memory once the directory shows that a decoder is needed. Everything is released
+ * and reserved anew, because a thread that waits for memory must hold none. */
+static int reserve_for_decoder(
+	const struct unpack_env *env, struct zip_memory *memory, struct error *err)
+{
+	uint64_t more = coded_memory(env->budget), all = memory->reserved + more;
+	int r;
+
+	budget_release(env->budget, memory->reserved);
+	memory->reserved = 0;
+	r = budget_reserve(env->budget, all, env->cancel, err);
+	if (r < 0)
+		return r;
+	memory->reserved = all;
+	memory->coded = more;
+	return 0;
+}
+
+static int unpack_source(const struct unpack_env *env, struct zip_memory *memory,
+	const struct zip_source *zip, struct error *err)
+{
+	struct zip_walk w = {.env = env, .memory = memory, .stream.in = zip->in};
 	struct zip_directory *d = NULL;
 	uint64_t bytes, entries;
 	struct zip_end end;
-	int r = zip_find_end(o, &end, err);
+	int r = zip_find_end(zip->object, zip->begin, &end, err);
 
 	if (r >= 0)
-		r = zip_directory_open(env, o, &end, &d, err);
+		r = zip_directory_open(env, zip->object, &end, &d, err);
 	if (r < 0)
 		return r;
+	log_oddities(zip, &end, d);
 	zip_directory_sum(d, &bytes, &entries);
 	r = tree_check_room(env->tree, bytes, entries, err);
+	if (r >= 0 && zip_directory_needs_decoder(d))
+		r = reserve_for_decoder(env, memory, err);
 	if (r >= 0)
-		r = walk(&w, source, d, err);
+		r = walk(&w, zip->source, d, err);
 	zip_directory_close(d);
 	return r;
 }
 
-static int store_and_unpack(const struct unpack_env *env, const struct memory *memory,
-	const struct unpack_input *input, struct error *err)
+static int store_and_unpack(const struct unpack_env *env, struct zip_memory *memory,
+	const struct unpack_input *input, struct zip_source *zip, struct error *err)
 {
 	struct object *copy;
 	int r;
 
 	log_info("%s: a zip that cannot be read at random is first stored whole", input->source);
-	r = scratch_from_reader(env, input->in, &copy, err);
+	r = scratch_from_input(env, input, &copy, err);
 	if (r < 0)
 		return r;
-	r = unpack_object(env, memory, input->source, copy, object_stream(copy), err);
+	zip->object = copy;
+	zip->in = object_stream(copy);
+	r = unpack_source(env, memory, zip, err);
 	object_close(copy);
 	return r;
+}
+
+static int unpack_input(const struct unpack_env *env, struct zip_memory *memory,
+	const struct unpack_input *input, struct error *err)
+{
+	struct object *o = input->object;
+	struct zip_source zip = {.source = input->source, .object = o, .in = input->in};
+	uint8_t first[8];
+	int r = reader_peek(input->in, first, sizeof(first), err);
+
+	if (r < 0)
+		return r;
+	zip.begin = zip_begin(first, (size_t)r);
+	return o->seekable && o->identity.size != SIZE_UNKNOWN
+		       ? unpack_source(env, memory, &zip, err)
+		       : store_and_unpack(env, memory, input, &zip, err);
 }
 
 static int zip_unpack(
 	const struct unpack_env *env, const struct unpack_input *input, struct error *err)
 {
-	struct object *o = input->object;
-	struct memory memory = plan_memory(env);
+	struct zip_memory memory = plan_memory(env);
 	int r = budget_reserve(env->budget, memory.reserved, env->cancel, err);
 
 	if (r < 0)
 		return r;
-	r = o->seekable && o->identity.size != SIZE_UNKNOWN
-		    ? unpack_object(env, &memory, input->source, o, input->in, err)
-		    : store_and_unpack(env, &memory, input, err);
-	budget_release(env->budget, memory.reserved);
+	r = unpack_input(env, &memory, input, err);
+	if (memory.reserved > 0)
+		budget_release(env->budget, memory.reserved);
 	return r;
 }
 
-/* A local header, an empty zip's end, or the mark of a split zip that came out in one piece. */
+/* A local header, perhaps behind the mark of a zip that was meant to be split, or the end record of
+ * an empty zip. */
 static bool zip_matches(const uint8_t *first, size_t len)
 {
-	return len >= 22 && (memcmp(first, "PK\3\4", 4) == 0 || memcmp(first, "PK\5\6", 4) == 0 ||
-				    memcmp(first, "PK\7\10PK\3\4", 8) == 0);
+	return zip_begin(first, len) != SIZE_UNKNOWN ||
+	       (len >= 22 && memcmp(first, "PK\5\6", 4) == 0);
 }
 
 const struct unpacker unpack_zip = {

@@ -1,65 +1,432 @@
 /* SPDX-License-Identifier: MIT */
-/* A zip's central directory, streamed from an unnamed file so that it can have any size. Worker
- * thread. Practically every zip lists its entries in the order in which their data follows; for the
- * others an index is sorted in a mapped file, whose pages the kernel can take back. */
+/* The end of a zip file, which says where its central directory is, and the directory itself, in
+ * the order of the data. Worker thread. The directory is read from an unnamed file, so that it can
+ * have any size. Practically every zip lists its entries in the order of their data; for the
+ * others, an index is sorted in a mapped file, whose pages the kernel can evict. */
 #include "defer.h"
-#include "scratch.h"
 #include "text.h"
-#include "zip.h"
-#include "zip_place.h"
+#include "unpack_private.h"
+#include "zip_private.h"
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#define END_BYTES           22
+#define END64_BYTES         56
+#define END64_LOCATOR_BYTES 20
+#define LOCAL_BYTES         30
+#define FRONT_MAX           ((uint64_t)16 << 20)
+#define FRONT_STEP          ((size_t)512 << 10)
+#define TAIL_MAX            (END_BYTES + (size_t)UINT16_MAX + END64_LOCATOR_BYTES + END64_BYTES)
+
+/* The last bytes of the object. */
+struct tail {
+	uint8_t *bytes;
+	size_t len;
+	uint64_t at;
+};
+
+uint64_t zip_begin(const uint8_t *first, size_t len)
+{
+	if (len >= 4 && memcmp(first, "PK\3\4", 4) == 0)
+		return 0;
+	if (len >= 8 &&
+		(memcmp(first, "PK\7\10PK\3\4", 8) == 0 || memcmp(first, "PK00PK\3\4", 8) == 0))
+		return 4;
+	return SIZE_UNKNOWN;
+}
+
+/* Returns the offset of the end record in the tail; -1: there is none. The record is followed by
+ * its comment and nothing else, which distinguishes it from a signature inside the comment. Bytes
+ * behind the comment are tolerated when there is no better match. */
+static ssize_t find_end_record(const struct tail *t)
+{
+	ssize_t loose = -1;
+
+	for (ssize_t i = (ssize_t)t->len - END_BYTES; i >= 0; i--) {
+		const uint8_t *p = t->bytes + i;
+		size_t room = t->len - (size_t)i - END_BYTES;
+
+		if (memcmp(p, "PK\5\6", 4) != 0)
+			continue;
+		if (get16(p + 20) == room)
+			return i;
+		if (loose < 0 && get16(p + 20) < room)
+			loose = i;
+	}
+	return loose;
+}
+
+/* Reads the 64-bit record: where the locator says or, when bytes were put in front of the zip so
+ * that all offsets in it are too small, right in front of the locator. */
+static int read_end64(struct object *o, const uint8_t *locator, uint64_t locator_at,
+	uint8_t *record, uint64_t *ret_at, struct error *err)
+{
+	uint64_t candidates[2] = {get64(locator + 8), locator_at - END64_BYTES};
+
+	for (int i = 0; i < 2; i++) {
+		int r;
+
+		if (locator_at < END64_BYTES || candidates[i] > locator_at - END64_BYTES)
+			continue;
+		r = object_read_at(o, candidates[i], record, END64_BYTES, err);
+		if (r < 0)
+			return r;
+		if (memcmp(record, "PK\6\6", 4) == 0) {
+			*ret_at = candidates[i];
+			return 0;
+		}
+	}
+	return error_set(err, -ERR_FORMAT,
+		"the zip's 64-bit end record is not where its locator says, at byte %" PRIu64,
+		candidates[0]);
+}
+
+static int multi_disk(struct error *err)
+{
+	return error_set(err, -ERR_UNSUPPORTED,
+		"the zip is one part of several (a split archive), or parts that were only put together: join them with 'zip -s 0 in.zip --out joined.zip'");
+}
+
+/* APPNOTE 4.4.1.4: the 64-bit record has the values that a field is too small for. */
+static bool is_saturated(const uint8_t *end)
+{
+	return get16(end + 8) == UINT16_MAX || get16(end + 10) == UINT16_MAX ||
+	       get32(end + 12) == UINT32_MAX || get32(end + 16) == UINT32_MAX;
+}
+
+static bool numbers_agree(const uint8_t *end, const uint8_t *record64)
+{
+	return get64(record64 + 32) == get16(end + 10) && get64(record64 + 40) == get32(end + 12) &&
+	       get64(record64 + 48) == get32(end + 16);
+}
+
+static int read_numbers64(struct object *o, const struct tail *t, size_t locator_at,
+	struct zip_end *ret, uint64_t *ret_end_at, struct error *err)
+{
+	const uint8_t *locator = t->bytes + locator_at, *end = locator + END64_LOCATOR_BYTES;
+	uint8_t record[END64_BYTES] = {0};
+	int r = read_end64(o, locator, t->at + locator_at, record, ret_end_at, err);
+
+	/* If no field was too small, this is a record that is not needed, or a comment that looks
+	 * like one. */
+	if (!is_saturated(end) && (r == -ERR_FORMAT || !numbers_agree(end, record)))
+		return 0;
+	if (r < 0)
+		return r;
+	if (get32(record + 16) != 0 || get32(record + 20) != 0 ||
+		get64(record + 24) != get64(record + 32))
+		return multi_disk(err);
+	ret->entries = get64(record + 32);
+	ret->directory_len = get64(record + 40);
+	ret->directory_at = get64(record + 48);
+	return 1;
+}
+
+/* Reads the offset, length and number of entries of the directory. *ret_end_at: the offset where it
+ * ends if nothing lies in between. */
+static int read_numbers(struct object *o, const struct tail *t, size_t at, struct zip_end *ret,
+	uint64_t *ret_end_at, struct error *err)
+{
+	const uint8_t *p = t->bytes + at;
+	int r = 0;
+
+	if (at >= END64_LOCATOR_BYTES && memcmp(p - END64_LOCATOR_BYTES, "PK\6\7", 4) == 0)
+		r = read_numbers64(o, t, at - END64_LOCATOR_BYTES, ret, ret_end_at, err);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	if (get16(p + 4) != 0 || get16(p + 6) != 0 || get16(p + 8) != get16(p + 10))
+		return multi_disk(err);
+	ret->entries = get16(p + 10);
+	ret->directory_len = get32(p + 12);
+	ret->directory_at = get32(p + 16);
+	*ret_end_at = t->at + at;
+	return 0;
+}
+
+/* Returns how many bytes behind the end record and its comment are not padding. */
+static uint64_t count_ignored(const struct tail *t, size_t at)
+{
+	size_t end = at + END_BYTES + get16(t->bytes + at + 20);
+	size_t last = t->len;
+
+	while (last > end && t->bytes[last - 1] == 0)
+		last--;
+	return last > end ? t->len - end : 0;
+}
+
+/* Checks more than the signature, which a program in front of a zip may contain as well. */
+static bool is_local_header(const uint8_t *p)
+{
+	static const uint8_t methods[] = {0, 1, 6, 8, 9, 12, 14, 20, 93, 95, 98, 99};
+	const unsigned name_len = get16(p + 26);
+
+	return memcmp(p, "PK\3\4", 4) == 0 && p[4] < 100 && name_len > 0 && name_len < 4096 &&
+	       p[9] == 0 && memchr(methods, p[8], sizeof(methods)) != NULL;
+}
+
+/* Whether an entry begins in front of the zip: 1, 0 or negative. What is put in front of a zip is a
+ * program, and short, so only the first FRONT_MAX bytes are searched. */
+static int has_entry_before(struct object *o, uint64_t zip_at, struct error *err)
+{
+	uint64_t end = zip_at < FRONT_MAX ? zip_at : FRONT_MAX;
+	size_t len = end < FRONT_STEP ? (size_t)end : FRONT_STEP;
+	_free_ uint8_t *bytes = zalloc(len + 1);
+
+	for (uint64_t at = 0; at + LOCAL_BYTES <= end; at += len - LOCAL_BYTES + 1) {
+		int r;
+
+		if (len > end - at)
+			len = (size_t)(end - at);
+		r = object_read_at(o, at, bytes, len, err);
+		if (r < 0)
+			return r;
+		for (size_t i = 0; i + LOCAL_BYTES <= len; i++)
+			if (bytes[i] == 'P' && is_local_header(bytes + i))
+				return 1;
+	}
+	return 0;
+}
+
+/* The error for wrapped offsets whose full values cannot be determined. */
+static int ambiguous_offsets(struct error *err)
+{
+	return error_set(err, -ERR_UNSUPPORTED,
+		"the zip is larger than 4 GiB, yet has no 64-bit offsets (as macOS makes it), and where its entries are cannot be told for certain: pack it again with another program");
+}
+
+/* Checks that no entry lies in front of the zip that the end record describes. Otherwise, the last
+ * end record is that of another zip, which is stored in this one or was appended to it. */
+static int check_begin(struct object *o, uint64_t begin, struct zip_end *end, struct error *err)
+{
+	int r = end->shift > begin;
+
+	if (begin == SIZE_UNKNOWN)
+		r = has_entry_before(o, end->shift, err);
+	else if (end->directory_len == 0)
+		return error_set(err, -ERR_TRUNCATED,
+			"it begins like a zip, yet the directory at its end lists nothing: it is cut short, or damaged");
+	if (r <= 0)
+		return r;
+	if (end->shift % ((uint64_t)1 << 32) == 0) {
+		end->wrapped = true; /* as macOS writes zips above 4 GiB */
+		end->shift = 0;
+		return 0;
+	}
+	return error_set(err, -ERR_TRUNCATED,
+		"the zip is cut short, or is several in one file: the directory at its end is of a zip that begins at byte %" PRIu64
+		" of it",
+		end->shift);
+}
+
+static int locate_directory(
+	struct object *o, const struct tail *t, struct zip_end *ret, struct error *err)
+{
+	struct zip_end end = {0};
+	ssize_t at = find_end_record(t);
+	uint64_t end_at = 0;
+	int r;
+
+	if (at < 0)
+		return error_set(err, -ERR_TRUNCATED,
+			"it begins like a zip but has no end record: it is cut short, or something else (then use --no-extract, or extract: false)");
+	r = read_numbers(o, t, (size_t)at, &end, &end_at, err);
+	if (r < 0)
+		return r;
+	if (end.directory_len > end_at || end.directory_at > end_at - end.directory_len)
+		return error_set(err, -ERR_FORMAT,
+			"the zip's directory (%" PRIu64 " bytes at %" PRIu64
+			") does not fit before its end record at %" PRIu64,
+			end.directory_len, end.directory_at, end_at);
+	end.shift = end_at - end.directory_len - end.directory_at;
+	end.directory_at += end.shift;
+	end.ignored = count_ignored(t, (size_t)at);
+	*ret = end;
+	return 0;
+}
+
+/* The caller frees ret->bytes, also on failure. */
+static int read_tail(struct object *o, struct tail *ret, struct error *err)
+{
+	uint64_t size = o->identity.size;
+
+	ret->len = size < TAIL_MAX ? (size_t)size : TAIL_MAX;
+	ret->bytes = zalloc(ret->len + 1);
+	ret->at = size - ret->len;
+	return object_read_at(o, ret->at, ret->bytes, ret->len, err);
+}
+
+int zip_find_end(struct object *o, uint64_t begin, struct zip_end *ret, struct error *err)
+{
+	struct tail t;
+	int r = read_tail(o, &t, err);
+
+	if (r >= 0)
+		r = locate_directory(o, &t, ret, err);
+	free(t.bytes);
+	return r < 0 ? r : check_begin(o, begin, ret, err);
+}
+
+/* Whether the end record leads to a directory, and no entry lies in front of the zip: 1, 0 or
+ * negative. */
+static int leads_to_directory(struct object *o, const struct tail *t, struct error *err)
+{
+	uint8_t record[4] = {0};
+	struct zip_end end = {0};
+	int r = locate_directory(o, t, &end, err);
+
+	if (r == -ERR_FORMAT || r == -ERR_TRUNCATED || r == -ERR_UNSUPPORTED)
+		return 0;
+	if (r >= 0 && (end.directory_len < sizeof(record) || end.ignored > 0))
+		return 0;
+	if (r >= 0)
+		r = object_read_at(o, end.directory_at, record, sizeof(record), err);
+	if (r < 0 || memcmp(record, "PK\1\2", sizeof(record)) != 0)
+		return r;
+	r = has_entry_before(o, end.shift, err);
+	return r < 0 ? r : r == 0;
+}
+
+int zip_is_at_end(struct object *o, bool surely, struct error *err)
+{
+	struct tail t;
+	int r = read_tail(o, &t, err);
+
+	if (r >= 0)
+		r = find_end_record(&t) >= 0;
+	if (r > 0 && surely)
+		r = leads_to_directory(o, &t, err);
+	free(t.bytes);
+	return r;
+}
+
+/* The index of the entries, and its sorting. */
+
+/* Where the data of an entry is, and where its record is in the copy of the directory. */
+struct zip_index_entry {
+	uint64_t header_at;
+	uint64_t record_at;
+};
+
+static bool comes_before(const struct zip_index_entry *a, const struct zip_index_entry *b)
+{
+	return a->header_at != b->header_at ? a->header_at < b->header_at
+					    : a->record_at < b->record_at;
+}
+
+static void sift_down(struct zip_index_entry *heap, uint64_t i, uint64_t n)
+{
+	struct zip_index_entry moving = heap[i];
+
+	for (;;) {
+		uint64_t child = 2 * i + 1;
+
+		if (child >= n)
+			break;
+		if (child + 1 < n && comes_before(&heap[child], &heap[child + 1]))
+			child++;
+		if (!comes_before(&moving, &heap[child]))
+			break;
+		heap[i] = heap[child];
+		i = child;
+	}
+	heap[i] = moving;
+}
+
+/* Sorts by header_at, then by record_at. A heap sort, which works in place: glibc's qsort() would
+ * allocate as much memory again. */
+static void sort_positions(struct zip_index_entry *positions, uint64_t n)
+{
+	for (uint64_t i = n / 2; i > 0; i--)
+		sift_down(positions, i - 1, n);
+	for (uint64_t last = n; last > 1; last--) {
+		struct zip_index_entry largest = positions[0];
+
+		positions[0] = positions[last - 1];
+		positions[last - 1] = largest;
+		sift_down(positions, 0, last - 1);
+	}
+}
+
+/* The directory. */
+
 #define READ_BYTES  ((size_t)64 << 10)
+#define COPY_BYTES  ((size_t)512 << 10) /* few requests, since each may go to a server */
 #define INDEX_CHUNK 512
 
 struct zip_directory {
 	/* Set when opened. */
 	const struct unpack_env *env;
-	struct object *copy; /* the directory's bytes and nothing else */
-	uint64_t len;        /* of copy */
-	uint64_t data_end;   /* entries' data is before this offset of the zip */
+	struct object *zip;
+	struct object *copy; /* the directory's bytes that were checked so far */
+	uint64_t len;        /* in bytes, of the directory */
+	uint64_t data_end;   /* offset of the directory in the zip; the entries' data precedes it */
 	uint64_t shift;
-	uint64_t n;               /* records */
-	uint64_t bytes, entries;  /* of the selection, unpacked */
-	bool rising;              /* records are in the order of the data */
-	struct object *index;     /* else: their places, sorted */
-	struct zip_place *places; /* index, mapped; n of them */
+	bool wrapped;            /* see struct zip_end */
+	uint64_t n;              /* number of records */
+	uint64_t bytes, entries; /* of the selected entries, unpacked */
+	bool coded;              /* a selected entry needs a decoder */
+	struct zip_charset *charset;
+	char *unmarked;       /* an entry's name in an unknown character set; NULL: none */
+	char *backslashes;    /* an entry's name with backslashes as separators; NULL: none */
+	bool in_data_order;   /* the records are in the order of the data */
+	struct object *index; /* otherwise: positions of the records, sorted */
+	struct zip_index_entry *positions; /* index, mapped; n elements */
 
 	/* While iterating. */
-	uint64_t at;      /* in copy: the next record */
-	uint64_t next;    /* in places */
-	uint64_t covered; /* offset in the zip where the latest entry ends at the earliest */
+	uint64_t at;        /* offset of the next record in copy */
+	uint64_t next;      /* next element of positions */
+	uint64_t unwrapped; /* the lowest possible end of the latest record's entry */
+	/* the lowest possible end of the latest entry, as an offset in the zip */
+	uint64_t covered;
 	struct zip_entry entry;
-	uint8_t *buf;    /* ZIP_RECORD_MAX bytes at most */
-	uint64_t buf_at; /* of copy */
+	struct text last; /* the previous record */
+	uint8_t *buf;     /* COPY_BYTES */
+	uint64_t buf_at;  /* offset of buf in copy */
 	size_t buf_len;
 };
 
-static int fill(struct zip_directory *d, uint64_t at, size_t want, struct error *err)
+/* Copies the next bytes of the directory, through the buffer. */
+static int copy_more(struct zip_directory *d, struct error *err)
+{
+	uint64_t copied = d->copy->identity.size;
+	size_t n = d->len - copied < COPY_BYTES ? (size_t)(d->len - copied) : COPY_BYTES;
+	int r;
+
+	d->buf_len = 0;
+	r = object_read_at(d->zip, d->data_end + copied, d->buf, n, err);
+	return r < 0 ? r : scratch_append(d->copy, d->buf, n, err);
+}
+
+static int fill_buffer(struct zip_directory *d, uint64_t at, size_t want, struct error *err)
 {
 	uint64_t left = d->len - at;
 	size_t n = want < READ_BYTES ? READ_BYTES : want;
+	int r = 0;
 
 	if (n > left)
 		n = (size_t)left;
+	while (r >= 0 && d->copy->identity.size < at + n)
+		r = copy_more(d, err);
 	d->buf_at = at;
 	d->buf_len = 0;
-	if (object_read_at(d->copy, at, d->buf, n, err) < 0)
-		return err->code;
+	if (r >= 0)
+		r = object_read_at(d->copy, at, d->buf, n, err);
+	if (r < 0)
+		return r;
 	d->buf_len = n;
 	return 0;
 }
 
-/* At least want bytes at this place of the copy, or as many as there are. */
-static int look_at(struct zip_directory *d, uint64_t at, size_t want, const uint8_t **ret,
+/* Returns at least want bytes at this offset of the copy, or as many as there are. */
+static int read_copy(struct zip_directory *d, uint64_t at, size_t want, const uint8_t **ret,
 	size_t *ret_len, struct error *err)
 {
 	int r = 0;
 
 	if (at < d->buf_at || at > d->buf_at + d->buf_len || at + want > d->buf_at + d->buf_len)
-		r = fill(d, at, want, err);
+		r = fill_buffer(d, at, want, err);
 	if (r < 0)
 		return r;
 	*ret = d->buf + (at - d->buf_at);
@@ -69,13 +436,18 @@ static int look_at(struct zip_directory *d, uint64_t at, size_t want, const uint
 
 static int bad_record(const struct zip_directory *d, uint64_t at, struct error *err)
 {
+	const char *after = d->entry.name;
+
 	return error_set(err, -ERR_FORMAT,
-		"the zip's directory is damaged at byte %" PRIu64 " of it, after '%s'", at,
-		d->entry.name != NULL ? d->entry.name : "");
+		"the zip's directory is damaged at byte %" PRIu64 " of it%s%s%s", at,
+		after != NULL ? ", after '" : "", after != NULL ? after : "",
+		after != NULL ? "'" : "");
 }
 
-/* Parses the record at this place into d->entry: 1, 0 at the directory's end, or negative. */
-static int read_record(struct zip_directory *d, uint64_t at, size_t *ret_len, struct error *err)
+/* Reads the whole record at this offset and parses it into d->entry: 1, 0 at the directory's end,
+ * or negative. */
+static int read_record(struct zip_directory *d, uint64_t at, const uint8_t **ret, size_t *ret_len,
+	struct error *err)
 {
 	const uint8_t *p;
 	size_t have, len;
@@ -83,15 +455,15 @@ static int read_record(struct zip_directory *d, uint64_t at, size_t *ret_len, st
 
 	if (at == d->len)
 		return 0;
-	r = look_at(d, at, ZIP_RECORD_BYTES, &p, &have, err);
+	r = read_copy(d, at, ZIP_RECORD_BYTES, &p, &have, err);
 	if (r < 0)
 		return r;
-	if (have >= 4 && memcmp(p, "PK\5\5", 4) == 0) /* a signature over the directory */
+	if (have >= 4 && memcmp(p, "PK\5\5", 4) == 0) /* the digital signature of the directory */
 		return 0;
 	if (have < ZIP_RECORD_BYTES || memcmp(p, "PK\1\2", 4) != 0)
 		return bad_record(d, at, err);
 	len = zip_record_len(p);
-	r = look_at(d, at, len, &p, &have, err);
+	r = read_copy(d, at, len, &p, &have, err);
 	if (r < 0)
 		return r;
 	if (have < len)
@@ -99,19 +471,58 @@ static int read_record(struct zip_directory *d, uint64_t at, size_t *ret_len, st
 	r = zip_entry_parse(&d->entry, p, d->shift, err);
 	if (r < 0)
 		return r;
+	*ret = p;
 	*ret_len = len;
 	return 1;
 }
 
-/* The next record as they are listed. */
-static int next_listed(struct zip_directory *d, struct error *err)
+/* Returns the first offset, from the end of the previous entry on, that equals this one modulo 4
+ * GiB. In such a directory, entries are listed in the order of their data, and none is larger: the
+ * local headers, and the end of the last entry, prove the result. */
+static uint64_t unwrap(const struct zip_directory *d, uint64_t offset)
 {
-	size_t len = 0;
-	int r = cancel_requested(d->env->cancel) ? error_set(err, -ECANCELED, "cancelled")
-						 : read_record(d, d->at, &len, err);
+	return d->unwrapped + (uint32_t)((uint32_t)offset - (uint32_t)d->unwrapped);
+}
 
-	d->at += len;
-	return r;
+static int unwrap_entry(struct zip_directory *d, struct error *err)
+{
+	d->entry.header_at = unwrap(d, d->entry.header_at);
+	d->unwrapped = zip_entry_end(&d->entry);
+	return d->unwrapped > d->data_end ? ambiguous_offsets(err) : 1;
+}
+
+/* Reads the next record in the order of the directory. */
+static int next_listed(
+	struct zip_directory *d, const uint8_t **ret, size_t *ret_len, struct error *err)
+{
+	int r = cancel_requested(d->env->cancel) ? error_set(err, -ECANCELED, "cancelled")
+						 : read_record(d, d->at, ret, ret_len, err);
+
+	if (r > 0)
+		d->at += *ret_len;
+	return r > 0 && d->wrapped ? unwrap_entry(d, err) : r;
+}
+
+/* Reads the next record in the order of the data. */
+static int next_in_data_order(
+	struct zip_directory *d, const uint8_t **ret, size_t *ret_len, struct error *err)
+{
+	if (d->positions == NULL)
+		return next_listed(d, ret, ret_len, err);
+	if (d->next == d->n)
+		return 0;
+	return read_record(d, d->positions[d->next++].record_at, ret, ret_len, err);
+}
+
+/* Whether the record repeats the previous one; if not, it is stored for the next call. Some writers
+ * list an entry twice. Both records refer to the same data, so one follows the other. */
+static bool is_repeated(struct zip_directory *d, const uint8_t *record, size_t len)
+{
+	if (len > 0 && len == d->last.len && memcmp(record, d->last.s, len) == 0)
+		return true;
+	d->last.len = 0;
+	text_add_bytes(&d->last, record, len);
+	return false;
 }
 
 static uint64_t add_saturating(uint64_t a, uint64_t b)
@@ -119,45 +530,70 @@ static uint64_t add_saturating(uint64_t a, uint64_t b)
 	return a + b < a ? UINT64_MAX : a + b;
 }
 
-static int survey(struct zip_directory *d, struct error *err)
+static int check_entry(struct zip_directory *d, struct error *err)
+{
+	const struct zip_entry *e = &d->entry;
+	const char *name;
+	int r = select_entry(d->env->selection, e->name, &name, err);
+
+	if (r <= 0)
+		return r < 0 ? r : 1;
+	r = zip_entry_check(e, err);
+	if (r < 0)
+		return r;
+	if (e->unmarked && d->unmarked == NULL)
+		d->unmarked = text_copy(e->name);
+	if (e->backslashes && d->backslashes == NULL)
+		d->backslashes = text_copy(e->name);
+	d->coded |= zip_method_needs_decoder(e);
+	d->bytes = add_saturating(d->bytes, e->size);
+	r = tree_check_entries(d->env->tree, ++d->entries, err);
+	return r < 0 ? r : 1;
+}
+
+static int check_all_entries(struct zip_directory *d, struct error *err)
 {
 	uint64_t previous = 0;
+	const uint8_t *record = NULL;
+	size_t len = 0;
 	int r;
 
-	d->rising = true;
-	while ((r = next_listed(d, err)) > 0) {
-		const struct zip_entry *e = &d->entry;
-
+	d->in_data_order = true;
+	while ((r = next_listed(d, &record, &len, err)) > 0) {
 		d->n++;
-		d->rising &= e->header_at >= previous;
-		previous = e->header_at;
-		if (selection_apply(d->env->selection, e->name) == NULL)
-			continue;
-		r = zip_entry_check(e, err);
+		d->in_data_order &= d->entry.header_at >= previous;
+		previous = d->entry.header_at;
+		if (!is_repeated(d, record, len))
+			r = check_entry(d, err);
 		if (r < 0)
 			break;
-		d->entries++;
-		d->bytes = add_saturating(d->bytes, e->size);
 	}
+	if (r >= 0 && d->wrapped && unwrap(d, d->data_end) != d->data_end)
+		r = ambiguous_offsets(err);
 	d->at = 0;
+	d->unwrapped = 0;
+	d->last.len = 0;
 	return r;
 }
 
-static int append_places(struct zip_directory *d, struct error *err)
+static int append_positions(struct zip_directory *d, struct error *err)
 {
-	struct zip_place chunk[INDEX_CHUNK];
-	size_t n = 0;
+	struct zip_index_entry chunk[INDEX_CHUNK];
+	const uint8_t *record = NULL;
+	size_t n = 0, len = 0;
 	int r = 1;
 
 	while (r > 0) {
 		uint64_t at = d->at;
 
-		r = next_listed(d, err);
+		r = next_listed(d, &record, &len, err);
 		if (r > 0)
-			chunk[n++] = (struct zip_place){d->entry.header_at, at};
+			chunk[n++] = (struct zip_index_entry){d->entry.header_at, at};
 		if (n == INDEX_CHUNK || (r == 0 && n > 0)) {
-			if (scratch_append(d->index, chunk, n * sizeof(chunk[0]), err) < 0)
-				return err->code;
+			int appended = scratch_append(d->index, chunk, n * sizeof(chunk[0]), err);
+
+			if (appended < 0)
+				return appended;
 			n = 0;
 		}
 	}
@@ -170,19 +606,19 @@ static int build_index(struct zip_directory *d, struct error *err)
 	void *map;
 
 	if (r >= 0)
-		r = append_places(d, err);
+		r = append_positions(d, err);
 	if (r < 0)
 		return r;
-	map = mmap(NULL, d->n * sizeof(struct zip_place), PROT_READ | PROT_WRITE, MAP_SHARED,
+	map = mmap(NULL, d->n * sizeof(struct zip_index_entry), PROT_READ | PROT_WRITE, MAP_SHARED,
 		scratch_fd(d->index), 0);
 	if (map == MAP_FAILED)
 		return error_set(err, -errno, "map the index of the zip's entries: %m");
-	d->places = map;
-	zip_places_sort(d->places, d->n);
+	d->positions = map;
+	sort_positions(d->positions, d->n);
 	return 0;
 }
 
-/* Writers without the 64-bit record let the 16-bit count wrap. */
+/* Writers that do not know the 64-bit record let the 16-bit count wrap. */
 static bool count_agrees(uint64_t n, uint64_t said)
 {
 	return n == said || (said <= UINT16_MAX && (n & UINT16_MAX) == said);
@@ -190,7 +626,7 @@ static bool count_agrees(uint64_t n, uint64_t said)
 
 static int open_copy(struct zip_directory *d, const struct zip_end *end, struct error *err)
 {
-	int r = survey(d, err);
+	int r = check_all_entries(d, err);
 
 	if (r < 0)
 		return r;
@@ -198,7 +634,7 @@ static int open_copy(struct zip_directory *d, const struct zip_end *end, struct 
 		return error_set(err, -ERR_FORMAT,
 			"the zip says it has %" PRIu64 " entries but its directory lists %" PRIu64,
 			end->entries, d->n);
-	return d->rising ? 0 : build_index(d, err);
+	return d->in_data_order ? 0 : build_index(d, err);
 }
 
 int zip_directory_open(const struct unpack_env *env, struct object *o, const struct zip_end *end,
@@ -208,11 +644,16 @@ int zip_directory_open(const struct unpack_env *env, struct object *o, const str
 	int r;
 
 	d->env = env;
+	d->zip = o;
 	d->len = end->directory_len;
 	d->data_end = end->directory_at;
 	d->shift = end->shift;
-	d->buf = zalloc(ZIP_RECORD_MAX);
-	r = scratch_from_object(env, o, end->directory_at, end->directory_len, &d->copy, err);
+	d->wrapped = end->wrapped;
+	d->buf = zalloc(COPY_BYTES);
+	r = zip_charset_open(env->zip_names, &d->charset, err);
+	d->entry.charset = d->charset;
+	if (r >= 0)
+		r = scratch_new(env, o->name, &d->copy, err);
 	if (r >= 0)
 		r = open_copy(d, end, err);
 	if (r < 0)
@@ -226,11 +667,15 @@ void zip_directory_close(struct zip_directory *d)
 {
 	if (d == NULL)
 		return;
-	if (d->places != NULL)
-		munmap(d->places, d->n * sizeof(struct zip_place));
+	if (d->positions != NULL)
+		munmap(d->positions, d->n * sizeof(struct zip_index_entry));
 	object_close(d->index);
 	object_close(d->copy);
 	zip_entry_done(&d->entry);
+	text_done(&d->last);
+	zip_charset_close(d->charset);
+	free(d->unmarked);
+	free(d->backslashes);
 	free(d->buf);
 	free(d);
 }
@@ -241,7 +686,22 @@ void zip_directory_sum(const struct zip_directory *d, uint64_t *ret_bytes, uint6
 	*ret_entries = d->entries;
 }
 
-/* Bombs let many entries share the same data, and no honest writer does. */
+bool zip_directory_needs_decoder(const struct zip_directory *d)
+{
+	return d->coded;
+}
+
+const char *zip_directory_unmarked(const struct zip_directory *d)
+{
+	return d->unmarked;
+}
+
+const char *zip_directory_backslashes(const struct zip_directory *d)
+{
+	return d->backslashes;
+}
+
+/* Zip bombs let many entries share the same data, which no honest writer does. */
 static int check_layout(struct zip_directory *d, struct error *err)
 {
 	const struct zip_entry *e = &d->entry;
@@ -259,17 +719,15 @@ static int check_layout(struct zip_directory *d, struct error *err)
 	return 0;
 }
 
-int zip_directory_next(struct zip_directory *d, const struct zip_entry **e, struct error *err)
+int zip_directory_next(struct zip_directory *d, struct zip_entry **e, struct error *err)
 {
-	size_t len;
+	const uint8_t *record = NULL;
+	size_t len = 0;
 	int r;
 
-	if (d->places == NULL)
-		r = next_listed(d, err);
-	else if (d->next == d->n)
-		r = 0;
-	else
-		r = read_record(d, d->places[d->next++].record_at, &len, err);
+	do {
+		r = next_in_data_order(d, &record, &len, err);
+	} while (r > 0 && is_repeated(d, record, len));
 	if (r <= 0)
 		return r;
 	*e = &d->entry;

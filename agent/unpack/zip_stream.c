@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Walking through a zip's data. One thread's. A local header that says something else than the
- * directory is how two programs are made to see two different archives in one file, so it is
- * an error. */
-#include "zip_stream.h"
+/* A zip's data in order, and the local headers in it. The walking thread's. A local header that
+ * differs from the directory is how two programs are made to see two different archives in one
+ * file, so it is an error. */
 #include "defer.h"
 #include "text.h"
+#include "zip_private.h"
 #include <inttypes.h>
 #include <string.h>
 
@@ -18,7 +18,7 @@ static int ended_early(const struct zip_stream *s, struct error *err)
 	return -ERR_TRUNCATED;
 }
 
-static void pass(struct zip_stream *s, size_t n)
+static void advance(struct zip_stream *s, size_t n)
 {
 	slice_advance(&s->left, n);
 	s->at += n;
@@ -32,7 +32,7 @@ static int skip_to(struct zip_stream *s, uint64_t at, struct error *err)
 	int r;
 
 	if (n <= s->left.len) {
-		pass(s, (size_t)n);
+		advance(s, (size_t)n);
 		return 0;
 	}
 	n -= s->left.len;
@@ -45,7 +45,7 @@ static int skip_to(struct zip_stream *s, uint64_t at, struct error *err)
 	return r;
 }
 
-/* Makes sure that something is left to be passed on. */
+/* Makes sure that s->left is not empty. */
 static int refill(struct zip_stream *s, struct error *err)
 {
 	int r;
@@ -69,7 +69,7 @@ static int read_bytes(struct zip_stream *s, uint8_t *to, size_t n, struct error 
 			return r;
 		step = n < s->left.len ? n : s->left.len;
 		memcpy(to, s->left.data, step);
-		pass(s, step);
+		advance(s, step);
 		to += step;
 		n -= step;
 	}
@@ -92,7 +92,7 @@ static int check_sizes(const struct zip_entry *e, const uint8_t *header,
 
 	if (zip_extra_widen(extra, (uint64_t *const[]){&size, &packed}, 2) < 0)
 		return disagree(e, "size", err);
-	/* With a descriptor the values follow the data, and stand here as 0 or not known. */
+	/* With a descriptor, the values follow the data; here they are 0 or unknown. */
 	if (crc != e->crc && !(later && crc == 0))
 		return disagree(e, "checksum", err);
 	if (size != e->size && !(later && (size == 0 || size == UINT32_MAX)))
@@ -102,28 +102,44 @@ static int check_sizes(const struct zip_entry *e, const uint8_t *header,
 	return 0;
 }
 
+/* Where one of the two headers has backslashes as separators, the other may have slashes. */
+static bool is_same_name(const struct zip_entry *e, const uint8_t *name)
+{
+	size_t i = 0;
+
+	if (!e->backslashes)
+		return memcmp(name, e->raw_name, e->raw_len) == 0;
+	while (i < e->raw_len &&
+		(name[i] == e->raw_name[i] || (name[i] == '/' && e->raw_name[i] == '\\')))
+		i++;
+	return i == e->raw_len;
+}
+
 /* rest: the name and the extra fields behind the fixed part. */
 static int check_header(
-	const struct zip_entry *e, const uint8_t *header, const uint8_t *rest, struct error *err)
+	struct zip_entry *e, const uint8_t *header, const uint8_t *rest, struct error *err)
 {
 	size_t name_len = get16(header + 26);
 	struct zip_extra extra = {.p = rest + name_len, .len = get16(header + 28)};
 
-	if (name_len != e->raw_len || memcmp(rest, e->raw_name, name_len) != 0)
+	if (name_len != e->raw_len || !is_same_name(e, rest))
 		return disagree(e, "name", err);
 	if (get16(header + 8) != e->method)
 		return disagree(e, "compression method", err);
 	if ((get16(header + 6) & ZIP_ENCRYPTED) != 0)
 		return disagree(e, "encryption", err);
+	if (e->meta.uid == (uid_t)-1)
+		zip_extra_owner(&extra, &e->meta);
 	return check_sizes(e, header, &extra, err);
 }
 
-/* The next n bytes, where they lie if they lie together. Good until the stream moves on. */
-static int read_together(struct zip_stream *s, size_t n, const uint8_t **ret, struct error *err)
+/* Returns the next n bytes, without a copy if they lie in one slice. Valid until the stream moves
+ * on. */
+static int read_contiguous(struct zip_stream *s, size_t n, const uint8_t **ret, struct error *err)
 {
-	if (s->left.len > n) { /* and so is still held afterwards */
+	if (s->left.len > n) { /* > n, so that the slice is still referenced afterwards */
 		*ret = s->left.data;
-		pass(s, n);
+		advance(s, n);
 		return 0;
 	}
 	if (s->joined == NULL)
@@ -132,7 +148,7 @@ static int read_together(struct zip_stream *s, size_t n, const uint8_t **ret, st
 	return read_bytes(s, s->joined, n, err);
 }
 
-static int read_header(struct zip_stream *s, const struct zip_entry *e, struct error *err)
+static int read_header(struct zip_stream *s, struct zip_entry *e, struct error *err)
 {
 	uint8_t header[LOCAL_BYTES] = {0};
 	const uint8_t *rest = NULL;
@@ -144,11 +160,11 @@ static int read_header(struct zip_stream *s, const struct zip_entry *e, struct e
 		return error_set(err, -ERR_FORMAT,
 			"there is no local header for '%s' at byte %" PRIu64 " of the zip", e->name,
 			e->header_at);
-	r = read_together(s, (size_t)get16(header + 26) + get16(header + 28), &rest, err);
+	r = read_contiguous(s, (size_t)get16(header + 26) + get16(header + 28), &rest, err);
 	return r < 0 ? r : check_header(e, header, rest, err);
 }
 
-int zip_stream_enter(struct zip_stream *s, const struct zip_entry *e, struct error *err)
+int zip_stream_open_entry(struct zip_stream *s, struct zip_entry *e, struct error *err)
 {
 	int r;
 
@@ -170,7 +186,7 @@ int zip_stream_next(struct zip_stream *s, uint64_t max, struct slice *ret, struc
 	got = slice_share(&s->left);
 	if (got.len > max)
 		got.len = (size_t)max;
-	pass(s, got.len);
+	advance(s, got.len);
 	*ret = got;
 	return 0;
 }

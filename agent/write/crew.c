@@ -1,13 +1,448 @@
 /* SPDX-License-Identifier: MIT */
-/* Decides who writes an entry: the thread that has it, or a hand. */
+/* A crew writes entries into a tree: the calling thread writes by itself as long as the file system
+ * is fast, and worker threads take entries from a queue when it is slow (see crew.h). Any
+ * thread. */
 #include "crew_private.h"
 #include "text.h"
+#include "thread.h"
 #include "tree_private.h"
+#include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
-/* A small file on a local disk takes some 20 µs, and one round trip to a server many times that. A
- * journal's commit also holds up a file now and then, hence the count. */
+/* Jobs. A job is one allocation: the struct, the names and the content. */
+
+/* FNV-1a; never 0. */
+static uint64_t hash_of(const char *bytes, size_t len)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < len; i++) {
+		hash ^= (uint8_t)bytes[i];
+		hash *= UINT64_C(0x100000001b3);
+	}
+	return hash != 0 ? hash : 1;
+}
+
+/* The hash of the normalised name; 0 if the tree would refuse the name. */
+static uint64_t hash_of_name(const char *name)
+{
+	char path[PATH_MAX];
+
+	return tree_path_normalise(name, PATH_MAX - 1, path, NULL) < 0
+		       ? 0
+		       : hash_of(path, strlen(path));
+}
+
+static size_t string_size(const char *s)
+{
+	return s != NULL ? strlen(s) + 1 : 0;
+}
+
+/* Copies len bytes to *at, advances *at, and returns the copy; NULL if bytes is NULL. */
+static const void *copy_to(char **at, const void *bytes, size_t len)
+{
+	char *to = *at;
+
+	if (bytes == NULL)
+		return NULL;
+	*at = mempcpy(to, bytes, len);
+	return to;
+}
+
+static struct crew_job *copy_entry(
+	const char *name, const char *target, const struct meta *m, const struct slice *content)
+{
+	size_t len = content != NULL ? content->len : 0;
+	struct crew_job *job = malloc(sizeof(*job) + string_size(name) + string_size(target) + len);
+	char *at;
+
+	if (job == NULL)
+		return NULL;
+	*job = (struct crew_job){.meta = *m, .len = len};
+	at = job->bytes;
+	job->name = copy_to(&at, name, string_size(name));
+	job->target = copy_to(&at, target, string_size(target));
+	job->content = copy_to(&at, len > 0 ? content->data : NULL, len);
+	return job;
+}
+
+/* Returns NULL without memory, or if the tree would refuse a name: the caller then writes the entry
+ * with its own writer, which returns the error. content may be NULL. */
+static struct crew_job *crew_job_new(enum job_kind kind, const char *name, const char *target,
+	const struct meta *m, const struct slice *content)
+{
+	uint64_t target_hash = kind == JOB_HARDLINK ? hash_of_name(target) : 0;
+	char path[PATH_MAX];
+	struct crew_job *job;
+
+	if (tree_path_normalise(name, PATH_MAX - 1, path, NULL) < 0 ||
+		(kind == JOB_HARDLINK && target_hash == 0))
+		return NULL;
+	job = copy_entry(name, target, m, content);
+	if (job == NULL)
+		return NULL;
+	job->kind = kind;
+	job->name_hash = hash_of(path, strlen(path));
+	job->parent_hash = hash_of(path, tree_path_parent_len(path));
+	job->target_hash = target_hash;
+	return job;
+}
+
+static void crew_job_free(struct crew_job *job)
+{
+	free(job);
+}
+
+/* The queue and the worker threads, which take jobs from it that can run at once. */
+
+/* Bytes reserved from the stages' memory budget for queued content: the most, and the least. */
+#define ALLOWANCE_MAX ((uint64_t)16 << 20)
+#define ALLOWANCE_MIN ((uint64_t)1 << 20)
+
+/* The most workers that create in one directory: while one creates, the other waits for the
+ * kernel's lock on the directory and continues as soon as that lock is free. */
+enum { WORKERS_PER_DIRECTORY = 2 };
+
+static bool is_over_locked(const struct crew *c)
+{
+	return c->failed < 0 || cancel_requested(c->env.cancel);
+}
+
+static void fail_locked(struct crew *c, int code, const struct error *why)
+{
+	if (c->failed == 0) {
+		c->failed = code;
+		c->why = *why;
+	}
+	pthread_cond_broadcast(&c->work);
+	pthread_cond_broadcast(&c->room);
+}
+
+/* Worker threads. */
+
+static bool is_full_locked(const struct crew *c, uint64_t parent_hash)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n_workers; i++)
+		n += c->workers[i].in_parent == parent_hash;
+	return n >= WORKERS_PER_DIRECTORY;
+}
+
+/* Removes from the queue, and returns, the first job whose directory may have one more worker; NULL
+ * if there is none. */
+static struct crew_job *dequeue_locked(struct crew *c)
+{
+	/* The directory seen full last: entries that follow each other in an archive are mostly in
+	 * one directory. */
+	uint64_t full = 0;
+
+	for (struct crew_job **at = &c->first; *at != NULL; at = &(*at)->next) {
+		struct crew_job *job = *at;
+
+		if (job->parent_hash == full)
+			continue;
+		if (is_full_locked(c, job->parent_hash)) {
+			full = job->parent_hash;
+			continue;
+		}
+		*at = job->next;
+		if (job->next == NULL)
+			c->last = at;
+		return job;
+	}
+	return NULL;
+}
+
+static struct crew_job *next_job_locked(struct crew *c, struct crew_worker *worker)
+{
+	struct crew_job *job = NULL;
+
+	while (!is_over_locked(c) && (job = dequeue_locked(c)) == NULL) {
+		if (c->closing && c->first == NULL)
+			return NULL;
+		c->n_idle++;
+		pthread_cond_wait(&c->work, &c->mutex);
+		c->n_idle--;
+	}
+	if (job != NULL)
+		worker->in_parent = job->parent_hash;
+	return job;
+}
+
+static void wake_worker_locked(struct crew *c);
+
+static void leave_directory_locked(struct crew_worker *worker)
+{
+	if (worker->in_parent == 0)
+		return;
+	worker->in_parent = 0;
+	if (worker->crew->first != NULL)
+		wake_worker_locked(worker->crew);
+}
+
+/* Leaves the directory once the file is created: only creation holds the kernel's lock on it. */
+static int write_file(
+	struct crew_worker *worker, struct writer *w, const struct crew_job *job, struct error *err)
+{
+	int r = writer_file_open(w, job->name, &job->meta, job->len, false, err);
+
+	pthread_mutex_lock(&worker->crew->mutex);
+	leave_directory_locked(worker);
+	pthread_mutex_unlock(&worker->crew->mutex);
+	if (r >= 0 && job->len > 0)
+		r = writer_file_write(w, 0, job->content, job->len, err);
+	return r < 0 ? r : writer_file_close(w, err);
+}
+
+static int write_job(
+	struct crew_worker *worker, struct writer *w, const struct crew_job *job, struct error *err)
+{
+	switch (job->kind) {
+	case JOB_DIR:
+		return writer_dir(w, job->name, &job->meta, err);
+	case JOB_SYMLINK:
+		return writer_symlink(w, job->name, job->target, &job->meta, err);
+	case JOB_HARDLINK:
+		return writer_hardlink(w, job->name, job->target, err);
+	default:
+		return write_file(worker, w, job, err);
+	}
+}
+
+static void finish_locked(struct crew_worker *worker, const struct crew_job *job)
+{
+	struct crew *c = worker->crew;
+
+	leave_directory_locked(worker);
+	c->names[job->slot] = 0;
+	c->n_targets -= c->targets[job->slot] != 0;
+	c->targets[job->slot] = 0;
+	c->content_bytes -= job->len;
+	c->n_jobs--;
+	pthread_cond_broadcast(&c->room);
+	if (c->closing)
+		pthread_cond_broadcast(&c->work);
+}
+
+static void *worker_main(void *arg)
+{
+	struct crew_worker *worker = arg;
+	struct crew *c = worker->crew;
+	struct writer *w = writer_new(c->env.tree, c->env.source, c->env.progress);
+	struct crew_job *job;
+
+	writer_set_untimed(w);
+	pthread_mutex_lock(&c->mutex);
+	while ((job = next_job_locked(c, worker)) != NULL) {
+		struct error err;
+		int r;
+
+		pthread_mutex_unlock(&c->mutex);
+		r = write_job(worker, w, job, &err);
+		pthread_mutex_lock(&c->mutex);
+		finish_locked(worker, job);
+		crew_job_free(job);
+		if (r < 0)
+			fail_locked(c, r, &err);
+	}
+	pthread_mutex_unlock(&c->mutex);
+	writer_close(w);
+	return NULL;
+}
+
+/* Starting workers; any thread. */
+
+static bool start_worker_locked(struct crew *c)
+{
+	struct crew_worker *worker;
+
+	if (c->n_workers >= c->max_workers)
+		return false;
+	worker = &c->workers[c->n_workers];
+	*worker = (struct crew_worker){.crew = c};
+	if (!thread_start_extra(&worker->thread, worker_main, worker)) {
+		c->max_workers = c->n_workers;
+		return false;
+	}
+	c->n_workers++;
+	return true;
+}
+
+/* A queued job can run: wakes an idle worker, or starts one more. */
+static void wake_worker_locked(struct crew *c)
+{
+	if (c->n_idle > 0)
+		pthread_cond_signal(&c->work);
+	else
+		start_worker_locked(c);
+}
+
+/* The most workers that the limit on open files allows: each keeps up to PARENTS_KEPT directories
+ * open, and other stages have crews too. */
+static unsigned workers_for_open_files(void)
+{
+	struct rlimit limit;
+	rlim_t n = CREW_WORKERS;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		n = limit.rlim_cur / 16 / (PARENTS_KEPT + 2);
+	return n > CREW_WORKERS ? CREW_WORKERS : (unsigned)n;
+}
+
+static bool reserve_locked(struct crew *c)
+{
+	uint64_t bytes = ALLOWANCE_MAX;
+
+	while (bytes >= ALLOWANCE_MIN && !budget_try_reserve(c->env.budget, bytes))
+		bytes /= 2;
+	if (bytes < ALLOWANCE_MIN)
+		return false;
+	c->allowance = bytes;
+	return true;
+}
+
+bool crew_start_workers(struct crew *c)
+{
+	bool started;
+
+	pthread_mutex_lock(&c->mutex);
+	c->max_workers = workers_for_open_files();
+	started = c->n_workers > 0 ||
+		  ((c->allowance > 0 || reserve_locked(c)) && start_worker_locked(c));
+	pthread_mutex_unlock(&c->mutex);
+	if (started)
+		atomic_store_explicit(&c->has_workers, true, memory_order_release);
+	return started;
+}
+
+/* The callers' side of the queue. */
+
+/* Whether a queued or running job has this name, or links to it. */
+static bool is_under_way_locked(const struct crew *c, uint64_t hash)
+{
+	for (unsigned i = 0; c->n_jobs > 0 && i < CREW_JOBS; i++)
+		if (c->names[i] == hash)
+			return true;
+	for (unsigned i = 0; c->n_targets > 0 && i < CREW_JOBS; i++)
+		if (c->targets[i] == hash)
+			return true;
+	return false;
+}
+
+static bool has_room_locked(const struct crew *c, const struct crew_job *job)
+{
+	if (c->n_jobs == CREW_JOBS || is_under_way_locked(c, job->name_hash))
+		return false;
+	if (job->target_hash != 0 && is_under_way_locked(c, job->target_hash))
+		return false;
+	return c->content_bytes == 0 || c->content_bytes + job->len <= c->allowance;
+}
+
+static int over_error_locked(const struct crew *c, struct error *err)
+{
+	if (c->failed == 0)
+		return error_set(err, -ECANCELED, "cancelled");
+	if (err != NULL)
+		*err = c->why;
+	return c->failed;
+}
+
+static void enqueue_locked(struct crew *c, struct crew_job *job)
+{
+	while (c->names[job->slot] != 0)
+		job->slot++;
+	c->names[job->slot] = job->name_hash;
+	c->targets[job->slot] = job->target_hash;
+	c->n_targets += job->target_hash != 0;
+	c->n_jobs++;
+	c->content_bytes += job->len;
+	*c->last = job;
+	c->last = &job->next;
+	if (!is_full_locked(c, job->parent_hash))
+		wake_worker_locked(c);
+}
+
+static void add_wait_time(struct crew *c, uint64_t started_ns)
+{
+	if (c->env.progress != NULL)
+		count(&c->env.progress->disk_ns, now_ns() - started_ns);
+}
+
+/* Waits until the job may be queued. Takes ownership of job, also on failure. */
+static int crew_submit(struct crew *c, struct crew_job *job, struct error *err)
+{
+	uint64_t started = now_ns();
+	int r = 0;
+
+	pthread_mutex_lock(&c->mutex);
+	while (!is_over_locked(c) && !has_room_locked(c, job))
+		pthread_cond_wait(&c->room, &c->mutex);
+	if (is_over_locked(c))
+		r = over_error_locked(c, err);
+	else
+		enqueue_locked(c, job);
+	pthread_mutex_unlock(&c->mutex);
+	if (r < 0)
+		crew_job_free(job);
+	add_wait_time(c, started);
+	return r;
+}
+
+static int crew_await_hash(struct crew *c, uint64_t name_hash, struct error *err)
+{
+	uint64_t started = now_ns();
+	int r = 0;
+
+	pthread_mutex_lock(&c->mutex);
+	while (!is_over_locked(c) && is_under_way_locked(c, name_hash))
+		pthread_cond_wait(&c->room, &c->mutex);
+	if (is_over_locked(c))
+		r = over_error_locked(c, err);
+	pthread_mutex_unlock(&c->mutex);
+	add_wait_time(c, started);
+	return r;
+}
+
+/* code < 0 discards the jobs that no worker has started yet. Returns the first failure, or 0. */
+static int stop_workers(struct crew *c, int code, struct error *err)
+{
+	uint64_t started = now_ns();
+
+	pthread_mutex_lock(&c->mutex);
+	c->closing = true;
+	if (code < 0)
+		fail_locked(c, code, err);
+	pthread_cond_broadcast(&c->work);
+	/* While jobs are left, a worker may still start another worker. */
+	for (unsigned i = 0; i < c->n_workers; i++) {
+		pthread_mutex_unlock(&c->mutex);
+		pthread_join(c->workers[i].thread, NULL);
+		pthread_mutex_lock(&c->mutex);
+	}
+	pthread_mutex_unlock(&c->mutex);
+	add_wait_time(c, started);
+	while (c->first != NULL) {
+		struct crew_job *job = c->first;
+
+		c->first = job->next;
+		crew_job_free(job);
+	}
+	if (c->allowance > 0)
+		budget_release(c->env.budget, c->allowance);
+	if (c->failed == 0 && !cancel_requested(c->env.cancel))
+		return code;
+	return over_error_locked(c, err);
+}
+
+/* Decides which thread writes an entry: the caller or a worker. */
+
+/* A small file on a local disk takes about 20 µs, and one round trip to a server many times that.
+ * The commit of a file system's journal also delays a file now and then, hence the count of slow
+ * files. */
 enum { SLOW_FILE_NS = 400000, SMALL_FILE_BYTES = 128 << 10, SLOW_FILES = 12, MOST_SLOW_FILES = 16 };
 
 struct crew *crew_new(const struct crew_env *env)
@@ -28,7 +463,7 @@ struct crew *crew_new(const struct crew_env *env)
 
 int crew_finish(struct crew *c, int code, struct error *err)
 {
-	code = hands_dismiss(c, code, err);
+	code = stop_workers(c, code, err);
 	cancel_unwatch(c->env.cancel, &c->watch_room);
 	cancel_unwatch(c->env.cancel, &c->watch_work);
 	pthread_cond_destroy(&c->room);
@@ -38,21 +473,22 @@ int crew_finish(struct crew *c, int code, struct error *err)
 	return code;
 }
 
-bool crew_has_hands(const struct crew *c)
+bool crew_has_workers(const struct crew *c)
 {
-	return atomic_load_explicit(&c->has_hands, memory_order_acquire);
+	return atomic_load_explicit(&c->has_workers, memory_order_acquire);
 }
 
-/* How often this thread slept of its own accord: for a disk, not because others had the processor. */
-static long sleeps(void)
+/* How often this thread slept voluntarily: to wait for a disk, not because it was preempted. */
+static long voluntary_switches(void)
 {
 	struct rusage usage;
 
 	return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
 }
 
-/* The count may be off by one when two threads change it at once: no matter. */
-static void notice(struct crew *c, bool is_slow)
+/* Adds a file to the count of slow files, and starts workers when the count is reached. Two threads
+ * that change the count at once may make it wrong by one, which does not matter. */
+static void count_slow_file(struct crew *c, bool is_slow)
 {
 	int slow = atomic_load_explicit(&c->slow, memory_order_relaxed);
 
@@ -61,37 +497,39 @@ static void notice(struct crew *c, bool is_slow)
 	else if (slow < MOST_SLOW_FILES)
 		slow++;
 	atomic_store_explicit(&c->slow, slow, memory_order_relaxed);
-	if (slow >= SLOW_FILES && !hands_hire(c))
-		atomic_store_explicit(&c->slow, 0, memory_order_relaxed); /* ask again later */
+	if (slow >= SLOW_FILES && !crew_start_workers(c))
+		atomic_store_explicit(&c->slow, 0, memory_order_relaxed); /* try again later */
 }
 
-/* Looks closer, which costs a system call, once files seem slow. */
-static int write_and_notice(struct crew *c, struct writer *own, const char *name,
-	const struct meta *m, const struct slice *content, struct error *err)
+/* Writes a file and measures how long that takes. Once files seem slow it also checks that the
+ * thread slept meanwhile, which costs system calls. */
+static int write_timed(struct crew *c, struct writer *own, const char *name, const struct meta *m,
+	const struct slice *content, struct error *err)
 {
-	bool closer = atomic_load_explicit(&c->slow, memory_order_relaxed) > 0;
-	long before = closer ? sleeps() : 0;
+	bool probing = atomic_load_explicit(&c->slow, memory_order_relaxed) > 0;
+	long before = probing ? voluntary_switches() : 0;
 	int r = writer_file(own, name, m, content, err);
-	bool is_slow = own->spent_ns >= SLOW_FILE_NS && (!closer || sleeps() > before);
+	bool is_slow = own->spent_ns >= SLOW_FILE_NS && (!probing || voluntary_switches() > before);
 
-	if (is_slow || closer)
-		notice(c, is_slow);
+	if (is_slow || probing)
+		count_slow_file(c, is_slow);
 	return r;
 }
 
-static bool is_for_hands(const struct meta *m, const struct slice *content)
+static bool is_for_workers(const struct meta *m, const struct slice *content)
 {
 	return m->n_xattrs == 0 && (content == NULL || content->len <= CREW_FILE_MAX);
 }
 
-/* Hands job over; NULL: the caller is to write the entry itself, when nothing of its name is under way,
- * and gets 1. */
-static int hand_over(struct crew *c, struct crew_job *job, const char *name, struct error *err)
+/* Queues job and returns 0. If job is NULL, waits until no job of this name is queued or running
+ * and returns 1: the caller then writes the entry itself. */
+static int submit_or_await(
+	struct crew *c, struct crew_job *job, const char *name, struct error *err)
 {
 	int r;
 
 	if (job != NULL)
-		return hands_submit(c, job, err);
+		return crew_submit(c, job, err);
 	r = crew_await(c, name, err);
 	return r < 0 ? r : 1;
 }
@@ -102,9 +540,9 @@ int crew_dir(struct crew *c, struct writer *own, const char *name, const struct 
 	struct crew_job *job = NULL;
 	int r;
 
-	if (crew_has_hands(c) && is_for_hands(m, NULL))
+	if (crew_has_workers(c) && is_for_workers(m, NULL))
 		job = crew_job_new(JOB_DIR, name, NULL, m, NULL);
-	r = hand_over(c, job, name, err);
+	r = submit_or_await(c, job, name, err);
 	return r > 0 ? writer_dir(own, name, m, err) : r;
 }
 
@@ -114,9 +552,9 @@ int crew_symlink(struct crew *c, struct writer *own, const char *name, const cha
 	struct crew_job *job = NULL;
 	int r;
 
-	if (crew_has_hands(c))
+	if (crew_has_workers(c))
 		job = crew_job_new(JOB_SYMLINK, name, target, m, NULL);
-	r = hand_over(c, job, name, err);
+	r = submit_or_await(c, job, name, err);
 	return r > 0 ? writer_symlink(own, name, target, m, err) : r;
 }
 
@@ -127,11 +565,11 @@ int crew_hardlink(
 	struct crew_job *job = NULL;
 	int r;
 
-	if (crew_has_hands(c))
+	if (crew_has_workers(c))
 		job = crew_job_new(JOB_HARDLINK, name, target, &none, NULL);
-	r = hand_over(c, job, name, err);
+	r = submit_or_await(c, job, name, err);
 	if (r > 0)
-		r = hand_over(c, NULL, target, err);
+		r = submit_or_await(c, NULL, target, err);
 	return r > 0 ? writer_hardlink(own, name, target, err) : r;
 }
 
@@ -141,14 +579,15 @@ int crew_file(struct crew *c, struct writer *own, const char *name, const struct
 	struct crew_job *job = NULL;
 	int r;
 
-	if (crew_has_hands(c) && is_for_hands(m, content))
+	if (crew_has_workers(c) && is_for_workers(m, content))
 		job = crew_job_new(JOB_FILE, name, NULL, m, content);
-	r = hand_over(c, job, name, err);
+	/* The queue owns it now. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+	r = submit_or_await(c, job, name, err);
 	if (r <= 0)
 		return r;
 	if (content->len > SMALL_FILE_BYTES || c->env.tree->sink != NULL)
 		return writer_file(own, name, m, content, err);
-	return write_and_notice(c, own, name, m, content, err);
+	return write_timed(c, own, name, m, content, err);
 }
 
 int crew_has(struct crew *c, struct writer *own, const char *name, const struct meta *m,
@@ -161,5 +600,5 @@ int crew_has(struct crew *c, struct writer *own, const char *name, const struct 
 
 int crew_await(struct crew *c, const char *name, struct error *err)
 {
-	return crew_has_hands(c) ? hands_await(c, crew_name_hash(name), err) : 0;
+	return crew_has_workers(c) ? crew_await_hash(c, hash_of_name(name), err) : 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Removes a directory tree with a bounded number of open directories: what lies deeper than that is
- * renamed up to the top, where it is found again. Never follows a link, never goes up by "..", and
- * makes directories writable only when they are in the way. */
+/* Removes a directory tree with a bounded number of open directories: a directory that lies deeper
+ * than that is renamed up to the top, where it is found again. Never follows a link, never goes up
+ * by "..", never enters a mount, and makes a directory writable only when a call on it has failed.
+ * Any thread. */
 #include "defer.h"
 #include "text.h"
 #include "tree.h"
@@ -11,66 +12,94 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define LEVELS 48
 
-struct level {
+struct remove_level {
 	DIR *dir;
 	char name[NAME_MAX + 1]; /* in the level above */
-	bool changed; /* something went since the directory was last read from its start */
+	bool changed; /* an entry was removed since the directory was last read from its start */
 };
 
 struct removal {
-	int above_fd; /* where the top is */
+	int above_fd; /* the directory that the top is in; borrowed */
+	dev_t device; /* of above_fd */
 	struct cancel *cancel;
-	unsigned long moved; /* directories renamed to the top: their new names are numbers */
+	unsigned long moved; /* number of directories renamed to the top: their names are numbers */
 	size_t depth;        /* levels in use */
-	struct level levels[LEVELS];
+	struct remove_level levels[LEVELS];
 };
 
-static struct level *lowest(struct removal *r)
+static struct remove_level *lowest(struct removal *r)
 {
 	return &r->levels[r->depth - 1];
 }
 
-/* The directory that the lowest level (or, before there is any, the top) is in. */
+/* The descriptor of the level at this depth; 0: of the directory that the top is in. */
 static int fd_of(const struct removal *r, size_t depth)
 {
 	return depth == 0 ? r->above_fd : dirfd(r->levels[depth - 1].dir);
 }
 
-static int failed(const struct removal *r, const char *name, struct error *err)
+static char *path_of(const struct removal *r, const char *name)
 {
 	struct text path = {0};
-	int errnum = errno, code;
 
 	for (size_t i = 0; i < r->depth; i++)
 		text_addf(&path, "%s/", r->levels[i].name);
 	text_add(&path, name);
-	code = disk_error(err, errnum, r->above_fd, "remove", path.s);
-	text_done(&path);
-	return code;
+	return text_take(&path);
 }
 
-/* After EACCES: opens up the directory that name is in, unless that is above the top. */
-static bool open_up(const struct removal *r)
+static int failed(const struct removal *r, const char *name, struct error *err)
+{
+	int errnum = errno;
+	_free_ char *path = path_of(r, name);
+
+	return tree_disk_error(err, errnum, r->above_fd, "remove", path);
+}
+
+/* Whether fd is a mount: of another file system, or a bind mount of the same one. */
+static bool is_mounted(const struct removal *r, int fd)
+{
+	struct statx st;
+	struct stat plain;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) == 0)
+		return makedev(st.stx_dev_major, st.stx_dev_minor) != r->device ||
+		       (st.stx_attributes & st.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0;
+	return fstat(fd, &plain) != 0 || plain.st_dev != r->device;
+}
+
+static int refuse_mounted(const struct removal *r, const char *name, struct error *err)
+{
+	_free_ char *path = path_of(r, name);
+
+	return error_set(err, -EBUSY,
+		"cannot remove %s: something is mounted there, which is left as it is", path);
+}
+
+/* After EACCES: makes the lowest directory writable, unless that is the one above the top. Returns
+ * whether it did. */
+static bool make_writable(const struct removal *r)
 {
 	if (errno != EACCES || r->depth == 0)
 		return false;
 	if (fchmod(fd_of(r, r->depth), S_IRWXU) == 0)
 		return true;
-	errno = EACCES; /* the reason that matters */
+	errno = EACCES; /* the error to report, instead of fchmod()'s */
 	return false;
 }
 
-/* 0, or -1 and errno. */
+/* Returns 0, or -1 and errno. */
 static int unlink_in(const struct removal *r, const char *name, int flags)
 {
 	int fd = fd_of(r, r->depth);
 
 	if (unlinkat(fd, name, flags) == 0)
 		return 0;
-	return open_up(r) ? unlinkat(fd, name, flags) : -1;
+	return make_writable(r) ? unlinkat(fd, name, flags) : -1;
 }
 
 static int open_dir(const struct removal *r, const char *name)
@@ -80,7 +109,7 @@ static int open_dir(const struct removal *r, const char *name)
 
 	if (fd >= 0 || errno != EACCES)
 		return fd;
-	open_up(r);
+	make_writable(r);
 	if (fchmodat(parent, name, S_IRWXU, 0) < 0)
 		return -1;
 	return openat(parent, name, flags);
@@ -90,7 +119,7 @@ static int descend(struct removal *r, const char *name, struct error *err)
 {
 	int fd = open_dir(r, name);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct level *l;
+	struct remove_level *l;
 
 	if (dir == NULL) {
 		int code = failed(r, name, err);
@@ -99,14 +128,18 @@ static int descend(struct removal *r, const char *name, struct error *err)
 			close(fd);
 		return code;
 	}
+	if (is_mounted(r, fd)) {
+		closedir(dir);
+		return refuse_mounted(r, name, err);
+	}
 	l = &r->levels[r->depth++];
-	*l = (struct level){.dir = dir};
+	*l = (struct remove_level){.dir = dir};
 	snprintf(l->name, sizeof(l->name), "%s", name);
 	return 0;
 }
 
-/* 0, or -1 and errno. What has the new name already is to be removed too, so replacing it is fine.
- */
+/* Returns 0, or -1 and errno. A file that has the new name already is to be removed too, so it may
+ * be replaced. */
 static int rename_to_top(struct removal *r, const char *name)
 {
 	int from = fd_of(r, r->depth), top = fd_of(r, 1);
@@ -122,12 +155,12 @@ static int rename_to_top(struct removal *r, const char *name)
 	}
 }
 
-/* A directory that moves is written to: its ".." changes. */
+/* The directory that moves must be writable, too, since its ".." changes. */
 static int move_up(struct removal *r, const char *name, struct error *err)
 {
 	int done = rename_to_top(r, name);
 
-	if (done < 0 && open_up(r) && fchmod(fd_of(r, 1), S_IRWXU) == 0 &&
+	if (done < 0 && make_writable(r) && fchmod(fd_of(r, 1), S_IRWXU) == 0 &&
 		fchmodat(fd_of(r, r->depth), name, S_IRWXU, 0) == 0)
 		done = rename_to_top(r, name);
 	if (done < 0)
@@ -149,11 +182,12 @@ static int remove_entry(struct removal *r, const struct dirent *e, struct error 
 	return r->depth < LEVELS ? descend(r, e->d_name, err) : move_up(r, e->d_name, err);
 }
 
-/* The lowest directory was read to its end: it goes, or is read again when entries came or were
- * passed over meanwhile. */
+/* The lowest directory was read to its end: removes it. If it is not empty, and entries were
+ * removed while it was read, it is read again: readdir() may have skipped some, or entries were
+ * moved to it. */
 static int ascend(struct removal *r, struct error *err)
 {
-	struct level *l = lowest(r);
+	struct remove_level *l = lowest(r);
 	int gone;
 
 	r->depth--;
@@ -199,14 +233,16 @@ static int next_step(struct removal *r, struct error *err)
 int remove_tree(int dir_fd, const char *name, struct cancel *cancel, struct error *err)
 {
 	_free_ struct removal *r = zalloc(sizeof(*r));
+	struct stat above;
 	int code;
 
 	r->above_fd = dir_fd;
 	r->cancel = cancel;
 	if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
 		return 0;
-	if (errno != EISDIR)
+	if (errno != EISDIR || fstat(dir_fd, &above) != 0)
 		return failed(r, name, err);
+	r->device = above.st_dev;
 	code = descend(r, name, err);
 	while (code == 0 && r->depth > 0)
 		code = next_step(r, err);

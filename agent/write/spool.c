@@ -1,60 +1,69 @@
 /* SPDX-License-Identifier: MIT */
-/* Records on file, chained into lists: each record begins with the offset of the next one in its
- * list. The buffer holds the end of the file while records are added, and afterwards whichever part
- * was read last; neighbours in a list are usually neighbours in the file. */
-#include "spool.h"
+/* Records in a file, chained into lists: each record begins with the offset of the next one in its
+ * list. While records are added, the buffer has the end of the file; afterwards it has the part
+ * that was read last: records that follow each other in a list are usually neighbours in the
+ * file. */
+#include "random.h"
 #include "text.h"
+#include "tree_private.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-struct link {
+struct spool_link {
 	uint64_t next;
 	uint64_t len; /* of the record, which follows */
 };
 
-static int named_then_unlinked(int dir_fd, mode_t mode)
+static int create_named(int dir_fd, mode_t mode, char name[static UNNAMED_TEXT])
 {
 	for (int attempt = 0; attempt < 16; attempt++) {
-		char name[48];
 		uint64_t random = 0;
 		int fd;
 
-		(void)!getrandom(&random, sizeof(random), GRND_NONBLOCK);
-		snprintf(name, sizeof(name), ".unnamed-%016llx", (unsigned long long)random);
+		random_fill(&random, sizeof(random));
+		snprintf(name, UNNAMED_TEXT, ".unnamed-%016llx", (unsigned long long)random);
 		fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-		if (fd >= 0) {
-			unlinkat(dir_fd, name, 0);
+		if (fd >= 0)
 			return fd;
-		}
+		name[0] = '\0';
 		if (errno != EEXIST)
 			return -errno;
 	}
 	return -EEXIST;
 }
 
-int unnamed_file(int dir_fd, mode_t mode)
+int spool_unnamed_file(int dir_fd, mode_t mode, char ret_name[static UNNAMED_TEXT])
 {
 	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 
-	/* NFS and others have no O_TMPFILE; what they say of it differs. */
-	return fd >= 0 ? fd : named_then_unlinked(dir_fd, mode);
+	ret_name[0] = '\0';
+	/* NFS and others have no O_TMPFILE, and fail with different errnos. */
+	return fd >= 0 ? fd : create_named(dir_fd, mode, ret_name);
+}
+
+static int create_temporary(int dir_fd)
+{
+	char name[UNNAMED_TEXT];
+	int fd = spool_unnamed_file(dir_fd, 0600, name);
+
+	if (name[0] != '\0')
+		unlinkat(dir_fd, name, 0);
+	return fd;
 }
 
 int spool_init(struct spool *s, int scratch_fd, struct error *err)
 {
-	*s = (struct spool){.fd = unnamed_file(scratch_fd, 0600)};
+	*s = (struct spool){.fd = create_temporary(scratch_fd)};
 	pthread_mutex_init(&s->mutex, NULL);
 	if (s->fd < 0) {
 		errno = -s->fd;
 		return error_set(err, s->fd,
-			"cannot create a temporary file in the directory for "
-			"temporary files: %m");
+			"cannot create a temporary file in the directory for temporary files: %m");
 	}
 	s->buffer = zalloc(SPOOL_BUFFER);
 	return 0;
@@ -112,7 +121,7 @@ static struct spool_list *list_locked(struct spool *s, size_t list)
 	return &s->lists[list];
 }
 
-/* Makes the record at offset `at` the one after the list's last. */
+/* Appends the record at offset `at` to the list: stores `at` in the record that was last. */
 static int chain_locked(struct spool *s, struct spool_list *l, uint64_t at)
 {
 	uint64_t last = l->last;
@@ -123,13 +132,13 @@ static int chain_locked(struct spool *s, struct spool_list *l, uint64_t at)
 	if (last == SPOOL_NONE)
 		return 0;
 	if (last < s->start)
-		return write_all(s->fd, &at, sizeof(at), last + offsetof(struct link, next));
-	memcpy(s->buffer + (last - s->start) + offsetof(struct link, next), &at, sizeof(at));
+		return write_all(s->fd, &at, sizeof(at), last + offsetof(struct spool_link, next));
+	memcpy(s->buffer + (last - s->start) + offsetof(struct spool_link, next), &at, sizeof(at));
 	return 0;
 }
 
-static int add_locked(
-	struct spool *s, size_t list, const struct link *link, const struct iovec parts[static 2])
+static int add_locked(struct spool *s, size_t list, const struct spool_link *link,
+	const struct iovec parts[static 2])
 {
 	uint8_t *p;
 	int r;
@@ -146,7 +155,7 @@ static int add_locked(
 	return 0;
 }
 
-static int failed(struct error *err, int code)
+static int write_failed(struct error *err, int code)
 {
 	errno = -code;
 	return error_set(err, code == -ENOSPC || code == -EDQUOT ? -ERR_SPACE : code,
@@ -155,15 +164,15 @@ static int failed(struct error *err, int code)
 
 int spool_add(struct spool *s, size_t list, const struct iovec parts[static 2], struct error *err)
 {
-	struct link link = {.next = SPOOL_NONE, .len = parts[0].iov_len + parts[1].iov_len};
+	struct spool_link link = {.next = SPOOL_NONE, .len = parts[0].iov_len + parts[1].iov_len};
 	int r;
 
 	if (link.len > SPOOL_RECORD)
-		return failed(err, -EMSGSIZE);
+		return write_failed(err, -EMSGSIZE);
 	pthread_mutex_lock(&s->mutex);
 	r = add_locked(s, list, &link, parts);
 	pthread_mutex_unlock(&s->mutex);
-	return r < 0 ? failed(err, r) : 0;
+	return r < 0 ? write_failed(err, r) : 0;
 }
 
 size_t spool_lists(const struct spool *s)
@@ -171,8 +180,9 @@ size_t spool_lists(const struct spool *s)
 	return s->n_lists;
 }
 
-/* len bytes at offset, in the buffer. NULL: the file does not have them. */
-static const uint8_t *look_at(struct spool *s, uint64_t offset, size_t len)
+/* Returns len bytes at offset, in the buffer, reading them if necessary. NULL: they cannot be
+ * read. */
+static const uint8_t *bytes_at(struct spool *s, uint64_t offset, size_t len)
 {
 	if (offset < s->start || offset + len > s->start + s->used) {
 		ssize_t n = pread(s->fd, s->buffer, SPOOL_BUFFER, (off_t)offset);
@@ -183,32 +193,32 @@ static const uint8_t *look_at(struct spool *s, uint64_t offset, size_t len)
 	return offset + len > s->start + s->used ? NULL : s->buffer + (offset - s->start);
 }
 
-static const uint8_t *record_at(struct spool *s, uint64_t offset, struct link *ret_link)
+static const uint8_t *record_at(struct spool *s, uint64_t offset, struct spool_link *ret_link)
 {
-	const uint8_t *p = look_at(s, offset, sizeof(*ret_link));
+	const uint8_t *p = bytes_at(s, offset, sizeof(*ret_link));
 
 	if (p == NULL)
 		return NULL;
 	memcpy(ret_link, p, sizeof(*ret_link));
-	return look_at(s, offset + sizeof(*ret_link), ret_link->len);
+	return bytes_at(s, offset + sizeof(*ret_link), ret_link->len);
 }
 
 int spool_each(struct spool *s, size_t list, struct cancel *cancel,
 	int (*visit)(void *ctx, const void *record, size_t len, struct error *err), void *ctx,
 	struct error *err)
 {
-	struct link link = {.next = list < s->n_lists ? s->lists[list].first : SPOOL_NONE};
+	struct spool_link link = {.next = list < s->n_lists ? s->lists[list].first : SPOOL_NONE};
 	int r = 0;
 
-	/* What only the buffer holds would be lost when it looks elsewhere; where it holds all, it
-	 * never does. */
+	/* Reading another part of the file would lose bytes that only the buffer has. If the buffer
+	 * has the whole file, nothing is ever read. */
 	if (s->start > 0 && s->unwritten && (r = flush_locked(s)) < 0)
-		return failed(err, r);
+		return write_failed(err, r);
 	while (link.next != SPOOL_NONE && r == 0) {
 		const uint8_t *record = record_at(s, link.next, &link);
 
 		if (record == NULL)
-			return failed(err, -EIO);
+			return write_failed(err, -EIO);
 		if (cancel_requested(cancel))
 			return error_set(err, -ECANCELED, "cancelled");
 		r = visit(ctx, record, link.len, err);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* A writer, and what all kinds of entries have in common: the look at cancel and limits, the
- * checked name, the open parent, and the rule for names that come twice. One thread at a time. */
-#include "path.h"
+/* A writer, and the steps that all kinds of entries have in common: the check for cancellation and
+ * limits, the checked name, the open parent directory, and the rule for duplicate names. One thread
+ * at a time for each writer. */
 #include "text.h"
 #include "tree_private.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,29 +23,36 @@ struct writer *writer_new(struct tree *t, const char *source, struct progress *p
 	return w;
 }
 
+static void sink_file_abandon(struct writer *w)
+{
+	if (w->file.in_sink != NULL)
+		w->tree->sink->file_abandon(w->file.in_sink);
+	w->file.in_sink = NULL;
+}
+
 void writer_close(struct writer *w)
 {
 	if (w == NULL)
 		return;
-	file_abandon(w);
+	writer_regular_abandon(w);
 	sink_file_abandon(w);
 	parents_done(&w->parents);
 	free(w);
 }
 
-void writer_spent(struct writer *w, uint64_t start_ns)
+void writer_count_time(struct writer *w, uint64_t start_ns)
 {
 	w->spent_ns = now_ns() - start_ns;
-	if (w->progress != NULL && !w->awaited)
+	if (w->progress != NULL && !w->untimed)
 		count(&w->progress->disk_ns, w->spent_ns);
 }
 
-void writer_is_awaited(struct writer *w)
+void writer_set_untimed(struct writer *w)
 {
-	w->awaited = true;
+	w->untimed = true;
 }
 
-/* Asks whether a top-level name may be created, when it is not the one asked about last. */
+/* Calls accept_top_name() for the entry's top-level name, unless it was the last one accepted. */
 static int accept_top_name(struct writer *w, struct error *err)
 {
 	const struct tree_options *opts = &w->tree->opts;
@@ -69,48 +77,125 @@ int writer_begin(struct writer *w, const char *name, struct error *err)
 	assert(w->file.fd < 0 && w->file.in_sink == NULL);
 	if (cancel_requested(w->tree->opts.cancel))
 		return error_set(err, -ECANCELED, "cancelled");
-	if ((r = limit_entry(w, name, err)) < 0)
+	if ((r = tree_limit_entry(w, name, err)) < 0)
 		return r;
-	if ((r = path_normalise(name, w->tree->max_path, w->path, err)) < 0)
+	if ((r = tree_path_normalise(name, w->tree->max_path, w->path, err)) < 0)
 		return r;
 	return accept_top_name(w, err);
 }
 
-int writer_place(struct writer *w, struct place *ret, struct error *err)
+int writer_place(struct writer *w, struct dir_entry *ret, struct error *err)
 {
-	size_t len = path_parent_len(w->path), bad_len = len;
+	size_t len = tree_path_parent_len(w->path), bad_len = len;
 	int fd;
 
 	if (*w->path == '\0')
-		return entry_refused(err, ".", "only a directory can be the root");
-	fd = parents_get(&w->parents, w->tree, w->path, len, true, &bad_len);
+		return tree_entry_refused(err, ".", "only a directory can be the root");
+	do {
+		fd = parents_get(&w->parents, w->tree, w->path, len, true, &bad_len);
+	} while (fd == -ENOTDIR && writer_marker_remove(w, bad_len));
 	if (fd == -ENOTDIR || fd == -ELOOP)
-		return entry_refused(err, w->path, "its parent '%.*s' is not a directory",
+		return tree_entry_refused(err, w->path, "its parent '%.*s' is not a directory",
 			bad_len < 300 ? (int)bad_len : 300, w->path);
+	if (fd == -EEXIST)
+		return names_refuse(w->tree, w->path, bad_len, err);
 	if (fd < 0)
-		return disk_error(
+		return tree_disk_error(
 			err, -fd, w->tree->root_fd, "open the parent directory of", w->path);
-	*ret = (struct place){.parent_fd = fd, .base = path_base(w->path)};
+	*ret = (struct dir_entry){.parent_fd = fd, .base = tree_path_base(w->path)};
 	return 0;
 }
 
-int writer_clear_place(struct writer *w, const struct place *at, struct error *err)
+int writer_clear_place(struct writer *w, const struct dir_entry *at, struct error *err)
 {
 	struct stat old;
 	bool has_old;
 
+	if (names_is_other_locked(w->tree->names, w->path, strlen(w->path)) ||
+		(w->tree->opts.unique_names && !w->tree->continued))
+		return names_refuse_locked(w->tree, w->path, strlen(w->path), err);
 	if (w->tree->opts.several_sources)
-		return entry_refused(
+		return tree_entry_refused(
 			err, w->path, "two sources, or one of them twice, have this name");
 	has_old = fstatat(at->parent_fd, at->base, &old, AT_SYMLINK_NOFOLLOW) == 0;
 	if (unlinkat(at->parent_fd, at->base, 0) == 0) {
 		if (has_old)
-			file_sum_remove(w, &old);
+			tree_sum_remove(w, &old);
 		return 0;
 	}
 	if (errno == ENOENT)
 		return 0;
 	if (errno == EISDIR)
-		return entry_refused(err, w->path, "it would replace a directory");
-	return disk_error(err, errno, at->parent_fd, "replace", w->path);
+		return tree_entry_refused(err, w->path, "it would replace a directory");
+	return tree_disk_error(err, errno, at->parent_fd, "replace", w->path);
+}
+
+/* Entries of a tree that has a sink: they are checked as in any tree, then passed to the sink. */
+
+int writer_sink_open(
+	struct writer *w, const struct meta *m, uint64_t size, bool existing, struct error *err)
+{
+	const struct tree_sink_file file = {
+		.path = w->path, .meta = m, .size = size, .existing = existing};
+	const struct tree *t = w->tree;
+	int r;
+
+	if (*w->path == '\0')
+		return tree_entry_refused(err, ".", "only a directory can be the root");
+	if (size != SIZE_UNKNOWN && (r = tree_limit_promised(w, size, err)) < 0)
+		return r;
+	w->file = (struct open_file){.fd = -1, .size = size};
+	return t->sink->file_open(t->sink_ctx, &file, &w->file.in_sink, err);
+}
+
+static int sink_part(
+	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err)
+{
+	struct open_file *f = &w->file;
+	int r;
+
+	if (cancel_requested(w->tree->opts.cancel))
+		return error_set(err, -ECANCELED, "cancelled");
+	if ((r = writer_regular_check_offset(w, offset, len, err)) < 0 ||
+		(r = tree_limit_hole(w, offset - f->end, err)) < 0 ||
+		(r = tree_limit_bytes(w, len, err)) < 0)
+		return r;
+	f->end = offset + len;
+	return w->tree->sink->file_write(f->in_sink, offset, bytes, len, err);
+}
+
+int writer_sink_write(
+	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err)
+{
+	int r = len == 0 ? 0 : sink_part(w, offset, bytes, len, err);
+
+	if (r < 0)
+		sink_file_abandon(w);
+	return r;
+}
+
+int writer_sink_close(struct writer *w, struct error *err)
+{
+	void *file = w->file.in_sink;
+	int r = 0;
+
+	if (w->file.size != SIZE_UNKNOWN && w->file.end < w->file.size)
+		r = tree_limit_hole(w, w->file.size - w->file.end, err);
+	if (r < 0) {
+		sink_file_abandon(w);
+		return r;
+	}
+	w->file.in_sink = NULL;
+	return w->tree->sink->file_close(file, err);
+}
+
+int writer_sink_hardlink(struct writer *w, const char *target, struct error *err)
+{
+	if (*w->path == '\0')
+		return tree_entry_refused(err, ".", "only a directory can be the root");
+	if (tree_path_normalise(target, w->tree->max_path, w->target, NULL) < 0)
+		return tree_entry_refused(err, w->path,
+			"it is a hard link to '%.300s', which is not a name in the datastore",
+			target);
+	return w->tree->sink->hardlink(w->tree->sink_ctx, w->path, w->target, err);
 }

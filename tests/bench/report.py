@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The result as a table for people: the same one on the terminal and in the README."""
+"""The result as a table for people: the same one on the terminal and in docs/benchmarks.md."""
 
 import datetime
 import os

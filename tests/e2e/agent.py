@@ -15,6 +15,8 @@ import time
 import uuid
 from pathlib import Path
 
+from stopwatch import Stopwatch
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("STAGERUN_TEST_BUILD", CHECKOUT / "build")) / "stagerun"
 
@@ -24,7 +26,7 @@ SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:exitcode=99",
     "LSAN_OPTIONS": f"suppressions={CHECKOUT}/tests/lsan.supp:print_suppressions=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",
-    "TSAN_OPTIONS": "exitcode=99",
+    "TSAN_OPTIONS": f"exitcode=99:suppressions={CHECKOUT}/tests/tsan.supp",
 }
 SANITIZER_EXIT = 99
 
@@ -34,7 +36,9 @@ SHORT_TIMES = {
         "range_min": "256K",
         "range_max": "256K",
         "connect_timeout": "5s",
+        "first_byte_timeout": "5s",
         "stall_timeout": "700ms",
+        "patience": "none",
         "retries": "4",
         "retry_base": "10ms",
         "retry_max": "100ms",
@@ -53,6 +57,15 @@ def sanitizer():
 def slowness():
     """By how much every time limit is stretched."""
     return {"thread": 8, "address": 4, None: 1}[sanitizer()]
+
+
+def default_dispositions():
+    """Programs get the default disposition of every signal and an empty mask, whatever we were started with: `nohup make
+    test &` ignores SIGHUP and SIGINT. What we were to ignore comes to a handler that does nothing, which exec resets."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 class Result:
@@ -90,6 +103,7 @@ class Running:
         self.argv = argv
         self.files = [directory / f"{uuid.uuid4().hex}.{name}" for name in ("out", "err")]
         self.started = time.monotonic()
+        self.watch = Stopwatch()
         with open(self.files[0], "wb") as out, open(self.files[1], "wb") as err:
             streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, **popen}
             self.process = subprocess.Popen(
@@ -129,7 +143,7 @@ class Running:
         if not in_time:
             os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
-        seconds = time.monotonic() - self.started
+        seconds = self.watch.read()
         self.ended = True
         self.process.returncode = os.waitstatus_to_exitcode(status)
         os.close(self.pidfd)

@@ -18,10 +18,12 @@ sys.dont_write_bytecode = True
 # pylint: disable=wrong-import-position
 import agent as agent_module
 import ceph as ceph_module
-from agent import BINARY, CHECKOUT, Agent
+from agent import BINARY, CHECKOUT, Agent, default_dispositions
 from faultserver import FaultServer
 from processes import NAMESPACE
 from trees import Place
+
+default_dispositions()
 
 NGINX_CONF = """
 daemon off;
@@ -220,3 +222,20 @@ def ceph(ceph_server):
     seen = ceph_module.Ceph(ceph_server)
     yield seen
     seen.close()
+
+
+def printable(value):
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {printable(k): printable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(printable(v) for v in value)
+    return value
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_report_to_serializable():
+    """A failure that shows a name which is no UTF-8 would else end the whole run: it cannot be sent to who collects."""
+    outcome = yield
+    outcome.force_result(printable(outcome.get_result()))

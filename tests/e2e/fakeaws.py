@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Plays AWS on one loopback port: S3 that checks every signature and its time, and all who give out
+"""Plays AWS on one loopback port: S3 that checks every signature and its time, lists what it has, and ignores
+If-Match, and all who give out
 credentials: STS, the container service of ECS and EKS, EC2's instance metadata.
 
 Keys are minted for each question, live as long as the test says, and are known to S3 at once."""
@@ -49,16 +50,20 @@ class Server(ThreadingHTTPServer):
 
 
 class FakeAws:
-    """objects: "bucket/key" -> bytes. lives: seconds that minted keys live; None: for ever. rate: bytes/s of
-    each answer; None: as fast as it goes. fail: {"sts", "container", "instance"} that refuse."""
+    """objects: "bucket/key" -> bytes; etags False: sent without ETag. listed: what listings say of a key in place
+    of what it holds. lives: seconds that minted keys live; None: for ever. rate: bytes/s of
+    each answer; None: as fast as it goes. fail: {"sts", "container", "instance"} that refuse. early: by the same names,
+    the answers (status, body) before the good ones."""
 
-    def __init__(self):
+    def __init__(self, port=0, prepare=lambda aws: None):
         self.objects, self.keys, self.asked, self.refused = {}, {}, [], []
-        self.lives, self.rate, self.fail = 3600, None, set()
+        self.listed, self.etags = {}, True
+        self.lives, self.rate, self.fail, self.early = 3600, None, set(), {}
         self.lock = threading.Lock()
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", port), Handler)
         self.server.aws = self
         self.url = f"http://127.0.0.1:{self.server.server_port}"
+        prepare(self)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
         self.thread.start()
 
@@ -127,6 +132,15 @@ class Handler(BaseHTTPRequestHandler):
     def note(self, form=None):
         self.aws.asked.append(Asked(self.path, dict(self.headers.items()), form))
 
+    def answer_early(self, who):
+        """Whether this was one of the answers before the good ones."""
+        with self.aws.lock:
+            early = self.aws.early.get(who)
+            answer = early.pop(0) if early else None
+        if answer:
+            self.answer(*answer)
+        return answer is not None
+
     # Signature Version 4, by the book.
 
     def signed_by(self, service):
@@ -180,6 +194,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self):
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.answer_early("instance"):
+            return
         if self.path == "/latest/api/token" and "instance" not in self.aws.fail:
             self.answer(200, "the-imds-token")
         else:
@@ -198,6 +214,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def container(self):
         self.note()
+        if self.answer_early("container"):
+            return
         if "container" in self.aws.fail:
             self.answer(403, '{"message": "not for you"}')
         else:
@@ -207,6 +225,8 @@ class Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         form = dict(urllib.parse.parse_qsl(self.body.decode()))
         self.note(form)
+        if self.answer_early("sts"):
+            return
         try:
             if "sts" in self.aws.fail:
                 raise Refused(403, "AccessDenied", "not authorized to assume this role")
@@ -227,17 +247,34 @@ class Handler(BaseHTTPRequestHandler):
             keys = self.signed_by("s3")
             with self.aws.lock:
                 keys.used += 1
-            self.send_object(self.aws.objects.get(urllib.parse.unquote(self.path[1:].partition("?")[0])))
+            path, _, query = self.path[1:].partition("?")
+            query = dict(urllib.parse.parse_qsl(query))
+            if "list-type" in query:
+                self.send_listing(path, query.get("prefix", ""))
+            else:
+                self.send_object(self.aws.objects.get(urllib.parse.unquote(path)))
         except Refused as refused:
             status, code, message = refused.args
             self.aws.refused.append(code)
             self.answer(status, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>")
+
+    def send_listing(self, bucket, prefix):
+        above, found = f"{bucket.strip('/')}/", ""
+        for path, data in sorted({**self.aws.objects, **self.aws.listed}.items()):
+            if path.startswith(above + prefix):
+                found += (f"<Contents><Key>{urllib.parse.quote(path.removeprefix(above))}</Key><Size>{len(data)}"
+                          f"</Size><ETag>&quot;{hashlib.md5(data).hexdigest()}&quot;</ETag>"
+                          "<LastModified>1994-11-15T12:45:26.000Z</LastModified></Contents>")
+        self.answer(200, "<ListBucketResult><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>"
+                         f"{found}</ListBucketResult>")
 
     def send_object(self, data):
         if data is None:
             raise Refused(404, "NoSuchKey", "The specified key does not exist.")
         headers = [("ETag", f'"{hashlib.md5(data).hexdigest()}"'), ("Accept-Ranges", "bytes"),
                    ("Last-Modified", "Tue, 15 Nov 1994 12:45:26 GMT")]
+        if not self.aws.etags:
+            del headers[0]
         wanted = re.match(r"bytes=(\d+)-(\d+)$", self.headers.get("Range", ""))
         if wanted:
             first, last = int(wanted[1]), min(int(wanted[2]), len(data) - 1)

@@ -172,7 +172,11 @@ class Served:
     @property
     def body_bytes(self):
         """Body bytes sent for this object so far."""
-        return sum(r.sent for r in self.requests if r.status in (200, 206))
+        return self.sent_from(0)
+
+    def sent_from(self, first):
+        """The same for the requests from the first on, whatever earlier ones still send."""
+        return sum(r.sent for r in self.requests[first:] if r.status in (200, 206))
 
     def replace(self, body, etag="strong", last_modified=None, after=0):
         """Becomes another object when `after` more requests were answered."""
@@ -235,7 +239,8 @@ class Served:
 
 
 class FaultServer:
-    def __init__(self):
+    def __init__(self, port=0, prepare=lambda server: None):
+        """prepare puts what is there from the first request on, where somebody waits for the port."""
         self.lock = threading.Lock()
         self.objects = {}
         self.log = []
@@ -243,8 +248,9 @@ class FaultServer:
         self.opened = 0
         self.most_open = 0
         self.stopping = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port = self.listener.getsockname()[1]
+        prepare(self)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, path, host="127.0.0.1"):

@@ -3,7 +3,9 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,22 @@ def start_as_pid_1(stagerun, *args, **how):
     running = stagerun.start(*args, wrap=NAMESPACE, **how)
     found = wait_until(lambda: children(running.pid) or running.finished(), what="a child of unshare")
     return running, None if found is True else found[0].pid
+
+
+@contextlib.contextmanager
+def held(path):
+    """Whoever opens or executes the file waits, as on a file system that does not answer."""
+    before = signal.signal(signal.SIGIO, lambda *_: None)  # tells that somebody wants it
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as why:
+            pytest.skip(f"leases: {why}")
+        yield
+    finally:
+        os.close(fd)
+        signal.signal(signal.SIGIO, before)
 
 
 @contextlib.contextmanager

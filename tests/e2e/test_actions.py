@@ -2,11 +2,11 @@
 """The start actions: shell items one after another, stage items at the head all at once."""
 
 import shutil
-import time
 
 import pytest
 from archives import file, noise, tar
 from faultserver import rate
+from stopwatch import Stopwatch
 
 
 def config(stagerun, *items, more=""):
@@ -125,6 +125,24 @@ def test_the_shell_is_bash_when_there_is_one(stagerun):
     assert run(stagerun, "echo ${BASH_VERSION:+bash}").ok().out == "bash\n"
 
 
+def test_a_pipe_fails_with_its_first_part(stagerun):
+    result = run(stagerun, '"false | cat"', "echo next").failed(125, r"false \| cat", "status 1")
+    assert "next" not in result.out
+
+
+def test_shell_options_are_the_operators_to_choose(stagerun):
+    stagerun.configure(hooks={"shell_options": ""})
+    assert run(stagerun, '"false | cat; echo ran"').ok().out == "ran\n"
+    stagerun.configure(hooks={"shell_options": "nounset  noglob"})
+    flags = run(stagerun, "echo $-").ok().out
+    assert "u" in flags and "f" in flags and "e" in flags
+
+
+def test_a_shell_that_may_not_know_pipefail_does_not_get_it(stagerun):
+    stagerun.configure(actions={"shell": "/bin/sh"})
+    assert run(stagerun, '"false | cat; echo ran"').ok().out == "ran\n"
+
+
 def test_the_shell_is_sh_when_there_is_no_bash(stagerun):
     tools = stagerun.directory / "bin"
     tools.mkdir()
@@ -145,10 +163,10 @@ def test_the_shell_can_be_set(stagerun):
 def test_stage_items_at_the_head_run_at_once(stagerun, server, dest, slowness):
     served = [server.put(f"/{i}.tar", tar(file("data", noise(300_000, i))), rate(300_000))
               for i in range(4)]
-    began = time.monotonic()
+    watch = Stopwatch()
     run(stagerun, *(f"stage: {{source: '{s.url}', to: '{dest}/{i}'}}"
                     for i, s in enumerate(served)), f"test -e {dest}/3/data").ok()
-    assert time.monotonic() - began < 2.5 * slowness  # one after another: 4 s
+    assert watch.read() < 2.5 * slowness  # one after another: 4 s
 
 
 def test_the_first_shell_item_waits_for_all_stage_items_at_the_head(stagerun, server, dest):

@@ -268,3 +268,34 @@ def test_options_end_at_the_first_word_that_is_none(stagerun):
 def test_options_take_their_value_after_an_equals_sign(stagerun):
     path = stagerun.config("compute: {train: {environment: {A: b}}}\n")
     assert stagerun.run("run", f"--config={path}", "--", "sh", "-c", "echo $A").ok().out == "b\n"
+
+
+def test_the_first_of_many_options_counts_as_the_last_does(stagerun, tmp_path):
+    words = ["--store", f"file://{tmp_path}/store", *["--verbose"] * 40]
+    assert stagerun.run("datastore", "list", *words).ok().err.count(f"there are no datastores in file://{tmp_path}/store") == 1
+
+
+@pytest.mark.parametrize("value", ["9\n", " 9", "9\r\n"])
+def test_blanks_around_a_variable_are_cut_with_a_warning_that_names_it(stagerun, value):
+    run = stagerun.run("run", "--dry-run", "true", env={"STAGERUN_NETWORK_RETRIES": value}).ok()
+    assert "env STAGERUN_NETWORK_RETRIES: blanks or line ends around its value are cut off" in run.err, str(run)
+    assert "network.retries 9 env STAGERUN_NETWORK_RETRIES" in " ".join(run.out.split()), str(run)
+
+
+@pytest.mark.parametrize("name", ["STAGERUN_STORE", "STAGERUN_CONFIG", "STAGERUN_AGENT_CONFIG", "STAGERUN_S3_REGION"])
+def test_a_control_character_within_a_variable_is_an_error(stagerun, name):
+    stagerun.run("run", "true", env={name: "/a\nb"}).failed(
+        125, f"env {name}: byte 3 of its value is a control character .0x0a.")
+
+
+def test_a_config_and_settings_whose_names_end_with_a_line_are_found(stagerun):
+    config = stagerun.config("compute:\n  train:\n    environment: {WORD: found}\n")
+    run = stagerun.run("run", "--", "sh", "-c", "echo $WORD", env={"STAGERUN_CONFIG": f"{config}\n"}).ok()
+    assert run.out == "found\n"
+    assert "env STAGERUN_CONFIG: blanks" in run.err, str(run)
+
+
+def test_lists_in_a_variable_are_one_item_a_line(stagerun):
+    run = stagerun.run("run", "--dry-run", "true", env={
+        "STAGERUN_NETWORK_HEADERS": "https://a/ X: 1\nhttps://b/ Y: 2\n"}).ok()
+    assert "https://a/ X: ***" in run.out and "https://b/ Y: ***" in run.out, str(run)

@@ -137,10 +137,43 @@ def test_a_path_that_is_there_is_the_users(stagerun, cats, datastores):
     assert result.out == "x\n"
 
 
+@pytest.fixture
+def default_store(stagerun, tmp_path):
+    """cats 1, in the store that is used where none is configured."""
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats/version").write_text("1")
+    made = stagerun.run("datastore", "create", tmp_path / "cats").ok()
+    store = stagerun.home / ".local/share/stagerun/store"
+    assert made.err.count(f"the default one is used, file://{store}\n") == 1
+    return store
+
+
+def test_the_store_of_creations_and_of_paths_is_the_same_default_one(stagerun, default_store, datastores):
+    result = stagerun.run("run", "--", "cat", "/datastores/cats/version", wrap=datastores).ok()
+    assert result.out == "1"
+    assert result.err.count(f"the default one is used, file://{default_store}\n") == 1
+
+
+@pytest.mark.parametrize("words", [["datastore", "list"], ["datastore", "files", "cats"], ["datastore", "get", "cats", "x"],
+                                   ["datastore", "delete", "cats:1"], ["datastore", "purge", "--yes"],
+                                   ["run", "--datastore", "cats=x", "--", "true"],
+                                   ["run", "--dry-run", "--datastore", "cats=x", "--", "true"],
+                                   ["prewarm", "--datastore", "cats=x"], ["fetch", "datastore:cats", "x"]],
+                         ids=lambda words: " ".join(words[:3]))
+def test_whatever_uses_the_default_store_says_which_it_is(stagerun, default_store, words):
+    assert stagerun.run(*words).ok().err.count(f"the default one is used, file://{default_store}\n") == 1
+
+
+def test_nobody_speaks_of_a_default_store_that_is_not_used(stagerun, default_store):
+    assert "default one" not in stagerun.run("run", "--", "true").ok().err
+
+
 def test_without_a_store_paths_are_left_alone(stagerun, cats, datastores):
     result = stagerun.run("run", "--", "echo", "/datastores/cats/1", wrap=datastores,
                           env={"STAGERUN_STORE": None}).ok()
     assert result.out == "/datastores/cats/1\n" and "datastore cats" not in result.err
+    (line,) = [line for line in result.err.splitlines() if "/datastores/cats/1" in line]
+    assert "is not there, and no store is configured" in line
 
 
 def test_stage_items_bring_parts_of_datastores_and_are_writable(stagerun, cats, tmp_path):

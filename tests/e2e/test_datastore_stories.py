@@ -2,10 +2,13 @@
 """What users do with datastores, from beginning to end, over a real S3 server."""
 
 import json
+import os
+import re
 import subprocess
 import zipfile
 
 import pytest
+from agent import CHECKOUT
 from mounts import own_directories
 from python_env import requirements, wheel, with_pip
 from trees import snapshot
@@ -17,7 +20,7 @@ compute:
     actions:
       on_experiment_start:
         - mkdir -p /tmp/scratch
-        - unzip -q /datastores/cifar5/cifar5.zip -d /tmp/scratch
+        - unzip -qo /datastores/cifar5/cifar5.zip -d /tmp/scratch
 """
 
 TWIN = """\
@@ -121,6 +124,35 @@ def test_data_comes_out_with_aws_zstd_and_tar_alone(stagerun, s3_store, ceph, ca
     index = subprocess.run(["zstd", "-dc", tmp_path / "part"], capture_output=True, text=True, check=True)
     paths = [line.split("\t")[8] for line in index.stdout.splitlines() if line.startswith("f\t")]
     assert sorted(paths) == sorted(f"train/{i}.txt" for i in range(20))
+
+
+def recipe():
+    """The shell of stagerun-store(5), WITHOUT STAGERUN, with the lines that fetch the manifest left to the test."""
+    page = (CHECKOUT / "packaging/man/stagerun-store.5").read_text().split(".Sh WITHOUT STAGERUN")[1]
+    blocks = re.findall(r"^\.Bd .*?\n(.*?)^\.Ed", page, re.M | re.S)
+    return "".join(blocks).replace("\\e", "\\")
+
+
+def test_the_recipe_of_the_manual_keeps_names_that_are_not_utf_8(stagerun, store, tmp_path):
+    source, out = tmp_path / "cats", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    names = [b"caf\xe9", b"\xff\xfe", "\u00e9t\u00e9".encode(), b"plain"]
+    for name in names:
+        (source / os.fsdecode(name)).write_bytes(name)
+    for _ in range(2):
+        stagerun.run("datastore", "create", source).ok()
+    # aws s3 cp FROM TO, for a store in a directory.
+    aws = tmp_path / "bin/aws"
+    aws.parent.mkdir()
+    aws.write_text('#!/bin/sh\nfrom=$STORE/${3#s3://bucket/prefix/}\n'
+                   '[ "$4" = - ] && exec cat "$from"\ncp "$from" "$4"\n')
+    aws.chmod(0o755)
+    env = {"PATH": f"{aws.parent}:{os.environ['PATH']}", "STORE": str(store), "LANG": "C.UTF-8"}
+    listed = subprocess.run(["sh", "-e", "-c", recipe()], cwd=out, env=env, check=True, capture_output=True).stdout
+    assert sorted(line.split(b"\t")[1] for line in listed.splitlines()) == sorted(names)
+    assert sorted(os.listdir(os.fsencode(out / "cats"))) == sorted(names)
+    assert all((out / "cats" / os.fsdecode(n)).read_bytes() == n for n in names)
 
 
 def test_purge_leaves_an_empty_prefix_and_nothing_else(stagerun, s3_store, ceph, cats):

@@ -4,8 +4,10 @@ status is the agent's."""
 
 import json
 import os
+import re
 import resource
 import signal
+from pathlib import Path
 
 import pytest
 from agent import Running, sanitizer
@@ -175,3 +177,46 @@ def test_too_few_descriptors_are_a_failure_and_not_a_crash(stagerun, dest):
         result = stagerun.fetch("/etc/passwd", dest,
                                 wrap=["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh"])
         assert result.code == 1, str(result)
+
+
+def elf(**changes):
+    """The head of this machine's own kind of program, with other bytes at some places."""
+    head = bytearray(Path("/bin/true").read_bytes()[:64])
+    for place, value in changes.items():
+        head[int(place[1:])] = value
+    return bytes(head)
+
+
+@pytest.mark.parametrize("content, says", [
+    (elf(_18=183), "built for aarch64, this is x86_64"),
+    (elf(_18=243), "built for riscv64, this is x86_64"),
+    (elf(_18=21), "built for ppc64le, this is x86_64"),
+    (elf(_18=3, _4=1), "built for i386, this is x86_64"),
+    (elf(_18=0, _19=22, _5=2), "built for s390x, this is x86_64"),
+    (elf(_18=0xe7, _19=0x03), "built for machine number 999, this is x86_64"),
+    (elf()[:4], "it is a damaged program"),
+    (elf()[:16], "it is a damaged program"),
+    (elf()[:6] + b"\n", "it is a damaged program"),
+    (elf(), "it is a damaged program"),
+    (b"MZ" + bytes(60), "a program for Windows"),
+    (b"\xcf\xfa\xed\xfe" + bytes(60), "a program for macOS"),
+    (bytes(60), "neither a program for this machine nor a script"),
+])
+@pytest.mark.parametrize("mode", ["auto", "always"])
+def test_a_program_of_another_machine_is_126_and_says_which(stagerun, content, says, mode):
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers are those of x86_64")
+    program = stagerun.cwd / "program"
+    program.write_bytes(content)
+    program.chmod(0o755)
+    stagerun.run("run", "--supervise", mode, "--", program).failed(126, re.escape(says))
+
+
+def test_a_script_whose_interpreter_is_of_another_machine_does_not_end_well(stagerun):
+    interpreter, script = stagerun.cwd / "interpreter", stagerun.cwd / "script"
+    interpreter.write_bytes(elf(_18=183 if os.uname().machine == "x86_64" else 62))
+    script.write_text(f"#!{interpreter}\necho run by a shell\n")
+    for path in (interpreter, script):
+        path.chmod(0o755)
+    result = stagerun.run("run", "--", script).failed(126, "interpreter that its first line names")
+    assert result.out == ""

@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import zlib
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from archives import (COMPRESS, END, MTIME, cpio_newc, directory, file, hardlink, make_tree, noise,
@@ -169,6 +170,35 @@ def test_a_7z_gives_the_tree(stagerun, server, dest, tmp_path):
     assert_same(tree, dest, ignore=WHOLE_SECONDS)
 
 
+@pytest.mark.parametrize("coders, words", [
+    ("BCJ2", "the filter BCJ2 alone"), ("BCJ", "the filter BCJ alone"), ("Delta:4", "the filter Delta alone"),
+    ("ARM", "the filter ARM alone"), ("BCJ PPMd", "the filter BCJ on PPMd"), ("Delta BZip2", "the filter Delta on BZip2"),
+    ("ARM LZMA", "the filter ARM on LZMA"), ("Delta Copy", "the filter Delta on copy"), ("ARM64", "ARM64")])
+def test_a_filter_of_a_7z_that_is_not_read_is_named(stagerun, server, dest, tmp_path, coders, words):
+    pack_7z(tmp_path, coders)
+    stage(stagerun, server, (tmp_path / "x.7z").read_bytes(), dest).failed(1, f"the 7z archive uses {words}, which is not")
+
+
+@pytest.mark.parametrize("coders", ["BCJ Copy", "BCJ Deflate", "BCJ BZip2", "BCJ LZMA", "Delta LZMA", "PPC LZMA2",
+                                    "BCJ2 Copy Copy Copy", "BCJ2 PPMd LZMA LZMA", "BCJ2 LZMA2 LZMA LZMA"])
+def test_a_filter_of_a_7z_gives_its_file(stagerun, server, dest, tmp_path, coders):
+    content = pack_7z(tmp_path, coders)
+    stage(stagerun, server, (tmp_path / "x.7z").read_bytes(), dest).ok()
+    assert (dest / "program").read_bytes() == content
+
+
+def pack_7z(directory, coders):
+    """A program, since that is what most filters are for."""
+    content = Path("/bin/true").read_bytes()
+    (directory / "program").write_bytes(content)
+    first, *others = coders.split()
+    options = [f"-m0={first}", *(f"-m{i}={name}" for i, name in enumerate(others, 1))]
+    if len(others) == 3:
+        options += ["-mb0:1", "-mb0s1:2", "-mb0s2:3"]
+    subprocess.run(["7z", "a", "-bd", "-y", *options, "x.7z", "program"], cwd=directory, stdout=subprocess.DEVNULL, check=True)
+    return content
+
+
 @pytest.mark.parametrize("version", ["0.0", "0.1", "1.0", "gnu"])
 def test_sparse_files_keep_their_holes(stagerun, server, dest, tmp_path, version):
     tree = tmp_path / "tree"
@@ -178,6 +208,10 @@ def test_sparse_files_keep_their_holes(stagerun, server, dest, tmp_path, version
         f.seek(4 << 20)
         f.write(noise(4096, 2))
         f.truncate(9 << 20)
+    with open(tree / "many-pieces", "wb") as f:  # more than one header has room for
+        for i in range(60):
+            f.seek(i << 16)
+            f.write(noise(4096 + i % 3, i))
     with open(tree / "only-hole", "wb") as f:
         f.truncate(3 << 20)
     form = ["--format=gnu"] if version == "gnu" else ["--format=pax", f"--sparse-version={version}"]
@@ -332,11 +366,31 @@ def test_only_one_layer_of_compression_is_opened(stagerun, server, dest):
     assert (dest / "x.gz").read_bytes() == inner
 
 
-def test_garbage_after_the_end_is_warned_of_and_ignored(stagerun, server, dest):
+def tarred_files():
+    return tar(*(file(f"f{i}", noise(3_000, i)) for i in range(4)))
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz", "zst", "lz4"])
+def test_damage_where_a_member_begins_never_cuts_off_what_follows(stagerun, server, dest, compression):
+    archive, compress = tarred_files(), COMPRESS[compression]
+    first, second = compress(archive[:2 * 3_584]), bytearray(compress(archive[2 * 3_584:]))
+    second[1] ^= 4
+    result = stage(stagerun, server, first + bytes(second), dest, name=f"/odd.tar.{compression}")
+    assert result.code == 1 and not dest.exists()
+    assert f"at byte {len(first)}, is neither" in result.err
+
+
+def test_what_follows_a_compressed_archive_is_an_error(stagerun, server, dest):
     archive = COMPRESS["gz"](tar(file("a"))) + b"garbage" * 100
-    result = stage(stagerun, server, archive, dest, name="/odd.tgz").ok()
-    assert list(snapshot(dest)) == [b"a"]
-    assert "odd.tgz" in result.err and "garbage" in result.err
+    result = stage(stagerun, server, archive, dest, name="/odd.tgz")
+    assert result.code == 1 and not dest.exists()
+    assert "odd.tgz" in result.err and "something was appended" in result.err
+
+
+def test_a_legacy_frame_of_lz4_is_decoded(stagerun, server, dest):
+    packed = subprocess.run(["lz4", "-l", "-c"], input=tarred_files(), stdout=subprocess.PIPE, check=True)
+    stage(stagerun, server, packed.stdout, dest).ok()
+    assert (dest / "f3").read_bytes() == noise(3_000, 3)
 
 
 def test_a_digest_that_fits_is_accepted(stagerun, server, dest):

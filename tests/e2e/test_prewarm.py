@@ -4,12 +4,12 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 from agent import wait_until
 from archives import file, noise, tar
 from faultserver import delay, rate, status
+from stopwatch import Stopwatch
 from trees import unpublished_trees
 
 SMALL = tar(file("a", noise(1000)))
@@ -104,7 +104,8 @@ def test_low_priority_is_that_of_every_thread(stagerun, server, dest):
     wait_until(lambda: any(r.sent > 20_000 for r in served.requests), what="some bytes")
     threads = os.listdir(f"/proc/{running.pid}/task")
     nice = [os.getpriority(os.PRIO_PROCESS, int(t)) for t in threads]
-    assert len(nice) > 1 and set(nice) == {10}
+    # Who started the tests may have lowered theirs further.
+    assert len(nice) > 1 and set(nice) == {max(10, os.nice(0))}
     running.signal(signal.SIGTERM)
     assert running.wait().code == 143
 
@@ -195,10 +196,10 @@ def rounds(running):
 
 
 def stop(running, slowness):
-    at = time.monotonic()
+    watch = Stopwatch()
     running.signal(signal.SIGTERM)
     result = running.wait()
-    assert time.monotonic() - at < slowness, str(result)
+    assert watch.read() < slowness, str(result)
     return result.ok()
 
 

@@ -2,7 +2,9 @@
 """The one moment after which a staged directory exists, and what may be there before."""
 
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 from agent import wait_until
@@ -265,3 +267,17 @@ def test_leftovers_of_a_dead_agent_are_removed(stagerun, server, place):
     stagerun.fetch(served.url, place.dest).ok()
     assert unpublished_trees(place.parent) == []
     assert (place.dest / "a").read_bytes() == noise(500_000)
+
+
+def test_without_a_current_directory_a_relative_destination_is_an_error(stagerun, server, tmp_path):
+    """And never a directory of that name in the root."""
+    served = server.put("/x.tar", tar(file("a", b"a")))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    name = f"stagerun-e2e-{os.getpid()}"
+    try:
+        result = stagerun.fetch(served.url, name, cwd=gone, wrap=["sh", "-c", 'rmdir "$PWD" && exec "$0" "$@"'])
+        result.failed(1, "the current directory is not known")
+        assert not Path(f"/{name}").exists()
+    finally:
+        shutil.rmtree(f"/{name}", ignore_errors=True)

@@ -4,12 +4,12 @@
 import os
 import signal
 import stat
-import time
 
 import pytest
 
 from agent import slowness, wait_until
-from faultserver import delay, later, status
+from faultserver import Fault, delay, later, status
+from stopwatch import Stopwatch
 
 DATA = os.urandom(2_000_000)
 
@@ -23,7 +23,7 @@ def refuse(code, name, times=None, when=lambda request: True, more="", **headers
 @pytest.fixture
 def aws(stagerun, server):
     # Nothing here stalls; a machine that does is no reason to try again.
-    stagerun.configure(network={"stall_timeout": "20s"})
+    stagerun.configure(network={"first_byte_timeout": "20s", "stall_timeout": "20s"})
     return {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SECRET-OF-THIS-TEST",
             "AWS_ENDPOINT_URL_S3": server.url("").rstrip("/"), "AWS_EC2_METADATA_DISABLED": "true",
             "NO_PROXY": "127.0.0.1"}
@@ -122,7 +122,7 @@ def test_a_listing_is_not_believed_when_it_leads_outside(stagerun, server, aws, 
     listing = ("<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>{}</Key><Size>1</Size>"
                "</Contents></ListBucketResult>")
     server.put("/data", listing.format("etc/passwd").encode())
-    stagerun.fetch("s3://data/p/", dest, env=aws).failed(1, "does not begin so")
+    stagerun.fetch("s3://data/p/", dest, env=aws).failed(1, "which is not below it")
     server.put("/data", listing.format("p/../../x").encode())
     stagerun.fetch("s3://data/p/", dest, env=aws).failed(1, r"'\.\.'")
     assert not dest.exists()
@@ -130,7 +130,7 @@ def test_a_listing_is_not_believed_when_it_leads_outside(stagerun, server, aws, 
 
 def test_an_object_that_changes_after_it_was_listed_starts_the_stage_anew(stagerun, server, aws, dest):
     def listing(etag):
-        return (f"<ListBucketResult><Contents><Key>p/a</Key><Size>3</Size><ETag>{etag}</ETag></Contents>"
+        return (f"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>p/a</Key><Size>3</Size><ETag>{etag}</ETag></Contents>"
                 "</ListBucketResult>").encode()
 
     server.put("/data/p/a", b"new", etag='"2"')
@@ -143,12 +143,112 @@ def test_an_object_that_changes_after_it_was_listed_starts_the_stage_anew(stager
 
 def test_a_signal_ends_a_prefix_under_way_at_once(stagerun, server, aws, dest):
     keys = "".join(f"<Contents><Key>p/{i}</Key><Size>3</Size></Contents>" for i in range(50))
-    server.put("/data", f"<ListBucketResult>{keys}</ListBucketResult>".encode())
+    server.put("/data", f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>".encode())
     served = [server.put(f"/data/p/{i}", b"abc", delay(10)) for i in range(50)]
     running = stagerun.start("fetch", "s3://data/p/", dest, env=aws)
     wait_until(lambda: sum(len(s.requests) for s in served) >= 5, what="several requests")
-    sent = time.monotonic()
+    watch = Stopwatch()
     running.signal(signal.SIGTERM)
     assert running.wait().code == 128 + signal.SIGTERM
-    assert time.monotonic() - sent < slowness()
+    assert watch.read() < slowness()
     assert not dest.exists()
+
+
+def test_a_front_end_may_rewrite_accept_encoding(stagerun, server, aws, dest):
+    """So it is sent, and not signed."""
+    served = server.put("/bucket/x.bin", b"data" * 200_000)
+    stagerun.fetch("s3://bucket/x.bin", dest, env=aws).ok()
+    for request in served.requests:
+        assert request.headers["accept-encoding"] == "identity"
+        assert "accept-encoding" not in request.headers["authorization"].lower()
+
+
+@pytest.mark.parametrize("code", [400, 403, 405, 501])
+def test_a_front_end_that_refuses_ranges_is_read_in_one_answer(stagerun, server, aws, dest, code):
+    def refuse_range(request, response):
+        if request.range:
+            response.status, response.headers, response.body = code, {}, b"<html>no</html>"
+
+    served = server.put("/bucket/x.bin", b"data" * 200_000, Fault(refuse_range))
+    stagerun.fetch("s3://bucket/x.bin", dest, env=aws).ok()
+    assert served.requests[-1].range is None
+
+
+# --- advice by what the server says ---
+
+@pytest.mark.parametrize("code, name, message, advice", [
+    (403, "SecondLevelDomainForbidden", "Please use virtual hosted style to access.", "style = virtual"),
+    (403, "InvalidObjectState", "The operation is not valid for the object's storage class", "restore it first"),
+    (403, "AccessDenied", "User: me is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:x", "allow kms:Decrypt"),
+    (400, "KMS.DisabledException", "arn is disabled.", "KMS key .* is disabled"),
+    (403, "AllAccessDisabled", "All access to this object has been disabled", "switched off"),
+    (403, "AccountProblem", "There is a problem with your account", "unpaid bill"),
+    (400, "InvalidRegion", "Invalid region", "the region is wrong"),
+    (403, "AccessDenied", "Access to a Requester Pays bucket", "the requester pays"),
+    (400, "UserProjectMissing", "Bucket is a requester pays bucket but no user project provided.", "the requester pays"),
+    (403, "AccessDenied", "Access Denied", "if the bucket is public, set sign = no"),
+    (403, "InvalidAccessKeyId", "No such key", "public bucket, set sign = no"),
+    (404, "NoSuchBucket", "No such bucket", "spelling of the bucket"),
+])
+def test_the_advice_is_by_the_servers_code(stagerun, server, aws, dest, code, name, message, advice):
+    body = f"<Error><Code>{name}</Code><Message>{message}</Message></Error>".encode()
+    server.put("/data/a", DATA, status(code, None, body=body))
+    run = stagerun.fetch("s3://data/a", dest, env=aws).failed(1, f"S3 answered {code} {name}", advice)
+    assert run.err.count("\n") == 1, str(run)
+
+
+@pytest.mark.parametrize("arn", ["arn:aws:s3:eu-west-1:123456789012:accesspoint/mine/key", "arn:aws:s3:::data/key",
+                                 "arn:aws:s3-outposts:x:1:outpost/op/accesspoint/a/key"])
+def test_an_arn_in_place_of_a_bucket_is_told_with_the_alias(stagerun, aws, dest, arn):
+    run = stagerun.fetch(f"s3://{arn}", dest, env=aws)
+    assert run.code != 0 and "alias" in run.err and "-s3alias" in run.err, str(run)
+
+
+def test_a_directory_bucket_of_aws_is_refused_before_any_request(stagerun, server, aws, dest):
+    env = {**aws, "AWS_ENDPOINT_URL_S3": None, "AWS_REGION": "us-east-1"}
+    for source in ("s3://mine--use1-az4--x-s3/a", "s3://mine--use1-az4--x-s3/p/"):
+        stagerun.fetch(source, dest, env=env).failed(1, "it is a directory bucket")
+
+
+def test_a_directory_bucket_elsewhere_is_named_in_what_fails(stagerun, server, aws, dest):
+    server.put("/mine--use1-az4--x-s3/a", DATA, refuse(400, "InvalidRequest"))
+    stagerun.fetch("s3://mine--use1-az4--x-s3/a", dest, env=aws).failed(1, "400 InvalidRequest", "directory bucket")
+
+
+# --- archives ---
+
+def listing(*objects):
+    found = "".join(f"<Contents><Key>{key}</Key><Size>3</Size><StorageClass>{name}</StorageClass>{more}</Contents>"
+                    for key, name, more in objects)
+    return f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode()
+
+
+DONE = ("<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+        "<RestoreExpiryDate>2099-01-01T00:00:00Z</RestoreExpiryDate></RestoreStatus>")
+UNDER_WAY = "<RestoreStatus><IsRestoreInProgress>true</IsRestoreInProgress></RestoreStatus>"
+
+
+@pytest.mark.parametrize("name", ["GLACIER", "DEEP_ARCHIVE"])
+@pytest.mark.parametrize("more, advice", [("", "restore it"), (UNDER_WAY, "under way: try again")])
+def test_an_archived_object_is_told_from_the_listing_before_the_first_byte(
+        stagerun, server, aws, dest, name, more, advice):
+    first = server.put("/data/p/a", b"abc")
+    archived = server.put("/data/p/b", b"abc", refuse(403, "InvalidObjectState"))
+    server.put("/data", listing(("p/a", "STANDARD", ""), ("p/b", name, more)))
+    stagerun.fetch("s3://data/p/", dest, env=aws).failed(1, f"s3://data/p/b: it is archived .storage class {name}", advice)
+    assert not first.requests and not archived.requests and not dest.exists()
+
+
+@pytest.mark.parametrize("name, more", [("GLACIER", DONE), ("GLACIER_IR", ""), ("STANDARD_IA", "")])
+def test_an_archived_object_that_is_restored_is_fetched(stagerun, server, aws, dest, name, more):
+    server.put("/data/p/a", b"abc")
+    server.put("/data", listing(("p/a", name, more)))
+    stagerun.fetch("s3://data/p/", dest, env=aws).ok()
+    assert (dest / "a").read_bytes() == b"abc"
+
+
+def test_an_archived_object_that_is_left_out_does_not_matter(stagerun, server, aws, dest):
+    server.put("/data/p/a", b"abc")
+    server.put("/data", listing(("p/a", "STANDARD", ""), ("p/b", "GLACIER", "")))
+    stagerun.fetch("s3://data/p/", dest, "--exclude", "b", env=aws).ok()
+    assert (dest / "a").read_bytes() == b"abc" and not (dest / "b").exists()

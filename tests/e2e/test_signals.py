@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
 """A signal stops all work within a second and leaves no process; the next run takes over."""
 
+import os
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from agent import wait_until
+from agent import BINARY, wait_until
 from archives import COMPRESS, file, noise, tar
 from faultserver import rate, stall, status
+from processes import children, held
+from stopwatch import Stopwatch
 from trees import unpublished_trees
 
 ARCHIVE = tar(file("a", noise(2_000_000)))
@@ -15,10 +20,10 @@ LIMIT = 1.0  # seconds, from the signal to the end
 
 
 def stop(running, number, slowness):
-    at = time.monotonic()
+    watch = Stopwatch()
     running.signal(number)
     result = running.wait()
-    assert time.monotonic() - at < LIMIT * slowness, str(result)
+    assert watch.read() < LIMIT * slowness, str(result)
     return result
 
 
@@ -137,3 +142,61 @@ def test_an_ignored_signal_stays_ignored(stagerun, server, dest):
     running.signal(signal.SIGHUP)
     running.wait().ok()
     assert (dest / "a").exists()
+
+
+# Programs on a file system that does not answer.
+
+def is_hung(running):
+    """A child that has not become another program."""
+    return any(Path(f"/proc/{p.pid}/exe").resolve() == BINARY.resolve() for p in children(running.pid))
+
+
+def open_pipes(pid):
+    found = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed in between
+            found += os.readlink(link).startswith("pipe:")
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_hook_that_hangs_before_it_runs_does_not_make_the_agent_deaf(stagerun, tmp_path, number, slowness):
+    hook = tmp_path / "hooks/on_stage_start/10-hung"
+    hook.parent.mkdir(parents=True)
+    hook.write_text("#!/bin/sh\n")
+    hook.chmod(0o755)
+    stagerun.configure(hooks={"dir": tmp_path / "hooks"})
+    with held(hook):
+        running = stagerun.start("run", "--", "true")
+        wait_until(lambda: is_hung(running), what="a child that hangs")
+        running.signal(number)
+        result = running.wait(8)
+    assert result.code == 128 + number, str(result)
+    assert result.seconds < 6 * slowness, str(result)
+
+
+def test_a_command_that_hangs_before_it_runs_does_not_make_the_agent_deaf(stagerun, tmp_path):
+    command = tmp_path / "hung"
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    path = stagerun.config("compute: {train: {actions: {on_experiment_end: [\"true\"]}}}\n")
+    with held(command):
+        running = stagerun.start("run", "--config", path, "--", command)
+        wait_until(lambda: is_hung(running), what="a child that hangs")
+        running.signal(signal.SIGTERM)
+        result = running.wait(8)
+    assert result.code == 128 + signal.SIGTERM, str(result)
+
+
+def test_a_command_that_cannot_be_executed_after_it_hung_says_so_itself(stagerun, tmp_path):
+    command = tmp_path / "hung"
+    command.write_text("#!/nowhere/interpreter\n")
+    command.chmod(0o755)
+    path = stagerun.config("compute: {train: {actions: {on_experiment_end: [\"true\"]}}}\n")
+    with held(command):
+        running = stagerun.start("run", "--config", path, "--", command)
+        wait_until(lambda: is_hung(running), what="a child that hangs")
+        before = open_pipes(running.pid)
+        wait_until(lambda: open_pipes(running.pid) < before, what="the agent to wait no longer")
+    result = running.wait(8)
+    assert result.code == 126 and "cannot run" in result.err, str(result)

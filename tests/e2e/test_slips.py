@@ -29,10 +29,10 @@ def test_a_selection_of_nothing_is_a_failure(stagerun, server, dest, place, opti
     place.assert_nothing_published()
 
 
-def test_a_page_with_the_name_of_an_archive_is_stored_with_a_warning(stagerun, server, dest):
+def test_a_page_with_the_name_of_an_archive_is_an_error(stagerun, server, dest, place):
     served = server.put("/x.zip", b"<html>log in first</html>")
-    result = stagerun.fetch(served.url, dest).ok()
-    assert re.search(r"warning: .*/x\.zip is no archive", result.err)
+    stagerun.fetch(served.url, dest).failed(1, r"x\.zip: a name with '\.zip' promises an archive.* an HTML page")
+    place.assert_nothing_published()
 
 
 def test_options_after_the_source_are_told_to_go_before_it(stagerun, server, dest):

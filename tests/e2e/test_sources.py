@@ -2,6 +2,7 @@
 """Where bytes come from: files, plain paths, URLs, and how they are named."""
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -140,3 +141,28 @@ def test_the_agent_closes_what_it_opened(stagerun, server, dest):
                  wrap=["sh", "-c", 'ulimit -Sn 128; exec "$0" "$@"']).ok()
     assert subprocess.run(["find", dest, "-type", "f"], stdout=subprocess.PIPE,
                           check=True).stdout.count(b"\n") >= 60
+
+
+@pytest.mark.parametrize("source", ["data.example/x.tar", "localhost:8000/x.tar", "10.0.0.1/x.tar"])
+def test_a_host_without_a_scheme_gets_advice(stagerun, dest, source):
+    stagerun.fetch(source, dest).failed(1, "No such file", "write https:// before it")
+
+
+@pytest.mark.parametrize("source", ["sub/x.tar", "./data.example/x.tar", "/data.example/x.tar", "x.tar"])
+def test_a_file_that_is_not_there_gets_no_advice_about_hosts(stagerun, dest, source):
+    assert "https://" not in stagerun.fetch(source, dest).failed(1, "No such file").err
+
+
+def test_a_file_with_a_host_s_name_is_read(stagerun, dest):
+    (stagerun.cwd / "data.example").mkdir()
+    (stagerun.cwd / "data.example/x").write_bytes(b"data")
+    stagerun.fetch("data.example/x", dest).ok()
+
+
+@pytest.mark.parametrize("source, says", [
+    ("http:/data.example/x", "after 'http' come a colon and two slashes"),
+    ("https:data.example/x", "after 'https' come a colon and two slashes"),
+    ("s3:/bucket/x", "after 's3' come a colon and two slashes"), (" http://data.example/x", "begins with a blank"),
+    ("user:pw@data.example/x", "has a user and no scheme"), ("//user:pw@data.example/x", "has a user and no scheme")])
+def test_what_is_nearly_a_url_is_told_what_it_lacks(stagerun, dest, source, says):
+    stagerun.fetch(source, dest).failed(2, re.escape(source.partition("@")[2] or source), says)

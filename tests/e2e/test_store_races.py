@@ -115,7 +115,7 @@ def test_the_51st_is_refused_until_one_is_deleted_and_no_number_comes_twice(
     stagerun.run("datastore", "delete", "cats:50").ok()
     assert made(stagerun.run(*create))["version"] == 51
     stagerun.run(*create).failed(1, "there are 50 datastores")
-    stagerun.run("datastore", "delete", "cats").ok()
+    stagerun.run("datastore", "delete", "cats", "--yes").ok()
     assert listed(stagerun) == []
     assert made(stagerun.run(*create))["version"] == 52
 
@@ -164,7 +164,7 @@ def everything(ceph, prefix):
 def test_purge_leaves_nothing_below_the_prefix_and_all_beside_it(stagerun, ceph, s3_store, tmp_path):
     stagerun.run("datastore", "create", fill(tmp_path / "source", 3, 1000), "--name", "cats").ok()
     client = ceph.client()
-    for key in (f"{s3_store}/large/00.tar.zst", "the/other"):
+    for key in (f"{s3_store}/large/{'0' * 32}.tar.zst", f"{s3_store}/large/photos.tar", "the/other"):
         upload = client.create_multipart_upload(Bucket=ceph.bucket, Key=key)["UploadId"]
         client.upload_part(Bucket=ceph.bucket, Key=key, PartNumber=1, UploadId=upload, Body=b"part")
     client.put_bucket_versioning(Bucket=ceph.bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -172,9 +172,14 @@ def test_purge_leaves_nothing_below_the_prefix_and_all_beside_it(stagerun, ceph,
         ceph.put(key, b"a newer version")
         client.delete_object(Bucket=ceph.bucket, Key=key)
     ceph.put("the/store.txt", b"another's")
+    ceph.put(f"{s3_store}/large/music.tar", b"old")
+    ceph.put(f"{s3_store}/large/music.tar", b"new")
     stagerun.run("datastore", "purge", "--yes").ok()
-    assert everything(ceph, f"{s3_store}/") == ([], [], [], [])
-    assert ceph.keys_in() == ["the/store.txt"]
+    objects, versions, markers, uploads = everything(ceph, f"{s3_store}/")
+    assert objects == [f"{s3_store}/large/music.tar"]
+    assert [v["Key"] for v in versions] == objects * 2 and markers == []
+    assert [u["Key"] for u in uploads] == [f"{s3_store}/large/photos.tar"]
+    assert ceph.keys_in() == ["the/store.txt", *objects]
     assert len(everything(ceph, "the/other")[3]) == 1
 
 

@@ -14,6 +14,7 @@ from archives import file, tar
 from faultserver import rate
 from processes import (NAMESPACE, Process, children, command_is_ready, first_child, is_gone, lines,
                        start_as_pid_1, zombies_of)
+from stopwatch import Stopwatch
 
 STAY = ["run", "--supervise", "always", "--"]
 # All but the two that cannot be caught, SIGCHLD, and the two that the C library keeps to itself.
@@ -148,10 +149,10 @@ def test_a_signal_while_staging_ends_the_run_within_a_second(start, stagerun, se
     running, agent = start("run", "--supervise", "always", "--stage", f"{served.url}={dest}", "--",
                            "touch", "ran")
     wait_until(lambda: any(r.sent > 50_000 for r in served.requests), what="some bytes")
-    at = time.monotonic()
+    watch = Stopwatch()
     os.kill(agent, number)
     assert running.wait().code == 128 + number
-    assert time.monotonic() - at < 1.2 * slowness
+    assert watch.read() < 1.2 * slowness
     assert stagerun.leftovers() == [] and not (stagerun.cwd / "ran").exists()
 
 
@@ -217,11 +218,11 @@ def test_without_a_reason_to_stay_children_that_were_there_before_are_not_taken(
 # The rest of its group.
 
 def test_the_rest_of_the_group_may_end_by_itself(start, slowness):
-    at = time.monotonic()
+    watch = Stopwatch()
     running, _ = start(*STAY, "sh", "-c", "(sleep 0.4; echo checkpoint) & exit 3")
     result = running.wait()
     assert result.code == 3 and result.out == "checkpoint\n"
-    assert time.monotonic() - at < 3 * slowness
+    assert watch.read() < 3 * slowness
     assert "processes in its group" not in result.err
 
 
@@ -236,10 +237,10 @@ def test_what_does_not_end_by_itself_gets_sigterm(start, stagerun):
 
 def test_what_ignores_sigterm_is_killed(start, stagerun, slowness):
     stagerun.configure(process={"group_wait": "100ms"})
-    at = time.monotonic()
+    watch = Stopwatch()
     running, _ = start(*STAY, "sh", "-c", "trap '' TERM; sleep 60 & exit 4")
     assert running.wait().code == 4
-    assert 1 < time.monotonic() - at < 4 * slowness
+    assert 1 < watch.read() < 4 * slowness
     assert stagerun.leftovers() == []
 
 

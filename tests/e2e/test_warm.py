@@ -57,6 +57,26 @@ def test_without_any_version_it_is_fetched_again(stagerun, server, dest):
     assert sum(r.sent for r in requests) >= len(ARCHIVE)
 
 
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize("etag", [None, 'W/"1"'])
+def test_two_versions_of_one_second_and_one_size_are_told_apart(stagerun, server, dest, kind, etag):
+    def version(seed):
+        return tar(file("a", noise(600_000, seed))) if kind == "tar" else \
+            zip_of(zip_entry("a", noise(600_000, seed)))
+
+    now, later = "Wed, 21 Oct 2020 07:28:00 GMT", "Wed, 21 Oct 2020 07:28:02 GMT"
+    served = server.put("/x", version(1), header("Date", now), etag=etag, last_modified=now)
+    stagerun.fetch(served.url, dest).ok()
+    served.replace(version(2), etag=etag)
+    stagerun.fetch(served.url, dest).ok()
+    assert (dest / "a").read_bytes() == noise(600_000, 2)
+    served.faults = [header("Date", later)]
+    stagerun.fetch(served.url, dest).ok()
+    before = served.body_bytes
+    stagerun.fetch(served.url, dest).ok()
+    assert served.body_bytes - before <= 1
+
+
 def test_a_server_that_ignores_conditions_moves_no_body(stagerun, server, dest):
     """It answers 206 with the version that is there: one byte is asked for, or it is hung up on."""
     served = server.put("/x", ARCHIVE)

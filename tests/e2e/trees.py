@@ -104,13 +104,18 @@ def assert_same(expected_root, actual_root, ignore=(), without=(".stagerun",)):
     assert not found, "\n".join(found[:20])
 
 
-def unpublished_trees(parent):
-    """Unfinished trees in the state directories beneath parent."""
+def found_below(parent, pattern):
+    """As rglob(), where an agent is at work: directories vanish while they are read."""
     while True:
         try:
-            return [p for state in Path(parent).rglob(".stagerun*") for p in state.rglob("tree.*")]
-        except FileNotFoundError:  # an agent is at work there
+            return list(Path(parent).rglob(pattern))
+        except FileNotFoundError:
             pass
+
+
+def unpublished_trees(parent):
+    """Unfinished trees in the state directories beneath parent."""
+    return [p for state in found_below(parent, ".stagerun*") for p in found_below(state, "tree.*")]
 
 
 class Place:

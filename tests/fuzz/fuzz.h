@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What libFuzzer calls, and replay.c and the unit tests with the files of a corpus. Returns 0. */
+/* The entry function of a fuzz target. It is called by libFuzzer, and with the files of a corpus
+ * by replay.c and the unit tests. Returns 0, and aborts on a failed check. */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes, through the decoder they ask for, under the smallest budget. The first byte says how the
- * rest is cut into slices, so that state kept between slices is met as well. Nothing is assumed of
- * the outcome but that it comes, that errors carry their code, and that the budget is whole again. */
+/* Fuzzes the decoders, with the smallest budget. The first byte is the size of the slices of the
+ * rest, so that inputs are also split at any place inside a decoder's state. Checks that decoding
+ * ends, that an error contains its code, and that the budget is complete again afterwards. */
 #include "decode.h"
 #include "defer.h"
 #include "fuzz.h"
@@ -10,7 +10,7 @@
 #include <assert.h>
 #include <unistd.h>
 
-/* A bomb is no crash: enough has been seen after so much output. */
+/* Bytes of output after which reading stops, because a decompression bomb is not a fault. */
 #define ENOUGH ((uint64_t)32 << 20)
 
 struct crumbs {
@@ -74,13 +74,13 @@ static void read_enough(struct reader *r)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
-	struct budget *budget = budget_new(1); /* the smallest there is */
+	struct budget *budget = budget_new(1); /* gets the smallest possible budget */
 	struct decode_env env = {.budget = budget, .threads = 2};
 	const struct decoder *decoder;
 	struct reader *r;
 	struct error err;
 
-	log_setup(LOG_ERROR, LOG_TEXT, STDERR_FILENO); /* garbage would be warned of */
+	log_setup(LOG_ERROR, LOG_TEXT, STDERR_FILENO); /* no warnings about garbage */
 	if (decode_open(crumbs_new(bytes, len), &env, &r, &decoder, &err) == 0)
 		read_enough(r);
 	assert(budget_try_reserve(budget, budget_stage_half(budget)));

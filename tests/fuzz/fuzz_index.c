@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes as a part of a version's index: as they are, and as the text inside a well-formed frame, which a
- * fuzzer would hardly ever hit upon. What was read keeps its promises. */
+/* Fuzzes the decoder of the parts of a version's index. The input is used as it is, and as the
+ * text in a valid zstd frame, which a fuzzer would hardly ever generate. Checks the properties
+ * that index.h promises for the entries that were read. */
 #include "fuzz.h"
 #include "index.h"
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes as a config.yml: read, or refused with a sentence that names the file; and what was read
- * keeps its promises (numbered actions, stages with a destination). Warnings are not printed. */
+/* Fuzzes the parser of config.yml. Checks that an input is read, or rejected with a message that
+ * names the file, and that the result is valid: actions are numbered, and stages have a
+ * destination. */
 #include "log.h"
 #include "runfile.h"
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes at all into the unpackers: no crash, no sanitizer report, no run without end, and never an
- * entry beside the directory that they unpack into. */
+/* Fuzzes the unpackers. There must be no crash, no sanitizer report and no endless run, and no
+ * entry outside the directory into which they unpack. */
 #include "defer.h"
 #include "log.h"
 #include "object.h"
@@ -91,7 +91,8 @@ static void unpack_into(int root_fd, const uint8_t *data, size_t size, bool seek
 	struct unpack_input input = {.object = &in.base,
 		.in = &in.reader,
 		.source = "input",
-		.file_name = "single",
+		.url = size % 2 == 0 ? "https://host/input.zip" : "https://host/input",
+		.file_name = "single.tar",
 		.extract = true};
 	const char *format;
 	struct error err;

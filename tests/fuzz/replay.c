@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs each file given as an argument through a fuzz target once: a corpus, or the input of a crash,
- * in a build without libFuzzer, under a debugger or valgrind. */
+/* Runs a fuzz target once with each file that is given as an argument, such as a corpus or the
+ * input of a crash. For builds without libFuzzer, for debuggers and for valgrind. */
 #include "defer.h"
 #include "fuzz.h"
 #include <fcntl.h>

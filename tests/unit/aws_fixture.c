@@ -18,13 +18,13 @@ static char *fresh_keys(const struct route *r)
 	if (r->lives_s != 0)
 		strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	if (r->keys == KEYS_JSON)
-		return format_text("{\"Code\": \"Success\", \"AccessKeyId\": \"%s%u\", "
+		return text_format("{\"Code\": \"Success\", \"AccessKeyId\": \"%s%u\", "
 				   "\"SecretAccessKey\": \"the-secret-of-%s\", \"Token\": "
 				   "\"a-token-of-%s\"%s%s%s}",
 			r->name, r->asked, r->name, r->name,
 			*when != '\0' ? ", \"Expiration\": \"" : "", when,
 			*when != '\0' ? "\"" : "");
-	return format_text(
+	return text_format(
 		"<R xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Result><Credentials>"
 		"<AccessKeyId>%s%u</AccessKeyId><SecretAccessKey>the-secret-of-%s"
 		"</SecretAccessKey><SessionToken>a-token&amp;of-%s</SessionToken>"
@@ -35,15 +35,15 @@ static char *fresh_keys(const struct route *r)
 static void answer(struct aws *a, struct route *r, struct fake_reply *reply)
 {
 	_free_ char *body = NULL;
+	bool fails = (int)++r->asked <= r->fails_first;
+	const char *said = fails ? r->fail_body : r->body;
 
-	r->asked++;
 	reply->status = r->status != 0 ? r->status : 200;
-	if ((int)r->asked <= r->fails_first)
-		reply->status = 503;
-	body = r->keys != KEYS_NONE && reply->status == 200
-		       ? fresh_keys(r)
-		       : copy_text(r->body != NULL ? r->body : "");
-	strings_add(&a->bodies, body);
+	if (fails)
+		reply->status = r->fail_status != 0 ? r->fail_status : 503;
+	body = r->keys != KEYS_NONE && reply->status == 200 ? fresh_keys(r)
+							    : text_copy(said != NULL ? said : "");
+	text_strings_add(&a->bodies, body);
 	reply->text = a->bodies.v[a->bodies.n - 1];
 	reply->content_length = strlen(reply->text);
 }
@@ -94,16 +94,16 @@ void aws_end(struct aws *a)
 	fake_http_stop(a->server);
 	cancel_done(&a->cancel);
 	pthread_mutex_destroy(&a->lock);
-	strings_done(&a->bodies);
-	strings_done(&a->env);
+	text_strings_done(&a->bodies);
+	text_strings_done(&a->env);
 	free(a->dir);
 }
 
 void aws_set(struct aws *a, const char *name, const char *value)
 {
-	_free_ char *both = format_text("%s=%s", name, value);
+	_free_ char *both = text_format("%s=%s", name, value);
 
-	strings_add(&a->env, both);
+	text_strings_add(&a->env, both);
 }
 
 void aws_set_url(struct aws *a, const char *name, const char *path)
@@ -115,8 +115,8 @@ void aws_set_url(struct aws *a, const char *name, const char *path)
 
 static void write_shared(const struct aws *a, const char *name, const char *text)
 {
-	_free_ char *dir = format_text("%s/.aws", a->dir);
-	_free_ char *path = format_text("%s/%s", dir, name);
+	_free_ char *dir = text_format("%s/.aws", a->dir);
+	_free_ char *path = text_format("%s/%s", dir, name);
 	_close_ int fd = -1;
 
 	mkdir(dir, 0700);
@@ -185,12 +185,12 @@ const char *aws_key(struct aws *a)
 char *aws_form(struct aws *a, unsigned i, const char *name)
 {
 	struct fake_request q = fake_http_request(a->server, i);
-	_free_ char *wanted = format_text("&%s=", name);
-	_free_ char *body = format_text("&%s", q.body);
+	_free_ char *wanted = text_format("&%s=", name);
+	_free_ char *body = text_format("&%s", q.body);
 	const char *at = strstr(body, wanted);
 
 	if (at == NULL)
-		return copy_text("");
+		return text_copy("");
 	at += strlen(wanted);
-	return format_text("%.*s", (int)strcspn(at, "&"), at);
+	return text_format("%.*s", (int)strcspn(at, "&"), at);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of the node cache share. */
+/* Helpers for the tests of the node cache. */
 #include "cache_fixture.h"
 #include "defer.h"
 #include "publish_fixture.h"
@@ -17,6 +17,7 @@ void cached_open(struct cached *c, const struct cache_options *opts)
 	char *dir = test_directory();
 
 	with.dir = in(dir, "cache");
+	with.make = true;
 	*c = (struct cached){.dir = dir};
 	cancel_init(&c->cancel);
 	if (cache_open(&with, &c->cache, &c->err) < 0)
@@ -39,7 +40,7 @@ static void digits(char letter, char buf[33])
 int entry_open(struct cached *c, char letter, struct cache_entry **ret)
 {
 	char asked[33];
-	const struct cache_wish wish = {
+	const struct cache_request wish = {
 		.asked = asked, .version = KEY, .what = "cats.tar", .cancel = &c->cancel};
 
 	digits(letter, asked);
@@ -133,7 +134,7 @@ int entry_fill(struct cached *c, struct cache_entry *e, size_t size)
 		code = fill_and_publish(e, size, record, &c->err);
 	if (code == 0)
 		code = cache_fill_end(e, true, &c->err);
-	record_free(record);
+	publish_record_free(record);
 	return code;
 }
 
@@ -154,7 +155,7 @@ char *entry_path(const struct cached *c, char letter, const char *name)
 	_free_ char *path = NULL;
 
 	digits(letter, asked);
-	path = format_text("cache/v1/%s-" KEY "/%s", asked, name);
+	path = text_format("cache/v1/%s-" KEY "/%s", asked, name);
 	return in(c->dir, path);
 }
 

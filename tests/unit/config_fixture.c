@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Files to read and warnings to look at, for the tests of the configuration. */
+/* Helpers for the tests of settings and config.yml: files, variables and logged warnings. */
 #include "config_fixture.h"
 #include "defer.h"
 #include "log.h"
@@ -13,7 +13,7 @@ static int kept_fd = -1;
 char *config_file(const char *name, const char *content)
 {
 	_free_ char *dir = test_directory();
-	char *path = format_text("%s/%s", dir, name);
+	char *path = text_format("%s/%s", dir, name);
 	_fclose_ FILE *f = fopen(path, "we");
 
 	assert_non_null(f);

@@ -2,16 +2,17 @@
 #ifndef STAGERUN_TEST_CONFIG_FIXTURE_H
 #define STAGERUN_TEST_CONFIG_FIXTURE_H
 
-/* What the tests of the configuration share. */
+/* Helpers for the tests of settings and config.yml. */
 
-/* A file of a fresh directory with this content; its path is the caller's to free. */
+/* Creates a file with this content in a new directory. Returns its path; heap. */
 char *config_file(const char *name, const char *content);
 
-/* From here on, log lines are kept; the second gives them (heap) and lets new ones out again. */
+/* keep_warnings() redirects the log to memory. kept_warnings() ends that, and returns the lines;
+ * heap. */
 void keep_warnings(void);
 char *kept_warnings(void);
 
-/* One variable of this process; value NULL: without it. */
+/* Sets a variable of this process; value NULL: unsets it. */
 void set_variable(const char *name, const char *value);
 
 #endif

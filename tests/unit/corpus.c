@@ -22,7 +22,7 @@ static void replay_file(const char *path, int (*one)(const uint8_t *bytes, size_
 
 void corpus_replay(const char *name, size_t at_least, int (*one)(const uint8_t *bytes, size_t len))
 {
-	_free_ char *pattern = format_text("tests/fuzz/corpus/%s/*", name);
+	_free_ char *pattern = text_format("tests/fuzz/corpus/%s/*", name);
 	glob_t files;
 	int code = glob(pattern, 0, NULL, &files); /* NOLINT: no other thread */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of decoders share: compressing with the formats' own libraries, readers that
- * deliver in pieces, and a run through decode_open() that checks what holds for every run. */
+/* Helpers for the tests of decoders: compression with the formats' own libraries, readers of
+ * pieces, and a run through decode_open() that asserts what is true of every run. */
 #include "decode_util.h"
 #include "defer.h"
 #include "log.h"

@@ -9,7 +9,7 @@
 #define SMALLEST_BUDGET ((uint64_t)16 << 20)
 #define USUAL_BUDGET    ((uint64_t)256 << 20)
 
-/* Every format that can be decoded, with a way to make it. Checksums are on. */
+/* Each format that can be decoded, and a function that compresses to it, with checksums. */
 struct format {
 	const char *name;
 	void (*compress)(struct text *to, const void *bytes, size_t len);
@@ -18,33 +18,34 @@ struct format {
 #define N_FORMATS 5
 extern const struct format formats[N_FORMATS];
 
-/* len bytes that compress, though not to nothing; the same ones each time. */
+/* len bytes that are moderately compressible; the same ones each time. */
 struct text sample(size_t len);
 
-/* The frame of four bytes that decoders of zstd and lz4 pass over. */
+/* Appends a skippable frame with four bytes, which decoders of zstd and lz4 ignore. */
 void add_skippable(struct text *to);
 
-/* bytes in slices of piece bytes (the last may be shorter). Then the end or, when fail is not 0,
- * that error. Bytes are the caller's and outlive it. */
+/* A reader of bytes in slices of piece bytes (the last may be shorter). After them, it returns
+ * the end or, if fail is not 0, this error code. bytes is borrowed, and must outlive the reader. */
 struct reader *reader_in_pieces(const void *bytes, size_t len, size_t piece, int fail);
 
 struct decoded {
-	int code; /* 0, or what decode_open() or the reader failed with */
+	int code; /* 0, or the error of decode_open() or of the reader */
 	struct error err;
 	const char *format; /* the decoder's name; "none" */
-	struct text bytes;  /* what came before the end or the failure */
+	struct text bytes;  /* the output before the end or the failure */
 };
 
-/* Runs in (closed at the end) through decode_open() with two threads. Asserts that the budget is
- * whole again afterwards, that an error repeats, and that its code is the message's. */
+/* Decodes in (which is closed at the end) through decode_open() with two threads. Asserts that
+ * the budget is complete again afterwards, that an error repeats, and that the returned code is
+ * that of the struct error. */
 struct decoded decode_reader(struct reader *in, uint64_t budget_bytes);
-struct decoded decode_bytes(const struct text *compressed); /* usual budget, called "data" */
+struct decoded decode_bytes(const struct text *compressed); /* usual budget, named "data" */
 void decoded_done(struct decoded *d);
 
 void assert_same_bytes(const struct text *want, const struct text *got);
 
-/* From here to log_caught(), log lines are collected instead of printed. */
+/* Redirects the log to memory, until log_caught() returns the lines. */
 void log_catch(void);
-char *log_caught(void); /* the caller's to free */
+char *log_caught(void); /* heap */
 
 #endif

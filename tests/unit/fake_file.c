@@ -8,7 +8,7 @@
 
 void fake_file(const char *root, const char *path, const char *content)
 {
-	_free_ char *full = format_text("%s/%s", root, path);
+	_free_ char *full = text_format("%s/%s", root, path);
 	FILE *f;
 
 	for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')) != NULL; p++) {

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The scripted server. Knows just enough HTTP for the tests of what speaks it: keep-alive, one range,
- * bodies with a length. Every thread is joined by fake_http_stop(). */
+/* The scripted server. It implements only the parts of HTTP that the tests need: keep-alive, a
+ * single range, and bodies with a Content-Length. fake_http_stop() joins all threads. */
 #include "fake_http.h"
 #include "text.h"
 #include <arpa/inet.h>
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,7 +118,7 @@ static bool read_body(int fd, struct fake_request *ret)
 	return true;
 }
 
-/* Reads up to the empty line, and the body. */
+/* Reads the head, up to its empty line, and the body. */
 static bool read_request(int fd, struct fake_request *ret)
 {
 	char buf[16384];
@@ -143,7 +146,7 @@ static void set_status(struct fake_reply *r, int status)
 	r->content_length = 0;
 }
 
-/* What a good server does. */
+/* The reply of a correct server. */
 static void answer_well(
 	const struct fake_http *f, const struct fake_request *q, struct fake_reply *r)
 {
@@ -183,7 +186,10 @@ static bool send_head(int fd, const struct fake_reply *r)
 		text_addf(&t, "ETag: %s\r\n", r->etag);
 	if (r->last_modified[0] != '\0')
 		text_addf(&t, "Last-Modified: %s\r\n", r->last_modified);
-	if (r->status == 206)
+	if (r->status == 206 && r->range_total == FAKE_NONE)
+		text_addf(&t, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/*\r\n", r->range_first,
+			r->range_last);
+	else if (r->status == 206)
 		text_addf(&t, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64 "\r\n",
 			r->range_first, r->range_last, r->range_total);
 	if (r->content_length != FAKE_NONE)
@@ -210,10 +216,10 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* How many bytes go out in one piece: the script's faults lie between pieces. */
+/* The number of bytes to send next. A piece ends where the script wants a pause or a cut. */
 static size_t piece_at(const struct fake_reply *r, uint64_t sent)
 {
-	uint64_t until = min_u64(r->len, sent + PIECE);
+	uint64_t until = min_u64(r->len, sent + (r->piece > 0 ? r->piece : PIECE));
 
 	if (sent < r->cut_after)
 		until = min_u64(until, r->cut_after);
@@ -235,7 +241,8 @@ static bool send_piece(int fd, const struct fake_reply *r, uint64_t sent, size_t
 	return true;
 }
 
-/* A reply ends before its last bytes leave: who has them may ask for more at once. */
+/* A reply is counted as ended before its last bytes are sent, because a client may send the next
+ * request as soon as it has them. */
 static bool send_bytes(struct fake_http *f, int fd, const struct fake_reply *r, bool *ended)
 {
 	uint64_t sent = 0;
@@ -310,6 +317,8 @@ static void *accept_all(void *ctx)
 	while ((fd = accept4(f->fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
 		struct connection *c = &f->connections[f->n_connections];
 
+		/* Otherwise the end of each reply would wait for the client's delayed ACK. */
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 		pthread_mutex_lock(&f->lock);
 		*c = (struct connection){.f = f, .fd = fd, .number = f->n_connections};
 		if (f->stopping || f->n_connections == CONNECTIONS_MAX - 1 ||
@@ -320,6 +329,20 @@ static void *accept_all(void *ctx)
 		pthread_mutex_unlock(&f->lock);
 	}
 	return NULL;
+}
+
+/* Signals are for the code under test: a thread that does not block SIGCHLD can take it before the signalfd of a
+ * loop is read. Threads of connections inherit the mask. */
+static int start_deaf(pthread_t *thread, struct fake_http *f)
+{
+	sigset_t all, before;
+	int code;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	code = pthread_create(thread, NULL, accept_all, f);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return code;
 }
 
 struct fake_http *fake_http_start(const struct fake_options *opts)
@@ -335,7 +358,7 @@ struct fake_http *fake_http_start(const struct fake_options *opts)
 	f->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (bind(f->fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(f->fd, 128) < 0 ||
 		getsockname(f->fd, (struct sockaddr *)&a, &len) < 0 ||
-		pthread_create(&f->thread, NULL, accept_all, f) != 0)
+		start_deaf(&f->thread, f) != 0)
 		abort();
 	f->port = ntohs(a.sin_port);
 	return f;
@@ -362,7 +385,7 @@ void fake_http_stop(struct fake_http *f)
 
 char *fake_http_url(const struct fake_http *f, const char *path)
 {
-	return format_text("http://127.0.0.1:%u%s", f->port, path);
+	return text_format("http://127.0.0.1:%u%s", f->port, path);
 }
 
 unsigned fake_http_port(const struct fake_http *f)

@@ -15,7 +15,7 @@ void hooks_fixture_setup(struct hooks_fixture *f)
 		.dir = test_directory(),
 		.later = test_directory(),
 		.out = test_directory()};
-	f->log_path = format_text("%s/log", f->out);
+	f->log_path = text_format("%s/log", f->out);
 	f->log_fd = open(f->log_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	assert_true(f->log_fd >= 0);
 	log_setup(LOG_INFO, LOG_TEXT, f->log_fd);
@@ -42,8 +42,8 @@ void hooks_fixture_set(struct hooks_fixture *f, const char *key, const char *val
 
 char *hooks_fixture_add(const char *dir, const char *name, const char *script)
 {
-	_free_ char *path = format_text("%s/%s", dir, name);
-	_free_ char *point = format_text("%.*s", (int)(strrchr(path, '/') - path), path);
+	_free_ char *path = text_format("%s/%s", dir, name);
+	_free_ char *point = text_format("%.*s", (int)(strrchr(path, '/') - path), path);
 	FILE *file;
 
 	assert_true(mkdir(point, 0755) == 0 || errno == EEXIST);

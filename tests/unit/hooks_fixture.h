@@ -4,13 +4,13 @@
 
 #include "hooks.h"
 
-/* Two hooks directories, of which the settings know the first; a directory for what hooks leave; and
- * the log in a file. */
+/* For the tests of hooks: two hooks directories, the first of which is in the settings; a
+ * directory for the output of hooks; and a log file. */
 struct hooks_fixture {
 	struct settings *settings;
 	char *dir, *later, *out, *log_path;
 	int log_fd;
-	struct hooks *hooks; /* NULL until hooks_fixture_find() */
+	struct hooks *hooks; /* NULL before hooks_fixture_find() */
 	struct error err;
 };
 
@@ -18,13 +18,14 @@ void hooks_fixture_setup(struct hooks_fixture *f);
 void hooks_fixture_teardown(struct hooks_fixture *f);
 
 void hooks_fixture_set(struct hooks_fixture *f, const char *key, const char *value);
-/* Beneath dir, with its directories; mode 0755. script is what follows "#!/bin/sh". Heap: its path. */
+/* Creates dir/name ("POINT/NAME"), with mode 0755, and its directory. script is the text after
+ * "#!/bin/sh". Returns the path; heap. */
 char *hooks_fixture_add(const char *dir, const char *name, const char *script);
-/* The same, for who needs no path. */
+/* As hooks_fixture_add(), without the path. */
 void hooks_fixture_put(const char *dir, const char *name, const char *script);
 int hooks_fixture_find(struct hooks_fixture *f);
-/* The names of a point in their order, with a space behind each. Heap. */
+/* The names of a point's hooks in their order, each followed by a space; heap. */
 char *hooks_fixture_names(const struct hooks_fixture *f, enum hook_point point);
-char *hooks_fixture_log(const struct hooks_fixture *f);
+char *hooks_fixture_log(const struct hooks_fixture *f); /* the log so far; heap */
 
 #endif

@@ -17,8 +17,8 @@ int made_parts_add(void *ctx, const struct index_part_info *part, struct error *
 	made->len = part->len;
 	memcpy(made->sha256, part->sha256, sizeof(made->sha256));
 	made->entries = part->entries;
-	made->first = copy_text(part->first);
-	made->last = copy_text(part->last);
+	made->first = text_copy(part->first);
+	made->last = text_copy(part->last);
 	return 0;
 }
 

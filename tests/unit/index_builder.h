@@ -4,7 +4,7 @@
 
 #include "index.h"
 
-/* What an index writer handed out. */
+/* The parts that an index writer has passed to made_parts_add(). */
 struct made_parts {
 	struct made_part {
 		void *bytes;
@@ -19,7 +19,7 @@ struct made_parts {
 int made_parts_add(void *ctx, const struct index_part_info *part, struct error *err);
 void made_parts_done(struct made_parts *p);
 
-/* A text as the stored bytes of a part. */
+/* Compresses a text to the stored form of a part; heap. */
 void *index_text_compress(const char *text, size_t len, size_t *ret_len);
 
 #endif

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* unit [-j N] [GLOB]: runs every TEST() that was linked in, or those whose names match, in N processes at once:
- * most tests wait for something most of the time. What each printed comes out when all before it have ended. */
+/* unit [-j N] [GLOB]: runs all tests of this binary, or those whose names match, in N concurrent
+ * processes; most tests spend most of their time waiting. The output of each process is printed
+ * after that of the processes before it. */
+#include "libcurl.h"
 #include "test.h"
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,11 +97,38 @@ static int run_at_once(const char *glob, size_t n)
 	return failed;
 }
 
+static void pass_over(int number)
+{
+	(void)number;
+}
+
+/* The tests and their child processes need the default dispositions and an empty signal mask, but
+ * a parent may have changed them: nohup ignores SIGHUP, and a shell ignores SIGINT in the
+ * background. An ignored signal gets a handler that does nothing, because exec resets a handler
+ * to the default. */
+static void default_dispositions(void)
+{
+	const struct sigaction nothing = {.sa_handler = pass_over, .sa_flags = SA_RESTART};
+	struct sigaction inherited;
+	sigset_t none;
+
+	for (int s = 1; s < NSIG; s++)
+		if (sigaction(s, NULL, &inherited) == 0 && inherited.sa_handler == SIG_IGN)
+			sigaction(s, &nothing, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 int main(int argc, char **argv)
 {
+	struct error err;
 	size_t n = 1;
 	int failed;
 
+	default_dispositions();
+	/* Otherwise a test that needs libcurl would depend on an earlier test that loads it. */
+	if (libcurl_load(&err) < 0)
+		fprintf(stderr, "%s\n", err.msg);
 	if (argc > 2 && strcmp(argv[1], "-j") == 0) {
 		n = strtoul(argv[2], NULL, 10);
 		argv += 2;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* An object for tests, from bytes in memory. */
+/* An object for tests, whose bytes are in memory. */
 #include "memory_object.h"
 #include "defer.h"
 #include "text.h"
@@ -11,11 +11,12 @@ struct memory_object {
 	const uint8_t *bytes;
 	size_t len, at, slice_bytes;
 	unsigned slices_in_block;
-	struct slice left; /* of the block that is handed out */
+	struct slice left; /* the unread part of the present block */
 	bool drained;
 };
 
-/* A pool for each block, so that nothing bounds them and each is freed with its last reference. */
+/* Each block has a pool of its own, so that their number is not limited and each is freed with
+ * its last reference. */
 static struct slice next_block(struct memory_object *m)
 {
 	size_t len = m->slice_bytes * m->slices_in_block;

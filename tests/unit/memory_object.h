@@ -4,15 +4,16 @@
 
 #include "object.h"
 
-/* Bytes that the caller holds, as an object whose stream hands out copies of slice_bytes each, in
- * blocks of their own: so a sanitizer sees a slice that is used after it was let go of. */
+/* An object of bytes that the caller owns. Its stream returns copies of slice_bytes each, in a
+ * separate block, so that a sanitizer detects the use of a slice after it was dropped. */
 struct object *memory_object(
 	const void *bytes, size_t len, size_t slice_bytes, bool seekable, const char *name);
 
-/* Puts so many slices into each block from now on, one behind the other, as a network does. */
+/* From now on, each block contains this number of slices, one after another, as blocks from a
+ * network do. */
 void memory_object_fill_blocks(struct object *o, unsigned slices);
 
-/* Whether the stream was pulled to its end. */
+/* Whether the stream was read to its end. */
 bool memory_object_drained(const struct object *o);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Starts and stops an engine on a thread of its own, for the tests of the transfer room. */
+/* Starts and stops a transfer engine on its own thread, for the tests of transfers. */
 #include "net.h"
 #include "object.h"
 #include "test.h"
@@ -77,7 +77,7 @@ int net_open(struct net *n, struct object **ret)
 		.progress = &n->progress,
 		.cancel = &n->cancel};
 
-	return http_object_open(n->transfer, &req, ret, &n->err);
+	return transfer_object_open(n->transfer, &req, ret, &n->err);
 }
 
 int64_t net_drain(struct net *n, struct object *o)

@@ -9,8 +9,8 @@
 #include <pthread.h>
 #include <uv.h>
 
-/* A transfer engine on a loop thread, against a fake server: what most tests of the engine need.
- * The test itself is the worker. Change opts and fake between net_init() and net_start(). */
+/* A transfer engine on a loop thread, and a fake server. The test itself is the worker thread. It
+ * may change opts and fake between net_init() and net_start(). */
 struct net {
 	struct transfer_options opts;
 	struct fake_options fake;
@@ -31,12 +31,12 @@ void net_init(struct net *n, uint64_t size);
 void net_start(struct net *n);
 void net_stop(struct net *n);
 
-/* Open n->url; 0 or the error's code. */
+/* Opens n->url. Returns 0, or a negative code with n->err. */
 int net_open(struct net *n, struct object **ret);
-/* Reads the object's stream to its end. Every byte must be the fake server's: the test fails if
- * not. Returns how many came, or the negative code of the error, which is in n->err. */
+/* Reads the object's stream to its end, and fails the test if a byte differs from the fake
+ * server's. Returns the number of bytes, or a negative code with n->err. */
 int64_t net_drain(struct net *n, struct object *o);
-/* Open, drain, close. */
+/* Opens, drains and closes the object. */
 int64_t net_fetch(struct net *n);
 
 #endif

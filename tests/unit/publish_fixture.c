@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of publishing share: a stage in miniature, children under other users, and
- * children that die at a chosen system call. */
+/* Helpers for the tests of publishing: a minimal stage, child processes of other users, and child
+ * processes that are killed at a chosen system call. */
 #include "publish_fixture.h"
 #include "defer.h"
 #include "test.h"
@@ -20,10 +20,10 @@
 
 char *in(const char *dir, const char *name)
 {
-	static struct strings kept; /* reachable to the end, so not a leak */
-	_free_ char *path = format_text("%s/%s", dir, name);
+	static struct strings kept; /* still reachable at exit, so not a leak */
+	_free_ char *path = text_format("%s/%s", dir, name);
 
-	strings_add(&kept, path);
+	text_strings_add(&kept, path);
 	return kept.v[kept.n - 1];
 }
 
@@ -57,11 +57,11 @@ static int fill_directory(int root_fd, const char *name, const struct staging *s
 	return code;
 }
 
-/* Calls f with every name of s; a directory's without its slash. */
+/* Calls f with each name of s; the name of a directory is passed without its slash. */
 static int each_name(
 	const struct staging *s, int (*f)(void *ctx, const char *name, bool is_dir), void *ctx)
 {
-	_free_ char *names = copy_text(s->names);
+	_free_ char *names = text_copy(s->names);
 	char *state = NULL;
 	int code = 0;
 
@@ -79,6 +79,7 @@ static int each_name(
 struct filling {
 	const struct staging *s;
 	int fd;
+	struct file_sum sum;
 };
 
 static int fill_one(void *ctx, const char *name, bool is_dir)
@@ -90,27 +91,45 @@ static int fill_one(void *ctx, const char *name, bool is_dir)
 
 int fill(int root_fd, const struct staging *s)
 {
-	return each_name(s, fill_one, &(struct filling){s, root_fd});
+	return each_name(s, fill_one, &(struct filling){.s = s, .fd = root_fd});
 }
 
 struct record *record_for(const struct staging *s)
 {
 	struct record *r = zalloc(sizeof(*r));
 
-	*r = (struct record){.key = copy_text(s->key),
+	*r = (struct record){.key = text_copy(s->key),
 		.sources = zalloc(sizeof(*r->sources)),
 		.n_sources = 1,
 		.bytes = 5000000000,
 		.entries = 3,
 		.synced = s->synced,
 		.staged_at = 1767323045};
-	*r->sources = (struct record_source){.key = copy_text("http://host/cats.tar"),
-		.name = copy_text("http://host/cats.tar"),
-		.identity.size = SIZE_UNKNOWN};
+	*r->sources = (struct record_source){
+		.name = text_copy("http://host/cats.tar"), .identity.size = SIZE_UNKNOWN};
+	if (s->lineage != NULL)
+		snprintf(r->lineage, sizeof(r->lineage), "%s", s->lineage);
 	if (s->etag != NULL)
 		snprintf(r->sources->identity.etag, sizeof(r->sources->identity.etag), "\"%s\"",
 			s->etag);
 	return r;
+}
+
+static int add_mark(void *ctx, const char *name, bool is_dir)
+{
+	struct filling *f = ctx;
+	_free_ char *path = text_format("%s%s", name, is_dir ? "/inside" : "");
+
+	f->sum.dense += file_sum_mark(path, strlen(content_of(f->s)));
+	return 0;
+}
+
+static struct file_sum sum_of(const struct staging *s)
+{
+	struct filling f = {.s = s, .sum.known = s->summed};
+
+	(void)each_name(s, add_mark, &f);
+	return f.sum;
 }
 
 static bool is_same_version(const struct record *have, const struct record *want)
@@ -129,7 +148,9 @@ static int unpack_and_publish(struct destination *d, const struct staging *s,
 	const struct record *record, struct error *err)
 {
 	const struct meta root = {.mode = s->root_mode != 0 ? s->root_mode : (mode_t)-1,
-		.mtime = {.tv_sec = 1000000000, .tv_nsec = 7}};
+		.mtime = {.tv_sec = 1000000000, .tv_nsec = 7},
+		.uid = (uid_t)-1,
+		.gid = (gid_t)-1};
 	int root_fd, state_fd;
 	int code = destination_begin(d, s->key, &root_fd, &state_fd, err);
 
@@ -151,19 +172,20 @@ int stage(const struct staging *s, struct error *err)
 	struct destination *d = NULL;
 	int code = destination_open(s->to, &opts, &d, err);
 
+	record->sum = sum_of(s);
 	if (code == 0 && is_same_version(destination_holds(d, s->key), record))
 		code = WARM;
 	else if (code == 0)
 		code = unpack_and_publish(d, s, record, err);
 	destination_close(d, false);
-	record_free(record);
+	publish_record_free(record);
 	return code;
 }
 
 static int check_one(void *ctx, const char *name, bool is_dir)
 {
 	const struct staging *s = ctx;
-	_free_ char *path = format_text("%s/%s%s", s->to, name, is_dir ? "/inside" : "");
+	_free_ char *path = text_format("%s/%s%s", s->to, name, is_dir ? "/inside" : "");
 	_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char content[64] = {0};
 
@@ -186,7 +208,7 @@ bool exists(const char *path)
 
 bool name_exists(const char *dir, const char *name)
 {
-	_free_ char *path = format_text("%s/%s", dir, name);
+	_free_ char *path = text_format("%s/%s", dir, name);
 
 	return exists(path);
 }
@@ -232,7 +254,8 @@ int in_child(uid_t uid, int (*f)(void *ctx), void *ctx)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* Death at these is death at the next: they change nothing that others see. */
+/* These calls change nothing that other processes see. To be killed at one of them is the same as
+ * to be killed at the next call that does. */
 static bool changes_nothing(uint64_t number)
 {
 	static const uint64_t calls[] = {SYS_read, SYS_close, SYS_lseek, SYS_fstat, SYS_newfstatat,
@@ -246,8 +269,14 @@ static bool changes_nothing(uint64_t number)
 	return false;
 }
 
-/* 1: the child is about to change something. 0: something else stopped it. */
-static int is_about_to_change(pid_t pid, int status)
+static bool is_no_rename(uint64_t number)
+{
+	return number != SYS_rename && number != SYS_renameat && number != SYS_renameat2;
+}
+
+/* Whether the child is stopped at the entry of a system call for which passes() is false. -1: the
+ * call cannot be determined. */
+static int is_about_to_change(pid_t pid, int status, bool (*passes)(uint64_t number))
 {
 	struct __ptrace_syscall_info info;
 
@@ -255,11 +284,12 @@ static int is_about_to_change(pid_t pid, int status)
 		return 0;
 	if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) <= 0)
 		return -1;
-	return info.op == PTRACE_SYSCALL_INFO_ENTRY && !changes_nothing(info.entry.nr);
+	return info.op == PTRACE_SYSCALL_INFO_ENTRY && !passes(info.entry.nr);
 }
 
-/* Lets the child go on to its nth change. 1: it is there. 0: it ended before. */
-static int run_until(pid_t pid, unsigned n)
+/* Lets the child run to its nth call for which passes() is false. Returns 1 if it is stopped
+ * there, 0 if it ended before, -1 if it cannot be traced. */
+static int run_until(pid_t pid, unsigned n, bool (*passes)(uint64_t number))
 {
 	int status, stopped;
 
@@ -268,7 +298,7 @@ static int run_until(pid_t pid, unsigned n)
 			return -1;
 		if (!WIFSTOPPED(status))
 			return 0;
-		stopped = is_about_to_change(pid, status);
+		stopped = is_about_to_change(pid, status, passes);
 		if (stopped < 0)
 			return -1;
 		n -= (unsigned)stopped;
@@ -276,7 +306,7 @@ static int run_until(pid_t pid, unsigned n)
 	return 1;
 }
 
-int kill_at_change(unsigned n, int (*f)(void *ctx), void *ctx)
+static int kill_at(unsigned n, bool (*passes)(uint64_t number), int (*f)(void *ctx), void *ctx)
 {
 	pid_t pid = fork();
 	int status, result;
@@ -290,12 +320,40 @@ int kill_at_change(unsigned n, int (*f)(void *ctx), void *ctx)
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
 		return -1;
 	ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD);
-	result = run_until(pid, n);
+	result = run_until(pid, n, passes);
 	if (result == 1) {
 		kill(pid, SIGKILL);
 		waitpid(pid, &status, 0);
 	}
 	return result;
+}
+
+int kill_at_change(unsigned n, int (*f)(void *ctx), void *ctx)
+{
+	return kill_at(n, changes_nothing, f, ctx);
+}
+
+int kill_at_rename(unsigned n, int (*f)(void *ctx), void *ctx)
+{
+	return kill_at(n, is_no_rename, f, ctx);
+}
+
+void publish_age(const char *path)
+{
+	static const char mark[] = "\"boot\":\"";
+	_close_ int fd = open(path, O_RDWR | O_CLOEXEC);
+	char content[4096] = {0}, *boot;
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	assert_true(read(fd, content, sizeof(content) - 1) > 0);
+	boot = strstr(content, mark);
+	assert_non_null(boot);
+	boot += strlen(mark);
+	assert_int_equal(0, fstat(fd, &st));
+	assert_int_equal(1, pwrite(fd, *boot == '0' ? "1" : "0", 1, boot - content));
+	assert_int_equal(0, futimens(fd, (struct timespec[]){st.st_atim, st.st_mtim}));
 }
 
 char *shared_directory(void)

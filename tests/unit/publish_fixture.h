@@ -2,63 +2,74 @@
 #ifndef STAGERUN_TEST_PUBLISH_FIXTURE_H
 #define STAGERUN_TEST_PUBLISH_FIXTURE_H
 
+#include "destination.h"
 #include "error.h"
-#include "publish.h"
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* A stage without network and archives: what a caller of publish.h does with a destination. */
+/* A stage without network and archives, which calls publish.h like a real one. */
 struct staging {
 	const char *to;
 	const char *key;
-	const char *etag;  /* becomes the content of every file; NULL: a source without a version */
-	const char *names; /* "a b/ c": files, and directories with a file "inside" */
+	const char *lineage; /* NULL: not known */
+	const char *etag;    /* also the content of each file; NULL: the source has no version */
+	const char *names;   /* "a b/ c": files, and directories with a file "inside" */
 	bool replace;
-	bool renew; /* and keep what is replaced */
+	bool renew; /* also keeps the replaced files */
 	bool synced;
-	mode_t root_mode; /* 0: the archive does not speak of the root */
+	bool summed;      /* the record contains the sum of its files */
+	mode_t root_mode; /* 0: the archive has no entry for the root */
 	mode_t dir_mode;  /* of the directories; 0: 0755 */
 	struct cancel *cancel;
 };
 
 enum { STAGED = 0, WARM = 1 };
 
-/* STAGED, WARM, or a negative code. */
+/* Stages s. Returns STAGED, WARM (s was already there), or a negative code. */
 int stage(const struct staging *s, struct error *err);
 
-/* Fills the tree as s says. 0 or -errno. */
+/* Creates the names of s below root_fd. Returns 0 or -errno. */
 int fill(int root_fd, const struct staging *s);
 
-/* A record as stage() would write it; record_free(). */
+/* The record that stage() would write. The caller frees it with publish_record_free(). */
 struct record *record_for(const struct staging *s);
 
-/* Whether to/NAME is there for all names of s, complete, with the content of s. */
+/* Whether all names of s exist below to, with the content of s. */
 bool is_complete(const struct staging *s);
 bool exists(const char *path);
 bool name_exists(const char *dir, const char *name);
 
-/* The names in a directory, sorted, joined by blanks; "" when it is not there. The caller's. */
+/* The names in a directory, sorted and separated by spaces; heap. If the directory does not exist
+ * or is empty, the result is empty. */
 char *list(const char *dir);
 
-/* dir/name, the test's until it ends. */
+/* dir/name; valid until the process ends. */
 char *in(const char *dir, const char *name);
 void put_text(const char *path, const char *content);
 
-/* Runs f(ctx) in a child process as uid. 0 when it returned 0; else the line of the expectation
- * that failed (modulo 250), or -1 when it was killed. The test runner's own assertions would jump
- * back into the runner there, so f has EXPECT. */
+/* Runs f(ctx) in a child process as uid. Returns 0 if f returned 0, a number derived from the
+ * line of the EXPECT that failed (line modulo 250, plus 1), or -1 if the child was killed. f must
+ * use EXPECT, because the assertions of cmocka would jump back into the test runner. */
 int in_child(uid_t uid, int (*f)(void *ctx), void *ctx);
 #define EXPECT(condition) expect(condition, __LINE__)
 void expect(bool good, unsigned line);
 
-/* Runs f(ctx) in a child process and kills it where it is about to make its nth system call that
- * could change anything. 1: killed; 0: it ended before; -1: processes cannot be traced here. */
+/* Runs f(ctx) in a child process, and kills the child immediately before its nth system call that
+ * may change something. Returns 1 if it was killed, 0 if it ended before, and -1 if processes
+ * cannot be traced here. */
 int kill_at_change(unsigned n, int (*f)(void *ctx), void *ctx);
 
-/* From now on this process gets errnum from system call number. 0 or -errno. */
+/* As kill_at_change(), before the nth rename. */
+int kill_at_rename(unsigned n, int (*f)(void *ctx), void *ctx);
+
+/* From now on, this system call fails with errnum in this thread. Returns 0 or -errno. */
 int refuse_system_call(unsigned number, int errnum);
 
-/* A test directory that every user may reach. */
+/* Changes the boot id in a state file, but not its modification time. Does nothing if the file
+ * does not exist. */
+void publish_age(const char *path);
+
+/* A test directory that every user can access; heap. */
 char *shared_directory(void);
 
 #endif

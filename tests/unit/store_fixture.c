@@ -15,12 +15,18 @@ void store_fixture_setup(struct store_fixture *f)
 	*f = (struct store_fixture){.dir = test_directory()};
 	env.url = f->dir;
 	assert_int_equal(store_new(&env, &f->store, &f->err), 0);
-	assert_int_equal(store_hand_open(f->store, NULL, &f->hand, &f->err), 0);
+	assert_int_equal(store_conn_open(f->store, NULL, &f->hand, &f->err), 0);
+}
+
+void store_fixture_claim(struct store_fixture *f)
+{
+	store_fixture_setup(f);
+	assert_int_equal(store_claim(f->hand, &f->err), 0);
 }
 
 void store_fixture_teardown(struct store_fixture *f)
 {
-	store_hand_close(f->hand);
+	store_conn_close(f->hand);
 	store_free(f->store);
 	free(f->dir);
 }
@@ -55,9 +61,16 @@ char *store_fixture_keys(struct store_fixture *f, const char *prefix)
 	return text_take(&t);
 }
 
+void store_fixture_link(struct store_fixture *f, const char *key, const char *target)
+{
+	_free_ char *path = text_format("%s/%s", f->dir, key);
+
+	assert_int_equal(symlink(target, path), 0);
+}
+
 void store_fixture_age(struct store_fixture *f, const char *key, unsigned seconds)
 {
-	_free_ char *path = format_text("%s/%s", f->dir, key);
+	_free_ char *path = text_format("%s/%s", f->dir, key);
 	struct timespec times[2];
 
 	clock_gettime(CLOCK_REALTIME, &times[0]);
@@ -70,10 +83,10 @@ struct manifest *store_fixture_manifest(const char *name, const char *nonce, con
 {
 	struct manifest *m = manifest_new();
 
-	m->name = copy_text(name);
-	m->creator = copy_text("stagerun test");
-	m->source = copy_text("/data/cats");
-	m->nonce = copy_text(nonce);
+	m->name = text_copy(name);
+	m->creator = text_copy("stagerun test");
+	m->source = text_copy("/data/cats");
+	m->nonce = text_copy(nonce);
 	m->entries = 2;
 	m->files = 1;
 	m->bytes = 4;
@@ -81,10 +94,10 @@ struct manifest *store_fixture_manifest(const char *name, const char *nonce, con
 	m->n_parts = m->n_objects = 1;
 	m->parts = zalloc(sizeof(*m->parts));
 	memset(m->parts[0].sha256, 'a', 64);
-	m->parts[0].first = copy_text(".");
-	m->parts[0].last = copy_text("z");
+	m->parts[0].first = text_copy(".");
+	m->parts[0].last = text_copy("z");
 	m->objects = zalloc(sizeof(*m->objects));
-	m->objects[0].key = copy_text(object);
+	m->objects[0].key = text_copy(object);
 	m->objects[0].bytes = m->objects[0].live = 4;
 	return m;
 }
@@ -103,14 +116,14 @@ unsigned store_fixture_publish(struct store_fixture *f, const char *name, const 
 
 char *store_fixture_temporary(struct store_fixture *f)
 {
-	_free_ char *path = format_text("%s/.tmp", f->dir);
+	_free_ char *path = text_format("%s/.tmp", f->dir);
 	_closedir_ DIR *dir = opendir(path);
 	const struct dirent *e;
 
 	assert_non_null(dir);
 	while ((e = readdir(dir)) != NULL) {
 		if (e->d_name[0] != '.')
-			return format_text(".tmp/%s", e->d_name);
+			return text_format(".tmp/%s", e->d_name);
 	}
 	return NULL;
 }

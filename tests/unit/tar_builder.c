@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Builders of archives for tests. */
+/* Builds archives for tests. */
 #include "tar_builder.h"
 #include "test.h"
 #include <archive.h>
@@ -86,7 +86,7 @@ void archive_add(
 		archive_entry_copy_symlink(e, link);
 	else if (link != NULL)
 		archive_entry_copy_hardlink(e, link);
-	/* A name that is no UTF-8 makes a warning, and a header that says so. */
+	/* For a name that is not UTF-8, libarchive warns, and marks the header accordingly. */
 	assert_true(archive_write_header(a, e) >= ARCHIVE_WARN);
 	if (len > 0)
 		assert_int_equal(len, archive_write_data(a, content, len));

@@ -7,13 +7,13 @@
 
 struct archive;
 
-/* Archives for tests: byte by byte where they are hostile, by libarchive where they are honest. */
+/* Archives for tests: written byte by byte if they are hostile, else with libarchive. */
 
-/* One ustar header with a right checksum, and the content padded to whole blocks. */
+/* Appends a ustar header with a correct checksum, and the content padded to whole blocks. */
 void tar_add(struct text *tar, char type, const char *name, const char *link, const char *content);
 void tar_end(struct text *tar); /* the two blocks of zeros */
 
-/* A pax header with these records, as for the entry that follows. */
+/* Appends a pax header with these records, for the next entry or (type 'g') for all. */
 void tar_add_pax(struct text *tar, char type, const char *records);
 
 struct archive *archive_begin(struct text *to, int (*set_format)(struct archive *));
@@ -22,11 +22,11 @@ void archive_add(
 	struct archive *a, unsigned type, const char *name, const char *link, const char *content);
 void archive_end(struct archive *a);
 
-/* Fixed for all that archive_add() adds. */
+/* The modification time of all entries from archive_add(). */
 #define BUILDER_MTIME      1600000000
 #define BUILDER_MTIME_NSEC 123456789
 
-/* The output of a shell command; fails the test when the command does. */
+/* Appends the output of a shell command. Fails the test if the command fails. */
 void run_tool(struct text *to, const char *command);
 
 #endif

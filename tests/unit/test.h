@@ -6,11 +6,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-/* cmocka.h wants the four above first. */
+/* cmocka.h needs the four headers above. */
 #include <cmocka.h>
 
-/* TEST(a_sentence_about_one_behaviour) { ... } registers itself; `make unit T='*zip*'` runs some.
- */
+/* TEST(a_sentence_about_one_behaviour) { ... } registers a test. `make unit T='*zip*'` runs those
+ * whose names match. */
 #define TEST(name) \
 	static void name(void **state); \
 	__attribute__((constructor)) static void register_##name(void) \
@@ -21,7 +21,7 @@
 
 void test_register(const char *name, CMUnitTestFunction f);
 
-/* A fresh directory, removed with all in it when the program ends. */
+/* Creates a directory, which is removed with its contents when the program ends. Heap. */
 char *test_directory(void);
 
 #endif

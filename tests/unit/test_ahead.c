@@ -87,7 +87,7 @@ static void gate_wait_asked(struct gate *g, unsigned n)
 TEST(ahead_delivers_the_same_bytes_in_order)
 {
 	struct text in = sample(500000), got = {0};
-	struct reader *r = reader_ahead(reader_in_pieces(in.s, in.len, 777, 0), 3, NULL, NULL);
+	struct reader *r = ahead_reader(reader_in_pieces(in.s, in.len, 777, 0), 3, NULL, NULL);
 	struct error err;
 	struct slice s;
 
@@ -104,7 +104,7 @@ TEST(ahead_delivers_the_same_bytes_in_order)
 TEST(ahead_delivers_an_error_behind_the_bytes_before_it)
 {
 	struct reader *r =
-		reader_ahead(reader_in_pieces("abcdef", 6, 2, -ERR_CHANGED), 2, NULL, NULL);
+		ahead_reader(reader_in_pieces("abcdef", 6, 2, -ERR_CHANGED), 2, NULL, NULL);
 	struct error err;
 	struct slice s;
 
@@ -127,7 +127,7 @@ TEST(ahead_runs_no_further_than_its_slices)
 
 	cancel_init(&cancel);
 	g = gate_new(&cancel, 100, &closed);
-	r = reader_ahead(&g->base, 2, &cancel, NULL);
+	r = ahead_reader(&g->base, 2, &cancel, NULL);
 	gate_wait_asked(g, 3); /* two in the ring, one in the hand */
 	usleep(20000);
 	pthread_mutex_lock(&g->mutex);
@@ -145,7 +145,7 @@ TEST(ahead_counts_the_time_its_caller_sleeps)
 	struct progress progress = {0};
 	bool closed;
 	struct gate *g = gate_new(NULL, 1, &closed);
-	struct reader *r = reader_ahead(&g->base, 2, NULL, &progress);
+	struct reader *r = ahead_reader(&g->base, 2, NULL, &progress);
 	struct error err;
 	struct slice s;
 
@@ -168,7 +168,7 @@ TEST(ahead_counts_a_sleep_of_its_length)
 	struct progress progress = {0};
 	bool closed;
 	struct gate *g = gate_new(NULL, 0, &closed);
-	struct reader *r = reader_ahead(&g->base, 1, NULL, &progress);
+	struct reader *r = ahead_reader(&g->base, 1, NULL, &progress);
 	struct error err;
 	struct slice s;
 	pthread_t thread;
@@ -184,7 +184,7 @@ TEST(ahead_runs_where_no_signal_interrupts_it)
 {
 	bool closed;
 	struct gate *g = gate_new(NULL, 2, &closed);
-	struct reader *r = reader_ahead(&g->base, 1, NULL, NULL);
+	struct reader *r = ahead_reader(&g->base, 1, NULL, NULL);
 	sigset_t mask;
 
 	gate_wait_asked(g, 1);
@@ -213,7 +213,7 @@ TEST(ahead_wakes_its_sleeping_caller_and_its_thread_on_cancel)
 	pthread_t thread;
 
 	cancel_init(&cancel);
-	r = reader_ahead(&gate_new(&cancel, 0, &closed)->base, 1, &cancel, NULL);
+	r = ahead_reader(&gate_new(&cancel, 0, &closed)->base, 1, &cancel, NULL);
 	pthread_create(&thread, NULL, cancel_after_20_ms, &cancel);
 	assert_int_equal(-ECANCELED, reader_next(r, &s, &err));
 	pthread_join(thread, NULL);
@@ -225,7 +225,7 @@ TEST(ahead_wakes_its_sleeping_caller_and_its_thread_on_cancel)
 TEST(ahead_closes_while_its_thread_waits_for_room)
 {
 	struct text in = sample(10000);
-	struct reader *r = reader_ahead(reader_in_pieces(in.s, in.len, 1, 0), 1, NULL, NULL);
+	struct reader *r = ahead_reader(reader_in_pieces(in.s, in.len, 1, 0), 1, NULL, NULL);
 	struct error err;
 	struct slice s;
 
@@ -247,7 +247,7 @@ TEST(ahead_of_a_decoder_closes_in_the_middle_and_gives_all_memory_back)
 	formats[2].compress(&z, in.s, in.len);
 	assert_int_equal(
 		0, decode_open(reader_from_memory(z.s, z.len, "data"), &env, &r, &decoder, &err));
-	r = reader_ahead(r, DECODE_SLICES - 2, NULL, NULL);
+	r = ahead_reader(r, DECODE_SLICES - 2, NULL, NULL);
 	assert_int_equal(1, reader_next(r, &s, &err));
 	reader_close(r);
 	assert_true(budget_try_reserve(budget, budget_stage_half(budget)));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Which datastores a run attaches, and where. */
-#include "../../agent/command/attach.h"
+#include "../../agent/command/plan.h"
 #include "config_fixture.h"
 #include "datastore.h"
 #include "defer.h"
@@ -23,28 +23,34 @@ static bool is_taken(const char *path, const char *dir)
 	return there != NULL && strcmp(path, there) == 0 && !ours;
 }
 
+static bool is_there(const char *path)
+{
+	return there != NULL && strcmp(path, there) == 0;
+}
+
 static int attach(struct run *r, const char *text, enum attach_rank rank, const char *origin)
 {
 	struct datastore_ref ref = {0};
 	int code;
 
-	assert_int_equal(0, datastore_ref_parse(text, &ref, NULL));
+	assert_int_equal(0, runfile_datastore_ref_parse(text, &ref, NULL));
 	code = attach_add(&r->all, &ref, rank, origin, "/work", &r->err);
-	datastore_ref_done(&ref);
+	runfile_datastore_ref_done(&ref);
 	return code;
 }
 
 /* The words of the command are those of line. */
 static int resolve(struct run *r, const char *line, bool store)
 {
-	const struct attach_paths paths = {.wanted = store, .is_taken = is_taken};
-	_free_ char *copy = copy_text(line);
+	const struct attach_paths paths = {
+		.wanted = store, .is_taken = is_taken, .is_there = is_there};
+	_free_ char *copy = text_copy(line);
 	char *state = NULL;
 
-	strings_done(&r->command);
+	text_strings_done(&r->command);
 	r->command = (struct strings){0};
 	for (char *w = strtok_r(copy, " ", &state); w != NULL; w = strtok_r(NULL, " ", &state))
-		strings_add(&r->command, w);
+		text_strings_add(&r->command, w);
 	return attach_arguments(&r->all, &r->command, &paths, &r->err);
 }
 
@@ -75,8 +81,8 @@ static void assert_command(const struct run *r, const char *expected)
 
 static void done(struct run *r)
 {
-	attachments_done(&r->all);
-	strings_done(&r->command);
+	attach_done(&r->all);
+	text_strings_done(&r->command);
 	there = NULL;
 	ours = false;
 }
@@ -255,7 +261,7 @@ TEST(the_environment_names_the_directory_of_each_datastore)
 	attach_set_directories(&r.all, &env);
 	assert_string_equal("/a", environment_get(&env, "STAGERUN_DATASTORE_MY_CATS_2"));
 	assert_int_equal(1, env.n);
-	strings_done(&env);
+	text_strings_done(&env);
 	done(&r);
 }
 
@@ -276,5 +282,5 @@ TEST(the_environment_lists_the_versions_that_were_staged)
 		"d\"}\n"
 		"{\"name\":\"dogs\",\"version\":1,\"manifest_sha256\":\"cd\",\"directory\":\"/e\"}",
 		environment_get(&env, "STAGERUN_DATASTORES"));
-	strings_done(&env);
+	text_strings_done(&env);
 }

@@ -14,7 +14,7 @@ static uint64_t size_of(const char *s)
 {
 	uint64_t n = 0;
 
-	assert_int_equal(0, parse_size(s, &n, NULL));
+	assert_int_equal(0, units_parse_size(s, &n, NULL));
 	return n;
 }
 
@@ -33,7 +33,7 @@ TEST(size_that_is_none_is_refused_with_its_text)
 	uint64_t n = 7;
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-		assert_int_equal(-ERR_CONFIG, parse_size(bad[i], &n, &err));
+		assert_int_equal(-ERR_CONFIG, units_parse_size(bad[i], &n, &err));
 		assert_non_null(strstr(err.msg, bad[i]));
 	}
 	assert_int_equal(7, n);
@@ -43,36 +43,37 @@ TEST(duration_is_a_sum_of_units_and_a_bare_number_is_seconds)
 {
 	uint64_t ms = 0;
 
-	assert_int_equal(0, parse_duration("1h30m", &ms, NULL));
+	assert_int_equal(0, units_parse_duration("1h30m", &ms, NULL));
 	assert_int_equal(5400000, ms);
-	assert_int_equal(0, parse_duration("250ms", &ms, NULL));
+	assert_int_equal(0, units_parse_duration("250ms", &ms, NULL));
 	assert_int_equal(250, ms);
-	assert_int_equal(0, parse_duration("1.5", &ms, NULL));
+	assert_int_equal(0, units_parse_duration("1.5", &ms, NULL));
 	assert_int_equal(1500, ms);
-	assert_int_equal(-ERR_CONFIG, parse_duration("10x", &ms, NULL));
-	assert_int_equal(-ERR_CONFIG, parse_duration("", &ms, NULL));
+	assert_int_equal(-ERR_CONFIG, units_parse_duration("10x", &ms, NULL));
+	assert_int_equal(-ERR_CONFIG, units_parse_duration("", &ms, NULL));
 }
 
 TEST(number_over_its_maximum_is_refused)
 {
 	uint64_t n = 0;
 
-	assert_int_equal(0, parse_uint("64", 64, &n, NULL));
-	assert_int_equal(-ERR_CONFIG, parse_uint("65", 64, &n, NULL));
-	assert_int_equal(-ERR_CONFIG, parse_uint("99999999999999999999", UINT64_MAX, &n, NULL));
-	assert_int_equal(-ERR_CONFIG, parse_uint("-1", 64, &n, NULL));
+	assert_int_equal(0, units_parse_uint("64", 64, &n, NULL));
+	assert_int_equal(-ERR_CONFIG, units_parse_uint("65", 64, &n, NULL));
+	assert_int_equal(
+		-ERR_CONFIG, units_parse_uint("99999999999999999999", UINT64_MAX, &n, NULL));
+	assert_int_equal(-ERR_CONFIG, units_parse_uint("-1", 64, &n, NULL));
 }
 
 TEST(sizes_and_durations_are_printed_for_people)
 {
 	char buf[32];
 
-	assert_string_equal("999 B", print_size(999, buf));
-	assert_string_equal("1.36 GB", print_size(1364000000, buf));
-	assert_string_equal("138 MB", print_size(138000000, buf));
-	assert_string_equal("812 ms", print_duration(812000000, buf));
-	assert_string_equal("3.20 s", print_duration(3200000000, buf));
-	assert_string_equal("4 min 2 s", print_duration(242000000000, buf));
+	assert_string_equal("999 B", units_print_size(999, buf));
+	assert_string_equal("1.36 GB", units_print_size(1364000000, buf));
+	assert_string_equal("138 MB", units_print_size(138000000, buf));
+	assert_string_equal("812 ms", units_print_duration(812000000, buf));
+	assert_string_equal("3.20 s", units_print_duration(3200000000, buf));
+	assert_string_equal("4 min 2 s", units_print_duration(242000000000, buf));
 }
 
 TEST(nearest_word_is_a_slip_of_the_hand_or_nothing)
@@ -83,6 +84,17 @@ TEST(nearest_word_is_a_slip_of_the_hand_or_nothing)
 	assert_string_equal("range_min", nearest_word("range-min", words, 3));
 	assert_string_equal("retries", nearest_word("retreis", words, 3));
 	assert_null(nearest_word("colour", words, 3));
+}
+
+TEST(nearest_word_knows_other_words_for_beginning_and_end)
+{
+	static const char *const points[] = {
+		"on_build_start", "on_build_end", "on_experiment_start", "on_experiment_end"};
+
+	assert_string_equal("on_experiment_start", nearest_word("on_experiment_begin", points, 4));
+	assert_string_equal("on_experiment_start", nearest_word("on_experment_begin", points, 4));
+	assert_string_equal("on_build_end", nearest_word("on_build_finish", points, 4));
+	assert_string_equal("on_experiment_end", nearest_word("on_experiment_stop", points, 4));
 }
 
 TEST(block_goes_back_to_its_pool_with_its_last_reference)
@@ -248,13 +260,25 @@ TEST(copied_and_grown_strings_hold_what_was_added)
 
 	for (int i = 0; i < 100; i++) {
 		text_addf(&t, "%d,", i % 10);
-		strings_add(&a, t.s);
+		text_strings_add(&a, t.s);
 	}
 	assert_string_equal("0,1,", a.v[1]);
 	assert_null(a.v[100]);
-	strings_done(&a);
+	text_strings_done(&a);
 	s = text_take(&t);
 	assert_int_equal(200, strlen(s));
+}
+
+TEST(name_of_the_agents_state_is_reserved_and_names_like_it_are_not)
+{
+	assert_true(text_is_reserved_name(".stagerun"));
+	assert_true(text_is_reserved_name(".stagerun/cats"));
+	assert_true(text_is_reserved_name(".stagerun-4001"));
+	assert_true(text_is_reserved_name(".StageRun"));
+	assert_false(text_is_reserved_name(".stagerunner"));
+	assert_false(text_is_reserved_name("stagerun"));
+	assert_false(text_is_reserved_name(".stage"));
+	assert_false(text_is_reserved_name(""));
 }
 
 TEST(error_keeps_the_innermost_name_of_what_failed)
@@ -269,4 +293,16 @@ TEST(error_keeps_the_innermost_name_of_what_failed)
 	error_set(&err, -ERR_HTTP, "another");
 	assert_string_equal("", err.item);
 	error_item(NULL, "nothing");
+}
+
+TEST(any_number_is_a_date)
+{
+	struct tm tm;
+	char buf[32];
+
+	strftime(buf, sizeof(buf), "%F %R", units_date(1767323045, &tm));
+	assert_string_equal("2026-01-02 03:04", buf);
+	strftime(buf, sizeof(buf), "%F %T", units_date(INT64_MAX, &tm));
+	assert_string_equal("9999-12-31 23:59:59", buf);
+	assert_int_equal(-1900, units_date(INT64_MIN, &tm)->tm_year);
 }

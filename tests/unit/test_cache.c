@@ -274,7 +274,7 @@ TEST(cache_that_is_forced_says_why_it_cannot)
 static int deliver_as_nobody(void *ctx)
 {
 	const struct wanted w = {.to = "x", .read_only = true, .keeps = true};
-	const struct cache_options opts = {.dir = in(ctx, "cache")};
+	const struct cache_options opts = {.dir = in(ctx, "cache"), .make = true};
 	struct cached c = {.dir = ctx};
 	struct cache_entry *e;
 	const char *how;

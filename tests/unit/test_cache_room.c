@@ -148,11 +148,11 @@ TEST(cache_removes_what_an_eviction_left)
 
 	open_sized(&c, 0);
 	put_away(&c, 'a', 3000);
-	assert_int_equal(0, mkdir(in(c.dir, "cache/v1/gone.1.2"), 0755));
-	put_text(in(c.dir, "cache/v1/gone.1.2/file"), "x");
+	assert_int_equal(0, mkdir(in(c.dir, "cache/v1/gone.1.0123456789abcdef"), 0755));
+	put_text(in(c.dir, "cache/v1/gone.1.0123456789abcdef/file"), "x");
 	assert_int_equal(0, cache_evict(c.cache, UINT64_MAX, NULL, &n, &bytes, &c.err));
 	assert_int_equal(0, n);
-	assert_false(exists(in(c.dir, "cache/v1/gone.1.2")));
+	assert_false(exists(in(c.dir, "cache/v1/gone.1.0123456789abcdef")));
 	cached_done(&c);
 }
 
@@ -207,13 +207,13 @@ static int never_set_aside(void *ctx, uint64_t bytes)
 TEST(cache_evicts_no_more_when_cancelled)
 {
 	struct cached c;
-	struct room room;
+	struct cache_room room;
 
 	open_sized(&c, 4 * MIB);
 	put_away(&c, 'a', MIB);
 	put_away(&c, 'b', MIB);
-	room = (struct room){
-		.cache = c.cache, .key = "", .cancel = &c.cancel, .set = never_set_aside};
+	room = (struct cache_room){
+		.cache = c.cache, .key = "", .cancel = &c.cancel, .reserve = never_set_aside};
 	cancel_request(&c.cancel);
 	assert_int_equal(-ECANCELED, evict_for(&room, 3 * MIB, &c.err));
 	assert_true(there(&c, 'a'));
@@ -298,7 +298,7 @@ TEST(cache_verify_deep_finds_bytes_that_have_changed)
 TEST(cache_of_another_user_is_refused)
 {
 	_free_ char *dir = test_directory();
-	struct cache_options opts = {.dir = in(dir, "cache")};
+	struct cache_options opts = {.dir = in(dir, "cache"), .make = true};
 	struct cache *cache;
 	struct error err;
 

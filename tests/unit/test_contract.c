@@ -26,19 +26,19 @@ TEST(contract_names_the_point_and_the_file_for_variables)
 	assert_told(&env, "STAGERUN_POINT", "on_stage_start");
 	assert_told(&env, "STAGERUN_ENV", "/tmp/x");
 	assert_int_equal(2, env.n);
-	strings_done(&env);
+	text_strings_done(&env);
 }
 
 TEST(contract_lists_what_was_staged_one_a_line)
 {
 	struct strings env = {0}, staged = {0};
 
-	strings_add(&staged, "/datastores/a b");
-	strings_add(&staged, "/tmp/scratch");
+	text_strings_add(&staged, "/datastores/a b");
+	text_strings_add(&staged, "/tmp/scratch");
 	contract_apply(&(struct run_facts){.staged = &staged}, "on_stage_end", "x", &env);
 	assert_told(&env, "STAGERUN_STAGED", "/datastores/a b\n/tmp/scratch");
-	strings_done(&env);
-	strings_done(&staged);
+	text_strings_done(&env);
+	text_strings_done(&staged);
 }
 
 TEST(contract_tells_nothing_staged_from_not_yet_staged)
@@ -49,7 +49,7 @@ TEST(contract_tells_nothing_staged_from_not_yet_staged)
 	assert_told(&env, "STAGERUN_STAGED", "");
 	contract_apply(&(struct run_facts){0}, "on_stage_start", "x", &env);
 	assert_told(&env, "STAGERUN_STAGED", NULL);
-	strings_done(&env);
+	text_strings_done(&env);
 }
 
 TEST(contract_makes_the_path_of_config_yml_absolute)
@@ -59,7 +59,7 @@ TEST(contract_makes_the_path_of_config_yml_absolute)
 	contract_apply(&(struct run_facts){.config_path = "/usr/../bin/."}, "p", "x", &env);
 	assert_int_equal('/', *environment_get(&env, "STAGERUN_RUN_CONFIG"));
 	assert_null(strstr(environment_get(&env, "STAGERUN_RUN_CONFIG"), ".."));
-	strings_done(&env);
+	text_strings_done(&env);
 }
 
 TEST(contract_tells_the_end_of_a_command_that_was_killed)
@@ -72,7 +72,7 @@ TEST(contract_tells_the_end_of_a_command_that_was_killed)
 	assert_told(&env, "STAGERUN_EXIT_CODE", "137");
 	assert_told(&env, "STAGERUN_EXIT_SIGNAL", "9");
 	assert_told(&env, "STAGERUN_EXIT_REASON", "signaled");
-	strings_done(&env);
+	text_strings_done(&env);
 }
 
 TEST(contract_tells_why_a_start_failed)
@@ -89,7 +89,7 @@ TEST(contract_tells_why_a_start_failed)
 	assert_told(&env, "STAGERUN_EXIT_SIGNAL", NULL);
 	assert_told(&env, "STAGERUN_FAILURE_PHASE", "stage");
 	assert_told(&env, "STAGERUN_FAILURE_MESSAGE", "404");
-	strings_done(&env);
+	text_strings_done(&env);
 }
 
 TEST(contract_removes_what_another_agent_left)
@@ -101,7 +101,7 @@ TEST(contract_removes_what_another_agent_left)
 	contract_apply(&(struct run_facts){0}, "on_stage_start", "x", &env);
 	assert_told(&env, "STAGERUN_EXIT_CODE", NULL);
 	assert_told(&env, "STAGERUN_STAGED", NULL);
-	strings_done(&env);
+	text_strings_done(&env);
 }
 
 TEST(contract_sets_the_twins_of_grids_variables_but_keeps_what_is_set)
@@ -111,9 +111,9 @@ TEST(contract_sets_the_twins_of_grids_variables_but_keeps_what_is_set)
 	environment_set(&env, "GRID_USER_ID", "u1");
 	environment_set(&env, "GRID_EXPERIMENT_ID", "e1");
 	environment_set(&env, "STAGERUN_EXPERIMENT_ID", "mine");
-	contract_set_twins(&env);
+	contract_set_aliases(&env);
 	assert_told(&env, "STAGERUN_USER_ID", "u1");
 	assert_told(&env, "STAGERUN_EXPERIMENT_ID", "mine");
 	assert_told(&env, "STAGERUN_CLUSTER_ID", NULL);
-	strings_done(&env);
+	text_strings_done(&env);
 }

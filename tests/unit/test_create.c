@@ -32,7 +32,7 @@ struct bench {
 
 static void sh(const struct bench *b, const char *script)
 {
-	_free_ char *command = format_text("set -e; cd '%s'; %s", b->dir, script);
+	_free_ char *command = text_format("set -e; cd '%s'; %s", b->dir, script);
 
 	assert_int_equal(0, system(command));
 }
@@ -43,8 +43,8 @@ static void begin(struct bench *b)
 	struct store_env env = {0};
 
 	*b = (struct bench){.dir = test_directory()};
-	b->source = format_text("%s/source", b->dir);
-	store = format_text("%s/store", b->dir);
+	b->source = text_format("%s/source", b->dir);
+	store = text_format("%s/store", b->dir);
 	env.url = store;
 	assert_int_equal(0, store_new(&env, &b->store, &b->err));
 	b->budget = budget_new(0);
@@ -224,7 +224,7 @@ TEST(create_of_one_file_has_that_file)
 
 	begin(&b);
 	sh(&b, "echo x > source/data.zip");
-	file = format_text("%s/data.zip", b.source);
+	file = text_format("%s/data.zip", b.source);
 	b.opts.source = file;
 	create(&b);
 	assert_lists(&b, "f data.zip\n");
@@ -317,7 +317,7 @@ TEST(create_refuses_links_that_leave_the_tree)
 
 	begin(&b);
 	for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
-		_free_ char *script = format_text("rm -rf source; mkdir -p source/d/e; ln -s d/e "
+		_free_ char *script = text_format("rm -rf source; mkdir -p source/d/e; ln -s d/e "
 						  "source/l; ln -s %s source/bad",
 			targets[i]);
 
@@ -359,7 +359,7 @@ TEST(create_refuses_what_is_no_file)
 static void *keep_writing(void *arg)
 {
 	struct bench *b = arg;
-	_free_ char *path = format_text("%s/changing", b->source);
+	_free_ char *path = text_format("%s/changing", b->source);
 	FILE *f = fopen(path, "a");
 
 	while (!cancel_requested(&b->cancel)) {
@@ -420,7 +420,7 @@ TEST(create_takes_only_what_is_selected)
 
 static void create_from(struct bench *b, const char *name)
 {
-	_free_ char *archive = format_text("%s/%s", b->dir, name);
+	_free_ char *archive = text_format("%s/%s", b->dir, name);
 
 	b->opts.source = archive;
 	b->opts.extract = true;
@@ -494,7 +494,7 @@ TEST(create_refuses_an_archive_that_leaves_the_tree)
 
 	begin(&b);
 	sh(&b, "cd source; mkdir d; echo > d/f; ln -s d/f/../../../x bad; tar -cf ../a.tar .");
-	archive = format_text("%s/a.tar", b.dir);
+	archive = text_format("%s/a.tar", b.dir);
 	b.opts.source = archive;
 	b.opts.extract = true;
 	assert_refused(&b, "'bad'", "refused");

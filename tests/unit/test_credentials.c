@@ -106,7 +106,7 @@ TEST(credentials_files_may_be_elsewhere_and_have_lines_of_any_length)
 	char token[5001];
 
 	aws_begin(&a);
-	path = format_text("%s/.aws/config", a.dir);
+	path = text_format("%s/.aws/config", a.dir);
 	assert_non_null(path);
 	memset(token, 't', 5000);
 	token[5000] = '\0';
@@ -121,6 +121,17 @@ TEST(credentials_files_may_be_elsewhere_and_have_lines_of_any_length)
 	assert_string_equal("AKID", aws_key(&a));
 	assert_string_equal(token, a.value.session_token);
 	text_done(&text);
+	aws_end(&a);
+}
+
+TEST(credentials_files_may_begin_with_a_byte_order_mark)
+{
+	struct aws a;
+
+	aws_begin(&a);
+	aws_credentials(&a, "\xEF\xBB\xBF[default]\r\naws_access_key_id = AKID\r\n"
+			    "aws_secret_access_key = s\r\n");
+	assert_string_equal("AKID", aws_key(&a));
 	aws_end(&a);
 }
 
@@ -255,7 +266,7 @@ TEST(credentials_rejected_are_read_again_from_the_files)
 
 static void with_process(struct aws *a, const char *command)
 {
-	_free_ char *config = format_text("[default]\ncredential_process = %s\n", command);
+	_free_ char *config = text_format("[default]\ncredential_process = %s\n", command);
 
 	aws_begin(a);
 	aws_config(a, config);
@@ -343,8 +354,8 @@ TEST(credentials_of_a_process_are_left_when_cancelled_and_the_process_ends)
 	_free_ char *command = NULL, *path = NULL;
 
 	aws_begin(&a);
-	path = format_text("%s/alive", a.dir);
-	command = format_text("[default]\ncredential_process = (sleep 1; touch %s) & wait\n", path);
+	path = text_format("%s/alive", a.dir);
+	command = text_format("[default]\ncredential_process = (sleep 1; touch %s) & wait\n", path);
 	aws_config(&a, command);
 	pthread_create(&thread, NULL, cancel_soon, &a);
 	assert_int_equal(-ECANCELED, aws_get(&a));

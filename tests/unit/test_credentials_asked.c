@@ -24,7 +24,7 @@ static void assert_form(struct aws *a, unsigned i, const char *name, const char 
 /* A file with text in it, in the fixture's directory. Heap. */
 static char *make_file(const struct aws *a, const char *name, const char *text)
 {
-	char *path = format_text("%s/%s", a->dir, name);
+	char *path = text_format("%s/%s", a->dir, name);
 	_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	assert_int_equal(strlen(text), write(fd, text, strlen(text)));
@@ -138,6 +138,64 @@ TEST(credentials_of_sts_are_asked_for_again_when_it_is_overloaded)
 	aws_end(&a);
 }
 
+#define STS_ERROR(code, message) \
+	"<ErrorResponse><Error><Type>Sender</Type><Code>" code "</Code><Message>" message \
+	"</Message></Error><RequestId>R</RequestId></ErrorResponse>"
+
+TEST(credentials_of_sts_are_asked_for_again_when_its_answer_of_400_passes)
+{
+	static const char *const passing[] = {STS_ERROR("Throttling", "Rate exceeded"),
+		STS_ERROR("ThrottlingException", "Rate exceeded"),
+		STS_ERROR("EC2ThrottledException", "Rate exceeded"),
+		STS_ERROR("RequestLimitExceeded", "Rate exceeded"),
+		STS_ERROR("IDPCommunicationError", "The identity provider was not reached"),
+		STS_ERROR("InvalidIdentityToken", "Couldn't retrieve verification key from your "
+						  "identity provider")};
+
+	for (size_t i = 0; i < ARRAY_LEN(passing); i++) {
+		struct route busy = sts;
+		struct aws a;
+
+		busy.fails_first = 2;
+		busy.fail_status = 400;
+		busy.fail_body = passing[i];
+		with_web_identity(&a, &busy);
+		assert_string_equal("ROLE3", aws_key(&a));
+		aws_end(&a);
+	}
+}
+
+TEST(credentials_of_sts_that_stays_busy_are_an_error_with_its_code_and_nobody_else_is_asked)
+{
+	struct route busy = {.method = "POST",
+		.path = "/",
+		.status = 400,
+		.body = STS_ERROR("Throttling", "Rate exceeded")};
+	struct aws a;
+
+	with_web_identity(&a, &busy);
+	a.opts.patience_ms = 300;
+	aws_credentials(&a, "[default]\naws_access_key_id = FILE\naws_secret_access_key = s\n");
+	assert_int_equal(-ERR_HTTP, aws_get(&a));
+	assert_says(&a, "400 Throttling: Rate exceeded");
+	assert_true(aws_asked(&a, "/") >= 2);
+	aws_end(&a);
+}
+
+TEST(credentials_of_sts_that_says_no_for_good_are_asked_for_once)
+{
+	struct route no = {.method = "POST",
+		.path = "/",
+		.status = 400,
+		.body = STS_ERROR("InvalidIdentityToken", "Incorrect token audience")};
+	struct aws a;
+
+	with_web_identity(&a, &no);
+	assert_int_equal(-ERR_HTTP, aws_get(&a));
+	assert_int_equal(1, aws_asked(&a, "/"));
+	aws_end(&a);
+}
+
 TEST(credentials_come_from_a_web_identity_of_a_profile)
 {
 	struct aws a;
@@ -145,7 +203,7 @@ TEST(credentials_come_from_a_web_identity_of_a_profile)
 
 	with_sts(&a, &sts);
 	path = make_file(&a, "token", "tok");
-	config = format_text("[profile ci]\nrole_arn = arn:r\nweb_identity_token_file = %s\n"
+	config = text_format("[profile ci]\nrole_arn = arn:r\nweb_identity_token_file = %s\n"
 			     "role_session_name = me\n",
 		path);
 	aws_config(&a, config);
@@ -252,6 +310,21 @@ TEST(credentials_of_roles_that_cannot_work_are_errors)
 		"profile 'a'");
 }
 
+static void with_instance(struct aws *a)
+{
+	aws_begin(a);
+	aws_route(a, &(struct route){
+			     .method = "PUT", .path = "/latest/api/token", .body = "imds-token"});
+	aws_route(a, &(struct route){.method = "GET",
+			     .path = "/latest/meta-data/iam/security-credentials/",
+			     .body = "the-role\n"});
+	aws_route(a, &(struct route){.method = "GET",
+			     .path = "/latest/meta-data/iam/security-credentials/the-role",
+			     .keys = KEYS_JSON,
+			     .name = "INSTANCE",
+			     .lives_s = 3600});
+}
+
 /* Containers */
 
 static const struct route container = {
@@ -339,22 +412,71 @@ TEST(credentials_of_a_container_that_fails_are_an_error)
 	aws_end(&a);
 }
 
-/* EC2 */
-
-static void with_instance(struct aws *a)
+TEST(credentials_of_a_container_whose_service_is_not_ready_are_waited_for)
 {
-	aws_begin(a);
-	aws_route(a, &(struct route){
-			     .method = "PUT", .path = "/latest/api/token", .body = "imds-token"});
-	aws_route(a, &(struct route){.method = "GET",
-			     .path = "/latest/meta-data/iam/security-credentials/",
-			     .body = "the-role\n"});
-	aws_route(a, &(struct route){.method = "GET",
-			     .path = "/latest/meta-data/iam/security-credentials/the-role",
-			     .keys = KEYS_JSON,
-			     .name = "INSTANCE",
-			     .lives_s = 3600});
+	static const int early[] = {404, 408, 425, 429, 500, 502, 503, 504, 520};
+
+	for (size_t i = 0; i < ARRAY_LEN(early); i++) {
+		struct route late = container;
+		struct aws a;
+
+		late.fails_first = 2;
+		late.fail_status = early[i];
+		late.fail_body = "not yet";
+		aws_begin(&a);
+		aws_route(&a, &late);
+		aws_set_url(&a, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "/creds?id=1");
+		assert_string_equal("TASK3", aws_key(&a));
+		aws_end(&a);
+	}
 }
+
+/* However long its first answer took to come. */
+TEST(credentials_of_a_container_whose_service_comes_late_and_is_not_ready_are_waited_for)
+{
+	struct route late = container;
+	struct aws a;
+
+	late.fails_first = 1;
+	late.fail_status = 404;
+	late.stall_ms = 400;
+	aws_begin(&a);
+	a.opts.patience_ms = 300;
+	aws_route(&a, &late);
+	aws_set_url(&a, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "/creds?id=1");
+	assert_string_equal("TASK2", aws_key(&a));
+	aws_end(&a);
+}
+
+TEST(credentials_of_a_container_whose_service_never_comes_are_an_error_and_nobody_else_is_asked)
+{
+	struct aws a;
+
+	with_instance(&a);
+	a.opts.patience_ms = 300;
+	aws_set_url(&a, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "/creds");
+	assert_int_equal(-ERR_HTTP, aws_get(&a));
+	assert_says(&a, "/creds answered 404");
+	assert_says(&a, "gave up after");
+	assert_int_equal(0, aws_asked(&a, "/latest/api/token"));
+	aws_end(&a);
+}
+
+TEST(credentials_of_a_container_that_nobody_listens_for_are_tried_as_long_as_patience_lasts)
+{
+	struct aws a;
+	uint64_t start = now_ns();
+
+	aws_begin(&a);
+	a.opts.patience_ms = 400;
+	aws_set(&a, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/creds");
+	assert_int_equal(-EAGAIN, aws_get(&a));
+	assert_true(now_ns() - start >= 400000000u);
+	assert_says(&a, "container (AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:1/creds)");
+	aws_end(&a);
+}
+
+/* EC2 */
 
 TEST(credentials_come_from_an_instances_role_by_token)
 {
@@ -419,7 +541,50 @@ TEST(credentials_of_an_instance_whose_service_is_silent_are_given_up_soon)
 			      .name = "INSTANCE"});
 	assert_int_equal(-ENOKEY, aws_get(&a));
 	assert_int_equal(2, aws_asked(&a, "/latest/api/token"));
+	assert_says(&a, "no AWS credentials were found: EC2's metadata service takes connections");
+	assert_says(&a, "hop-limit 2");
 	aws_end(&a);
+}
+
+TEST(credentials_of_an_instance_whose_service_is_busy_are_waited_for)
+{
+	struct aws a;
+
+	with_instance(&a);
+	pthread_mutex_lock(&a.lock);
+	a.routes[0].fails_first = a.routes[1].fails_first = a.routes[2].fails_first = 1;
+	a.routes[2].fail_status = 404;
+	pthread_mutex_unlock(&a.lock);
+	assert_string_equal("INSTANCE2", aws_key(&a));
+	aws_end(&a);
+}
+
+TEST(credentials_of_an_instance_whose_service_stays_busy_are_an_error_and_not_nobodys)
+{
+	struct aws a;
+
+	with_instance(&a);
+	a.opts.patience_ms = 200;
+	aws_break(&a, 0, 503);
+	assert_int_equal(-ERR_HTTP, aws_get(&a));
+	assert_says(&a, "/latest/api/token answered 503");
+	aws_end(&a);
+}
+
+TEST(credentials_of_an_instance_whose_service_is_not_reached_are_an_error_and_not_nobodys)
+{
+	static const int statuses[] = {408, 425, 507, 520};
+
+	for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+		struct aws a;
+
+		with_instance(&a);
+		a.opts.patience_ms = 100;
+		aws_break(&a, 0, statuses[i]);
+		assert_int_equal(-ERR_HTTP, aws_get(&a));
+		assert_says(&a, "/latest/api/token answered");
+		aws_end(&a);
+	}
 }
 
 TEST(credentials_of_an_instance_that_breaks_in_the_middle_are_an_error)
@@ -427,6 +592,7 @@ TEST(credentials_of_an_instance_that_breaks_in_the_middle_are_an_error)
 	struct aws a;
 
 	with_instance(&a);
+	a.opts.patience_ms = 200;
 	aws_break(&a, 2, 500); /* the keys */
 	assert_int_equal(-ERR_HTTP, aws_get(&a));
 	assert_says(&a, "/the-role answered 500");

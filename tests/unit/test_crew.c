@@ -27,8 +27,8 @@ static struct crewed crew_over(struct fixture *f, bool with_hands)
 
 	c.crew = crew_new(&env);
 	if (with_hands)
-		assert_true(hands_hire(c.crew));
-	assert_int_equal(with_hands, crew_has_hands(c.crew));
+		assert_true(crew_start_workers(c.crew));
+	assert_int_equal(with_hands, crew_has_workers(c.crew));
 	return c;
 }
 
@@ -245,7 +245,7 @@ TREE_TEST(crew_stays_without_hands_when_there_is_no_memory_for_them)
 	uint64_t half = budget_stage_half(c.budget);
 
 	assert_true(budget_try_reserve(c.budget, half));
-	assert_false(hands_hire(c.crew));
+	assert_false(crew_start_workers(c.crew));
 	assert_ok(f, give_file(&c, "a", "content"));
 	assert_content(f, "a", "content");
 	budget_release(c.budget, half);

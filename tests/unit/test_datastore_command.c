@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What `stagerun datastore` makes of words, and how it prints. */
 #include "../../agent/command/datastore_call.h"
-#include "../../agent/command/table.h"
+#include "../../agent/command/options.h"
 #include "defer.h"
 #include "test.h"
 #include <string.h>
@@ -52,7 +52,7 @@ static void assert_shown(const char *s, bool terminal, const char *expected)
 {
 	struct text t = {0};
 
-	add_shown(&t, s, terminal);
+	output_add_shown(&t, s, terminal);
 	assert_string_equal(expected, t.s);
 	text_done(&t);
 }
@@ -68,7 +68,7 @@ static void assert_json(const char *s, const char *expected)
 {
 	struct text t = {0};
 
-	add_json_string(&t, s);
+	output_json_string(&t, s);
 	text_add(&t, "");
 	assert_string_equal(expected, t.s);
 	text_done(&t);
@@ -91,20 +91,20 @@ TEST(a_table_is_as_wide_as_its_cells)
 	size_t len;
 	FILE *f = open_memstream(&printed, &len);
 
-	table_add(&t, "a-long-name");
-	table_add(&t, "1 B");
-	table_add(&t, "x");
-	table_addf(&t, "%c", 'b');
-	table_add(&t, "1.25 GB");
-	table_add(&t, "yy");
-	table_print(&t, f);
+	output_table_add(&t, "a-long-name");
+	output_table_add(&t, "1 B");
+	output_table_add(&t, "x");
+	output_table_addf(&t, "%c", 'b');
+	output_table_add(&t, "1.25 GB");
+	output_table_add(&t, "yy");
+	output_table_print(&t, f);
 	fclose(f);
 	assert_string_equal("NAME            SIZE  LAST\n"
 			    "a-long-name      1 B  x\n"
 			    "b            1.25 GB  yy\n",
 		printed);
 	free(printed);
-	table_done(&t);
+	output_table_done(&t);
 }
 
 TEST(a_policy_is_for_buckets_and_roles)

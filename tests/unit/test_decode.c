@@ -86,6 +86,75 @@ TEST(decode_tells_zstd_from_lz4_by_what_follows_a_skippable_frame)
 	assert_format_after_skippable("lz4", 3);
 }
 
+/* One that is longer than what a decoder is chosen by, as tools that index their frames write. */
+static void add_long_skippable(struct text *to, size_t len)
+{
+	text_add_bytes(to, "\x5e\x2a\x4d\x18", 4);
+	text_add_bytes(to, (char[]){(char)len, (char)(len >> 8), 0, 0}, 4);
+	for (size_t i = 0; i < len; i++)
+		text_add(to, "i");
+}
+
+TEST(decode_tells_zstd_from_lz4_behind_many_long_skippable_frames)
+{
+	static const size_t readers[] = {1, 3};
+
+	for (size_t i = 0; i < ARRAY_LEN(readers); i++) {
+		const struct format *f = &formats[readers[i]];
+		struct text z = {0};
+		struct decoded d;
+
+		add_long_skippable(&z, 40);
+		add_long_skippable(&z, 0);
+		add_long_skippable(&z, 5000);
+		f->compress(&z, "cat", 3);
+		add_long_skippable(&z, 300);
+		f->compress(&z, "dog", 3);
+		d = decode_reader(reader_in_pieces(z.s, z.len, 7, 0), USUAL_BUDGET);
+		if (d.code != 0)
+			fail_msg("%s", d.err.msg);
+		assert_string_equal(f->name, d.format);
+		assert_string_equal("catdog", d.bytes.s);
+		decoded_done(&d);
+		text_done(&z);
+	}
+}
+
+TEST(decode_of_nothing_but_skippable_frames_is_nothing)
+{
+	struct text z = {0};
+	struct decoded d;
+
+	add_long_skippable(&z, 100);
+	add_skippable(&z);
+	d = decode_bytes(&z);
+	assert_int_equal(0, d.code);
+	assert_string_equal("zstd", d.format);
+	assert_int_equal(0, d.bytes.len);
+	text_done(&z);
+}
+
+TEST(decode_of_skippable_frames_that_are_cut_or_not_followed_by_a_frame_is_an_error)
+{
+	struct text z = {0};
+	struct decoded d;
+
+	add_long_skippable(&z, 100);
+	formats[3].compress(&z, "cat", 3);
+	for (size_t cut = 4; cut < z.len; cut++) {
+		if (cut == 108)
+			continue; /* a skippable frame alone is whole */
+		d = decode_reader(reader_from_memory(z.s, cut, "data"), USUAL_BUDGET);
+		if (d.code != -ERR_TRUNCATED)
+			fail_msg("cut to %zu: %d", cut, d.code);
+	}
+	z.s[108] ^= 1;
+	d = decode_bytes(&z);
+	assert_int_equal(-ERR_FORMAT, d.code);
+	assert_non_null(strstr(d.err.msg, "at byte 108 "));
+	text_done(&z);
+}
+
 TEST(decode_passes_an_error_of_its_input_on)
 {
 	for (size_t i = 0; i < N_FORMATS; i++) {

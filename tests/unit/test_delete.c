@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Deleting versions, and what goes with them. */
-#include "../../agent/store/backend.h"
-#include "../../agent/store/collect.h"
+#include "../../agent/store/store_private.h"
 #include "datastore.h"
 #include "defer.h"
 #include "store_fixture.h"
@@ -12,13 +11,14 @@
 #include <time.h>
 
 #define HOUR 3600
-#define ONE  "packs/aa/one.tar.zst"
-#define TWO  "packs/bb/two.tar.zst"
+#define HEX  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd"
+#define ONE  "packs/aa/aa" HEX ".tar.zst"
+#define TWO  "packs/bb/bb" HEX ".tar.zst"
 
 static int delete_version(struct store_fixture *f, unsigned version, unsigned grace_s, bool force)
 {
 	const struct datastore_delete_options opts = {
-		.force = force, .grace_ms = (uint64_t)grace_s * 1000};
+		.all = true, .force = force, .grace_ms = (uint64_t)grace_s * 1000};
 
 	int code = datastore_delete(f->hand, "cats", version, &opts, &f->err);
 
@@ -33,12 +33,18 @@ static void collect(struct store_fixture *f, unsigned grace_s)
 		datastore_collect(f->hand, (uint64_t)grace_s * 1000, NULL, NULL, &f->err), 0);
 }
 
+static void collect_fails(struct store_fixture *f, int code, const char *says)
+{
+	assert_int_equal(datastore_collect(f->hand, 0, NULL, NULL, &f->err), code);
+	assert_non_null(strstr(f->err.msg, says));
+}
+
 TEST(deletion_hides_a_version_at_once_and_leaves_its_content_to_its_readers)
 {
 	struct store_fixture f;
 	struct manifest *m = NULL;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	store_fixture_publish(&f, "cats", ONE);
 	assert_int_equal(delete_version(&f, 1, HOUR, false), 0);
 	assert_int_equal(datastore_find(f.hand, "cats", 1, &m, &f.err), -ENOENT);
@@ -57,7 +63,7 @@ TEST(deletion_leaves_what_another_version_needs)
 	struct store_fixture f;
 	_free_ char *packs = NULL;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	store_fixture_publish(&f, "cats", ONE);
 	store_fixture_publish(&f, "cats", TWO);
 	store_fixture_publish(&f, "dogs", ONE);
@@ -72,7 +78,7 @@ TEST(deletion_leaves_the_manifest_without_its_lists_so_that_the_number_is_used)
 	struct store_fixture f;
 	_free_ char *json = NULL;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	store_fixture_publish(&f, "cats", ONE);
 	assert_int_equal(delete_version(&f, 1, 0, false), 0);
 	assert_int_equal(
@@ -88,7 +94,7 @@ TEST(deletion_of_what_is_not_there_is_an_error)
 {
 	struct store_fixture f;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	assert_int_equal(delete_version(&f, 0, HOUR, false), -ENOENT);
 	store_fixture_publish(&f, "cats", ONE);
 	assert_int_equal(delete_version(&f, 2, HOUR, false), -ENOENT);
@@ -103,16 +109,16 @@ TEST(deletion_is_refused_while_a_creation_of_that_name_is_under_way)
 	struct store_fixture f;
 	struct lease *cats = NULL, *dogs = NULL;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	store_fixture_publish(&f, "cats", ONE);
-	assert_int_equal(lease_take(f.store, "cats", NULL, &cats, &f.err), 0);
+	assert_int_equal(lease_take(f.store, "cats", 0, NULL, &cats, &f.err), 0);
 	assert_int_equal(delete_version(&f, 1, HOUR, false), -EBUSY);
 	assert_non_null(strstr(f.err.msg, "is creating a version"));
 	assert_non_null(strstr(f.err.msg, "--force"));
 	assert_int_equal(delete_version(&f, 1, HOUR, true), 0);
 	lease_release(cats);
 	store_fixture_publish(&f, "cats", ONE);
-	assert_int_equal(lease_take(f.store, "dogs", NULL, &dogs, &f.err), 0);
+	assert_int_equal(lease_take(f.store, "dogs", 0, NULL, &dogs, &f.err), 0);
 	assert_int_equal(delete_version(&f, 2, HOUR, false), 0);
 	lease_release(dogs);
 	store_fixture_teardown(&f);
@@ -123,7 +129,7 @@ TEST(deletion_is_refused_while_a_run_is_registered)
 	struct store_fixture f;
 	_free_ char *key = NULL;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	store_fixture_publish(&f, "cats", ONE);
 	store_fixture_publish(&f, "cats", ONE);
 	assert_int_equal(datastore_register(f.hand, "cats", 1, time(NULL) + HOUR, &key, &f.err), 0);
@@ -141,7 +147,7 @@ TEST(deletion_is_not_refused_for_a_run_whose_time_is_over)
 	struct store_fixture f;
 	_free_ char *key = NULL;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	store_fixture_publish(&f, "cats", ONE);
 	assert_int_equal(datastore_register(f.hand, "cats", 1, time(NULL) - 10, &key, &f.err), 0);
 	assert_int_equal(delete_version(&f, 1, HOUR, false), 0);
@@ -153,7 +159,7 @@ TEST(collection_keeps_what_a_killed_creation_sent_a_while_for_the_next_one)
 {
 	struct store_fixture f;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	store_fixture_put(&f, ONE, "data");
 	store_fixture_age(&f, ONE, 590);
 	collect(&f, 0);
@@ -171,7 +177,7 @@ TEST(collection_removes_nothing_when_a_manifest_cannot_be_read)
 	struct store_fixture f;
 	uint64_t objects = 0;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	store_fixture_put(&f, ONE, "data");
 	store_fixture_age(&f, ONE, 24 * HOUR);
 	store_fixture_put(&f, "datastores/cats/1/manifest.json", "{\"format\": 2}");
@@ -180,12 +186,209 @@ TEST(collection_removes_nothing_when_a_manifest_cannot_be_read)
 	store_fixture_teardown(&f);
 }
 
+TEST(collection_does_not_need_the_manifest_of_a_version_whose_grace_time_is_over)
+{
+	struct store_fixture f;
+
+	store_fixture_claim(&f);
+	store_fixture_put(&f, ONE, "data");
+	store_fixture_age(&f, ONE, 24 * HOUR);
+	store_fixture_put(&f, "datastores/cats/1/manifest.json", "{\"format\": 1");
+	collect_fails(&f, -ERR_FORMAT, "cats:1");
+	assert_int_equal(delete_version(&f, 1, 0, false), 0);
+	assert_false(store_fixture_has(&f, ONE));
+	store_fixture_teardown(&f);
+}
+
+/* A store whose cats:1 nobody may lose, beside an orphan: whatever goes wrong, nothing goes. */
+static void begin_with_doubt(struct store_fixture *f)
+{
+	store_fixture_claim(f);
+	store_fixture_publish(f, "cats", ONE);
+	store_fixture_publish(f, "cats", ONE);
+	store_fixture_age(f, ONE, 24 * HOUR);
+	store_fixture_put(f, TWO, "data");
+	store_fixture_age(f, TWO, 24 * HOUR);
+}
+
+static void end_with_all(struct store_fixture *f)
+{
+	assert_true(store_fixture_has(f, ONE));
+	assert_true(store_fixture_has(f, TWO));
+	store_fixture_teardown(f);
+}
+
+/* Each of these in the place of something: links that lead nowhere (an unmounted disk) or in circles. */
+TEST(collection_removes_nothing_when_a_look_fails)
+{
+	static const char *const places[] = {"datastores", "datastores/cats", "datastores/cats/1",
+		"datastores/cats/1/manifest.json", "packs/cc", "leases", "uses"};
+
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		for (int circle = 0; circle < 2; circle++) {
+			struct store_fixture f;
+			_free_ char *place = NULL, *away = NULL;
+
+			begin_with_doubt(&f);
+			place = text_format("%s/%s", f.dir, places[i]);
+			away = text_format("%s/away", f.dir);
+			(void)rename(place, away);
+			store_fixture_link(&f, places[i], circle ? place : "/nonexistent/disk");
+			if (datastore_collect(f.hand, 0, NULL, NULL, &f.err) >= 0)
+				fail_msg("a link in the place of %s was no error", places[i]);
+			end_with_all(&f);
+		}
+	}
+}
+
+TEST(collection_removes_nothing_when_a_file_is_where_a_directory_was)
+{
+	struct store_fixture f;
+	_free_ char *place = NULL, *away = NULL;
+
+	begin_with_doubt(&f);
+	place = text_format("%s/datastores/cats/1/manifest.json", f.dir);
+	away = text_format("%s/away", f.dir);
+	assert_int_equal(rename(place, away), 0);
+	assert_int_equal(mkfifo(place, 0600), 0);
+	collect_fails(&f, -ERR_FORMAT, "no regular file");
+	end_with_all(&f);
+}
+
+/* A listing that is whole in its form, but lacks what there is: of a proxy's cache, or a file system's. */
+static struct {
+	int (*list)(struct store_conn *h, const char *prefix,
+		int (*each)(void *ctx, const char *key, uint64_t size, time_t modified,
+			struct error *err),
+		void *ctx, struct error *err);
+	const char *hidden; /* keys that begin so */
+	bool timeless;
+
+	int (*each)(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err);
+	void *ctx;
+} liar;
+
+static int tell_some(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err)
+{
+	(void)ctx;
+	if (strncmp(key, liar.hidden, strlen(liar.hidden)) != 0)
+		return liar.each(liar.ctx, key, size, modified, err);
+	return liar.timeless ? liar.each(liar.ctx, key, size, 0, err) : 0;
+}
+
+static int lie(struct store_conn *h, const char *prefix,
+	int (*each)(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err),
+	void *ctx, struct error *err)
+{
+	liar.each = each;
+	liar.ctx = ctx;
+	return liar.list(h, prefix, tell_some, NULL, err);
+}
+
+static void collect_with_liar(struct store_fixture *f, const char *hidden, bool timeless)
+{
+	const struct store_ops *usual = f->store->ops;
+	struct store_ops ops = *usual;
+
+	liar.list = ops.list;
+	liar.hidden = hidden;
+	liar.timeless = timeless;
+	ops.list = lie;
+	f->store->ops = &ops;
+	if (datastore_collect(f->hand, 0, NULL, NULL, &f->err) >= 0)
+		fail_msg("a listing without '%s' was believed", hidden);
+	f->store->ops = usual;
+}
+
+TEST(collection_does_not_believe_a_listing_without_the_version_that_was_just_made)
+{
+	struct store_fixture f;
+
+	begin_with_doubt(&f);
+	collect_with_liar(&f, "datastores/", false);
+	assert_non_null(strstr(f.err.msg, "cats:2"));
+	end_with_all(&f);
+}
+
+TEST(collection_does_not_believe_a_listing_with_a_gap)
+{
+	struct store_fixture f;
+
+	begin_with_doubt(&f);
+	collect_with_liar(&f, "datastores/cats/1/", false);
+	assert_non_null(strstr(f.err.msg, "cats:1"));
+	end_with_all(&f);
+}
+
+TEST(collection_does_not_believe_a_listing_without_a_version_that_is_in_use)
+{
+	struct store_fixture f;
+	_free_ char *key = NULL;
+
+	begin_with_doubt(&f);
+	store_fixture_publish(&f, "dogs", ONE);
+	assert_int_equal(datastore_register(f.hand, "cats", 2, time(NULL) + HOUR, &key, &f.err), 0);
+	collect_with_liar(&f, "datastores/cats/", false);
+	assert_non_null(strstr(f.err.msg, "cats:2"));
+	end_with_all(&f);
+}
+
+TEST(collection_does_not_take_what_has_no_time_for_old)
+{
+	static const char *const keys[] = {"packs/", "leases/", "datastores/cats/1/deleted"};
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		struct store_fixture f;
+
+		begin_with_doubt(&f);
+		store_fixture_put(&f, "datastores/cats/1/deleted.json", "{}");
+		collect_with_liar(&f, keys[i], true);
+		end_with_all(&f);
+	}
+}
+
+TEST(publishing_goes_on_behind_a_listing_that_lacks_the_newest_version)
+{
+	struct store_fixture f;
+	struct store_ops ops;
+
+	begin_with_doubt(&f);
+	ops = *f.store->ops;
+	liar.list = ops.list;
+	liar.hidden = "datastores/";
+	liar.timeless = false;
+	ops.list = lie;
+	f.store->ops = &ops;
+	assert_int_equal(store_fixture_publish(&f, "cats", TWO), 3);
+	store_fixture_teardown(&f);
+}
+
+TEST(collection_leaves_temporary_files_that_are_not_a_stores)
+{
+	struct store_fixture f;
+	struct store_upload *old = NULL;
+	_free_ char *own = NULL;
+
+	store_fixture_claim(&f);
+	assert_int_equal(store_upload_begin(f.hand, "large/old", &old, &f.err), 0);
+	own = store_fixture_temporary(&f);
+	store_fixture_put(&f, ".tmp/session", "an editor's");
+	store_fixture_age(&f, own, 24 * HOUR);
+	store_fixture_age(&f, ".tmp/session", 24 * HOUR);
+	collect(&f, 0);
+	assert_false(store_fixture_has(&f, own));
+	assert_true(store_fixture_has(&f, ".tmp/session"));
+	store_upload_abort(f.hand, old);
+	store_upload_free(old);
+	store_fixture_teardown(&f);
+}
+
 TEST(collection_counts_what_it_removed)
 {
 	struct store_fixture f;
 	uint64_t objects = 0, bytes = 0;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	store_fixture_put(&f, ONE, "data");
 	store_fixture_put(&f, TWO, "more data");
 	store_fixture_age(&f, ONE, 24 * HOUR);
@@ -202,14 +405,14 @@ TEST(collection_removes_parts_of_uploads_that_nobody_will_end)
 	struct store_upload *old = NULL, *fresh = NULL;
 	_free_ char *temporary = NULL;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	assert_int_equal(store_upload_begin(f.hand, "large/old", &old, &f.err), 0);
 	assert_int_equal(store_upload_begin(f.hand, "large/fresh", &fresh, &f.err), 0);
 	temporary = store_fixture_temporary(&f);
 	store_fixture_age(&f, temporary, 24 * HOUR);
 	collect(&f, HOUR);
 	{
-		_free_ char *path = format_text("%s/%s", f.dir, temporary);
+		_free_ char *path = text_format("%s/%s", f.dir, temporary);
 		struct stat st;
 
 		assert_int_equal(stat(path, &st), -1);
@@ -229,9 +432,9 @@ TEST(purge_leaves_an_empty_directory_but_for_what_was_never_a_stores)
 	_free_ char *left = NULL, *temporary = NULL, *key = NULL;
 	struct stat st;
 
-	store_fixture_setup(&f);
+	store_fixture_claim(&f);
 	for (unsigned i = 0; i < 1100; i++) {
-		_free_ char *pack = format_text("packs/aa/%u.tar.zst", i);
+		_free_ char *pack = text_format("packs/aa/aa%062x.tar.zst", i);
 
 		store_fixture_put(&f, pack, "");
 	}
@@ -243,7 +446,7 @@ TEST(purge_leaves_an_empty_directory_but_for_what_was_never_a_stores)
 	assert_int_equal(objects, 1103);
 	left = store_fixture_keys(&f, "");
 	assert_string_equal(left, "thesis.tex ");
-	temporary = format_text("%s/.tmp", f.dir);
+	temporary = text_format("%s/.tmp", f.dir);
 	assert_int_equal(stat(temporary, &st), -1);
 	store_upload_abort(f.hand, u);
 	store_upload_free(u);
@@ -263,10 +466,10 @@ TEST(a_probe_leaves_nothing_and_is_content_with_links)
 }
 
 /* A backend that does not look at the condition, as an old S3 server. */
-static int (*real_put)(struct store_hand *h, const char *key, const void *bytes, size_t len,
+static int (*real_put)(struct store_conn *h, const char *key, const void *bytes, size_t len,
 	bool if_absent, struct error *err);
 
-static int careless_put(struct store_hand *h, const char *key, const void *bytes, size_t len,
+static int careless_put(struct store_conn *h, const char *key, const void *bytes, size_t len,
 	bool if_absent, struct error *err)
 {
 	(void)if_absent;

@@ -155,8 +155,8 @@ TEST(fetch_leaves_holes_where_a_sparse_file_has_zeros)
 static void add_many(struct version *v, unsigned n, unsigned in_frame)
 {
 	for (unsigned i = 0; i < n; i++) {
-		_free_ char *path = format_text("d%u/%05u", i % 7, i);
-		_free_ char *content = format_text("%u %s", i, "bytes that compress bytes that");
+		_free_ char *path = text_format("d%u/%05u", i % 7, i);
+		_free_ char *content = text_format("%u %s", i, "bytes that compress bytes that");
 
 		version_text(v, path, content);
 		if (i % in_frame == in_frame - 1)
@@ -167,8 +167,8 @@ static void add_many(struct version *v, unsigned n, unsigned in_frame)
 static void check_many(const struct version *v, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
-		_free_ char *path = format_text("d%u/%05u", i % 7, i);
-		_free_ char *content = format_text("%u %s", i, "bytes that compress bytes that");
+		_free_ char *path = text_format("d%u/%05u", i % 7, i);
+		_free_ char *content = text_format("%u %s", i, "bytes that compress bytes that");
 
 		box_assert_content(&v->box, path, content);
 	}
@@ -197,7 +197,7 @@ TEST(fetch_moves_only_the_frames_that_a_selection_needs)
 	v.selection.include = include;
 	/* Each file a frame of its own, larger than what is read over. */
 	for (unsigned i = 0; i < 20; i++) {
-		_free_ char *path = format_text("d3/%05u", i);
+		_free_ char *path = text_format("d3/%05u", i);
 		_free_ char *bytes = make_text(700000);
 
 		version_file(&v, path, bytes, 700000);
@@ -290,7 +290,7 @@ TEST(fetch_shards_have_each_file_exactly_once_and_all_directories)
 		version_store(&v);
 		version_fetch_ok(&v);
 		for (unsigned i = 0; i < FILES; i++) {
-			_free_ char *path = format_text("d%u/%05u", i % 7, i);
+			_free_ char *path = text_format("d%u/%05u", i % 7, i);
 			bool here = faccessat(v.box.root_fd, path, F_OK, 0) == 0;
 
 			seen[i] += here;
@@ -401,7 +401,7 @@ TEST(fetch_refuses_an_index_that_is_not_the_manifests)
 	version_open(&v);
 	version_text(&v, "file", "some content here");
 	version_store(&v);
-	key = format_text(
+	key = text_format(
 		"index/%.2s/%s.zst", v.manifest->parts[0].sha256, v.manifest->parts[0].sha256);
 	version_damage(&v, key, v.manifest->parts[0].bytes / 2);
 	assert_true(version_fetch(&v) == -ERR_DIGEST);
@@ -452,7 +452,7 @@ static int remember(void *ctx, const struct index_entry *e, struct error *err)
 	struct strings *paths = ctx;
 
 	(void)err;
-	strings_add(paths, e->path);
+	text_strings_add(paths, e->path);
 	return 0;
 }
 
@@ -470,17 +470,17 @@ TEST(files_are_listed_in_order_and_by_globs)
 				    v.manifest, remember, &paths, &err));
 	assert_int_equal(40000, paths.n);
 	for (unsigned i = 0; i < 40000; i++) {
-		_free_ char *path = format_text("d%u/%05u", i % 7, i);
+		_free_ char *path = text_format("d%u/%05u", i % 7, i);
 
 		assert_string_equal(path, paths.v[i]);
 	}
-	strings_done(&paths);
+	text_strings_done(&paths);
 	v.selection.include = include;
 	assert_int_equal(0, datastore_files(&(struct files_options){.store = v.store,
 						    .selection = &v.selection},
 				    v.manifest, remember, &paths, &err));
 	assert_int_equal(1, paths.n);
-	strings_done(&paths);
+	text_strings_done(&paths);
 	version_close(&v);
 }
 

@@ -33,7 +33,7 @@ static void setup(struct reached *r)
 
 static void teardown(struct reached *r)
 {
-	strings_done(&r->environment);
+	text_strings_done(&r->environment);
 	hooks_fixture_teardown(&r->f);
 }
 
@@ -78,7 +78,7 @@ static void reach(struct reached *r, enum hook_point point)
 
 static char *seen(const struct reached *r)
 {
-	_free_ char *path = format_text("%s/seen", r->f.out);
+	_free_ char *path = text_format("%s/seen", r->f.out);
 	_fclose_ FILE *file = fopen(path, "re");
 	char *text = zalloc(4096);
 

@@ -27,7 +27,7 @@ static void assert_refused(struct hooks_fixture *f, const char *path, const char
 
 static void link_to(const char *target, const char *dir, const char *name)
 {
-	_free_ char *path = format_text("%s/%s", dir, name);
+	_free_ char *path = text_format("%s/%s", dir, name);
 
 	unlink(path);
 	assert_int_equal(0, symlink(target, path));
@@ -66,7 +66,7 @@ TEST(hooks_of_an_end_are_in_reverse_order)
 	hooks_fixture_setup(&f);
 	for (const char *name = "on_stage_end\0on_experiment_end\0"; *name != '\0';
 		name += strlen(name) + 1) {
-		_free_ char *a = format_text("%s/10-a", name), *b = format_text("%s/20-b", name);
+		_free_ char *a = text_format("%s/10-a", name), *b = text_format("%s/20-b", name);
 
 		hooks_fixture_put(f.dir, a, ":");
 		hooks_fixture_put(f.dir, b, ":");
@@ -141,7 +141,7 @@ TEST(hooks_leave_out_directories)
 
 	hooks_fixture_setup(&f);
 	hooks_fixture_put(f.dir, "on_stage_start/10-a", ":");
-	lib = format_text("%s/on_stage_start/lib", f.dir);
+	lib = text_format("%s/on_stage_start/lib", f.dir);
 	assert_int_equal(0, mkdir(lib, 0755));
 	assert_found(&f, HOOK_STAGE_START, "10-a ");
 	hooks_fixture_teardown(&f);
@@ -191,7 +191,7 @@ TEST(hooks_in_a_directory_that_others_can_write_to_are_refused)
 
 	hooks_fixture_setup(&f);
 	hooks_fixture_put(f.dir, "on_failure/10-a", ":");
-	point = format_text("%s/on_failure", f.dir);
+	point = text_format("%s/on_failure", f.dir);
 	chmod(point, 0777);
 	assert_refused(&f, point, "chmod go-w");
 	chmod(point, 0755);
@@ -214,6 +214,86 @@ TEST(hooks_that_link_into_a_directory_that_others_can_write_to_are_refused)
 	*strrchr(target, '/') = '\0';
 	chmod(target, 0777);
 	assert_refused(&f, target, "chmod go-w");
+	hooks_fixture_teardown(&f);
+}
+
+/* dir/inner/hooks, a hooks directory of the settings: inner's mode and owner are the test's. Heap. */
+static char *put_deeper(struct hooks_fixture *f)
+{
+	_free_ char *hooks = text_format("%s/inner/hooks", f->dir);
+	char *inner = text_format("%s/inner", f->dir);
+
+	assert_int_equal(0, mkdir(inner, 0755));
+	assert_int_equal(0, mkdir(hooks, 0755));
+	hooks_fixture_put(hooks, "on_failure/10-a", ":");
+	hooks_fixture_set(f, "hooks.dir", hooks);
+	return inner;
+}
+
+TEST(hooks_beneath_a_directory_that_others_can_write_to_are_refused)
+{
+	struct hooks_fixture f;
+	_free_ char *inner = NULL;
+
+	hooks_fixture_setup(&f);
+	inner = put_deeper(&f);
+	assert_found(&f, HOOK_FAILURE, "10-a ");
+	hooks_free(take_ptr(&f.hooks));
+	chmod(inner, 0777);
+	assert_refused(&f, inner, "chmod go-w");
+	chmod(inner, 0775);
+	assert_refused(&f, inner, "chmod go-w");
+	/* In a sticky one nobody else can exchange what is ours. */
+	chmod(inner, 01777);
+	assert_found(&f, HOOK_FAILURE, "10-a ");
+	if (geteuid() == 0) {
+		hooks_free(take_ptr(&f.hooks));
+		chmod(inner, 0755);
+		assert_int_equal(0, chown(inner, 12345, 0));
+		assert_refused(&f, inner, "belongs to user 12345");
+	}
+	hooks_fixture_teardown(&f);
+}
+
+TEST(hooks_behind_a_link_that_others_can_exchange_are_refused)
+{
+	struct hooks_fixture f;
+	_free_ char *open_dir = NULL, *link = NULL;
+
+	hooks_fixture_setup(&f);
+	hooks_fixture_put(f.later, "on_failure/10-a", ":");
+	open_dir = text_format("%s/open", f.dir);
+	link = text_format("%s/open/hooks", f.dir);
+	assert_int_equal(0, mkdir(open_dir, 0755));
+	assert_int_equal(0, symlink(f.later, link));
+	hooks_fixture_set(&f, "hooks.dir", link);
+	assert_found(&f, HOOK_FAILURE, "10-a ");
+	hooks_free(take_ptr(&f.hooks));
+	chmod(open_dir, 0777);
+	assert_refused(&f, open_dir, "chmod go-w");
+	if (geteuid() == 0) {
+		chmod(open_dir, 01777);
+		assert_int_equal(0, lchown(link, 12345, 0));
+		assert_refused(&f, open_dir, "belongs to user 12345, who can exchange it");
+	}
+	hooks_fixture_teardown(&f);
+}
+
+TEST(hooks_that_link_through_a_directory_that_others_can_write_to_are_refused)
+{
+	struct hooks_fixture f;
+	_free_ char *target = NULL, *open_dir = NULL;
+
+	hooks_fixture_setup(&f);
+	open_dir = text_format("%s/open", f.later);
+	assert_int_equal(0, mkdir(open_dir, 0755));
+	target = hooks_fixture_add(open_dir, "inner/script", ":");
+	hooks_fixture_put(f.dir, "on_failure/20-b", ":");
+	link_to(target, f.dir, "on_failure/10-a");
+	assert_found(&f, HOOK_FAILURE, "10-a 20-b ");
+	hooks_free(take_ptr(&f.hooks));
+	chmod(open_dir, 0777);
+	assert_refused(&f, open_dir, "chmod go-w");
 	hooks_fixture_teardown(&f);
 }
 
@@ -249,7 +329,7 @@ TEST(hooks_that_are_no_files_are_refused)
 
 	hooks_fixture_setup(&f);
 	hooks_fixture_put(f.dir, "on_failure/20-b", ":");
-	pipe = format_text("%s/on_failure/10-a", f.dir);
+	pipe = text_format("%s/on_failure/10-a", f.dir);
 	assert_int_equal(0, mkfifo(pipe, 0755));
 	assert_refused(&f, pipe, "not a file");
 	hooks_fixture_teardown(&f);

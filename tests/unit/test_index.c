@@ -259,9 +259,9 @@ TEST(index_refuses_paths_that_leave_the_tree)
 		"./a", "", "a/.", "a\\x", "a\\"};
 
 	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
-		_free_ char *text = format_text(HEAD "d\t755\t0.000000000\t%s\n", paths[i]);
+		_free_ char *text = text_format(HEAD "d\t755\t0.000000000\t%s\n", paths[i]);
 		_free_ char *link =
-			format_text(HEAD "h\t755\t0.000000000\t0\t-\t-\t0\t-\ta\t%s\n", paths[i]);
+			text_format(HEAD "h\t755\t0.000000000\t0\t-\t-\t0\t-\ta\t%s\n", paths[i]);
 
 		refused(text, "path");
 		refused(link, "hard link");

@@ -20,8 +20,8 @@ TEST(a_manifest_is_read_as_it_was_written)
 
 	m->version = 7;
 	m->created = 1767312000;
-	m->parts[0].last = (free(m->parts[0].last), copy_text("odd \xff\n%41 name"));
-	m->reference = copy_text("s3://bucket/pr\xc3\xa9"
+	m->parts[0].last = (free(m->parts[0].last), text_copy("odd \xff\n%41 name"));
+	m->reference = text_copy("s3://bucket/pr\xc3\xa9"
 				 "fix/");
 	json = manifest_print(m);
 	assert_int_equal(parse(json, &got, NULL), 0);
@@ -56,7 +56,7 @@ TEST(a_manifest_may_come_from_a_source_whose_name_is_not_utf_8)
 
 	m->version = 1;
 	free(m->source);
-	m->source = copy_text("/data/\xff"
+	m->source = text_copy("/data/\xff"
 			      "cats");
 	json = manifest_print(m);
 	assert_int_equal(parse(json, &got, NULL), 0);
@@ -81,7 +81,7 @@ static char *change(const char *json, const char *from, const char *to)
 	const char *at = strstr(json, from);
 
 	assert_non_null(at);
-	return format_text("%.*s%s%s", (int)(at - json), json, to, at + strlen(from));
+	return text_format("%.*s%s%s", (int)(at - json), json, to, at + strlen(from));
 }
 
 TEST(a_manifest_that_is_not_as_it_must_be_is_refused)

@@ -22,7 +22,7 @@ TEST(memory_of_a_v2_group_is_read_from_its_own_files)
 	fake_file(root, "sys/fs/cgroup/a/memory.events",
 		"low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 1\n");
 	m = cgroup_memory_read(root);
-	assert_int_equal(1 << 30, m.limit_bytes);
+	assert_int_equal(1 << 30, m.tree_limit_bytes);
 	assert_int_equal(512 << 20, m.peak_bytes);
 	assert_true(m.counts_kills);
 	assert_int_equal(2, m.oom_kills);
@@ -39,7 +39,7 @@ TEST(memory_of_a_v1_group_is_read_from_its_own_files)
 	fake_file(root, "sys/fs/cgroup/memory/docker/1/memory.oom_control",
 		"oom_kill_disable 0\nunder_oom 0\noom_kill 7\n");
 	m = cgroup_memory_read(root);
-	assert_int_equal(512 << 20, m.limit_bytes);
+	assert_int_equal(512 << 20, m.tree_limit_bytes);
 	assert_int_equal(536870000, m.peak_bytes);
 	assert_true(m.counts_kills);
 	assert_int_equal(7, m.oom_kills);
@@ -67,6 +67,47 @@ TEST(the_largest_number_of_a_v1_group_is_no_limit)
 	assert_true(cgroup_memory_limit(root) == UINT64_MAX);
 }
 
+TEST(what_a_group_has_left_is_the_least_of_it_and_its_ancestors_without_cached_files)
+{
+	_free_ char *root = test_directory();
+
+	fake_file(root, "proc/self/cgroup", "0::/a/b\n");
+	fake_file(root, "sys/fs/cgroup/a/b/memory.max", "1000000\n");
+	fake_file(root, "sys/fs/cgroup/a/b/memory.current", "900000\n");
+	fake_file(root, "sys/fs/cgroup/a/b/memory.stat",
+		"anon 100000\nfile 800000\nshmem 200000\ninactive_file 500000\nactive_file "
+		"100000\n");
+	assert_int_equal(700000, cgroup_memory_left(root));
+	fake_file(root, "sys/fs/cgroup/a/memory.max", "1200000\n");
+	fake_file(root, "sys/fs/cgroup/a/memory.current", "1100000\n");
+	assert_int_equal(100000, cgroup_memory_left(root));
+	fake_file(root, "sys/fs/cgroup/a/memory.current", "1300000\n");
+	assert_int_equal(0, cgroup_memory_left(root));
+}
+
+TEST(what_a_v1_group_has_left_counts_the_groups_below_it)
+{
+	_free_ char *root = test_directory();
+
+	fake_file(root, "proc/self/cgroup", "4:memory:/a\n");
+	fake_file(root, "sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1000000\n");
+	fake_file(root, "sys/fs/cgroup/memory/a/memory.usage_in_bytes", "900000\n");
+	fake_file(root, "sys/fs/cgroup/memory/a/memory.stat",
+		"inactive_file 1\ntotal_inactive_file 400000\ntotal_active_file 100000\n");
+	assert_int_equal(600000, cgroup_memory_left(root));
+}
+
+TEST(a_group_without_a_limit_has_no_end_left)
+{
+	_free_ char *root = test_directory();
+
+	assert_true(cgroup_memory_left(root) == UINT64_MAX);
+	fake_file(root, "proc/self/cgroup", "0::/a\n");
+	fake_file(root, "sys/fs/cgroup/a/memory.max", "max\n");
+	fake_file(root, "sys/fs/cgroup/a/memory.current", "900000\n");
+	assert_true(cgroup_memory_left(root) == UINT64_MAX);
+}
+
 TEST(a_group_without_memory_files_counts_nothing)
 {
 	_free_ char *root = test_directory();
@@ -74,7 +115,7 @@ TEST(a_group_without_memory_files_counts_nothing)
 
 	fake_file(root, "proc/self/cgroup", "0::/\n");
 	m = cgroup_memory_read(root);
-	assert_true(m.limit_bytes == UINT64_MAX);
+	assert_true(m.tree_limit_bytes == UINT64_MAX);
 	assert_int_equal(0, m.peak_bytes);
 	assert_false(m.counts_kills);
 }
@@ -84,7 +125,7 @@ static enum oom_verdict judge(uint64_t kills_before, uint64_t kills_after, int w
 	struct cgroup_memory before = {.counts_kills = true, .oom_kills = kills_before};
 	struct cgroup_memory after = {.counts_kills = true, .oom_kills = kills_after};
 
-	return oom_judge(&before, &after, wait_status);
+	return oom_classify(&before, &after, wait_status);
 }
 
 TEST(a_command_that_died_of_sigkill_while_the_counter_rose_was_killed_for_memory)
@@ -112,14 +153,14 @@ TEST(without_a_counter_nothing_is_said_about_memory)
 {
 	const struct cgroup_memory none = {0}, some = {.counts_kills = true, .oom_kills = 5};
 
-	assert_int_equal(OOM_NONE, oom_judge(&none, &some, KILLED_BY(SIGKILL)));
-	assert_int_equal(OOM_NONE, oom_judge(&some, &none, KILLED_BY(SIGKILL)));
+	assert_int_equal(OOM_NONE, oom_classify(&none, &some, KILLED_BY(SIGKILL)));
+	assert_int_equal(OOM_NONE, oom_classify(&some, &none, KILLED_BY(SIGKILL)));
 }
 
 static void check_sentence(
 	enum oom_verdict verdict, uint64_t limit, uint64_t peak, const char *expected)
 {
-	const struct cgroup_memory m = {.limit_bytes = limit, .peak_bytes = peak};
+	const struct cgroup_memory m = {.tree_limit_bytes = limit, .peak_bytes = peak};
 	_free_ char *s = oom_sentence(verdict, &m);
 
 	assert_string_equal(expected, s);
@@ -175,6 +216,6 @@ TEST(memory_is_printed_in_powers_of_1024)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		char buf[32];
 
-		assert_string_equal(cases[i].text, print_memory(cases[i].bytes, buf));
+		assert_string_equal(cases[i].text, units_print_memory(cases[i].bytes, buf));
 	}
 }

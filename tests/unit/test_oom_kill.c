@@ -16,7 +16,7 @@
 
 static bool write_file(const char *dir, const char *name, const char *value)
 {
-	_free_ char *path = format_text("%s/%s", dir, name);
+	_free_ char *path = text_format("%s/%s", dir, name);
 	_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
 
 	return fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
@@ -29,10 +29,10 @@ static char *make_group(void)
 		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
 		{"/sys/fs/cgroup", "memory.max"},
 	};
-	_free_ char *limit = format_text("%zu", LIMIT_BYTES);
+	_free_ char *limit = text_format("%zu", LIMIT_BYTES);
 
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-		char *dir = format_text("%s/stagerun-unit-%d", kinds[i][0], (int)getpid());
+		char *dir = text_format("%s/stagerun-unit-%d", kinds[i][0], (int)getpid());
 
 		if (mkdir(dir, 0755) == 0 && write_file(dir, kinds[i][1], limit))
 			return dir;
@@ -67,9 +67,9 @@ static _Noreturn void be_the_agent(const char *group, int fd)
 		eat_memory();
 	waitpid(command, &status, 0);
 	after = cgroup_memory_read("");
-	said = oom_sentence(oom_judge(&before, &after, status), &after);
+	said = oom_sentence(oom_classify(&before, &after, status), &after);
 	if (said == NULL)
-		said = format_text("nothing: status %d, oom_kill %d", status, (int)after.oom_kills);
+		said = text_format("nothing: status %d, oom_kill %d", status, (int)after.oom_kills);
 	_exit(write(fd, said, strlen(said)) > 0 ? 0 : 1);
 }
 

@@ -103,5 +103,5 @@ TEST(options_of_all_words_may_stand_anywhere_before_two_dashes)
 	assert_string_equal("-", words.v[1]);
 	assert_string_equal("--verbose", words.v[2]);
 	assert_string_equal("-v", words.v[3]);
-	strings_done(&words);
+	text_strings_done(&words);
 }

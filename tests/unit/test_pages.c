@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "../../agent/base/pages.h"
+#include "../../agent/base/block_pages.h"
 #include "test.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -17,23 +17,23 @@ static const size_t sizes[] = {1, 4096, 3 * MIB, 4 * MIB, 5 * MIB + 1, 64 * MIB}
 TEST(pages_are_zero_and_writable_from_the_first_to_the_last_byte)
 {
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		uint8_t *memory = pages_map(sizes[i]);
+		uint8_t *memory = block_map_pages(sizes[i]);
 
 		assert_int_equal(0, memory[0] | memory[sizes[i] - 1]);
 		memory[0] = memory[sizes[i] - 1] = 1;
-		pages_unmap(memory, sizes[i]);
+		block_unmap_pages(memory, sizes[i]);
 	}
 }
 
 TEST(pages_of_a_large_area_begin_where_a_huge_page_can)
 {
 	for (size_t i = 1; i <= 8; i++) {
-		void *between = pages_map(4096 * i);
-		void *large = pages_map(5 * MIB);
+		void *between = block_map_pages(4096 * i);
+		void *large = block_map_pages(5 * MIB);
 
 		assert_int_equal(0, (uintptr_t)large % (2 * MIB));
-		pages_unmap(large, 5 * MIB);
-		pages_unmap(between, 4096 * i);
+		block_unmap_pages(large, 5 * MIB);
+		block_unmap_pages(between, 4096 * i);
 	}
 }
 
@@ -48,10 +48,10 @@ static bool is_mapped(uint8_t *at)
 TEST(pages_go_back_all_at_once)
 {
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		uint8_t *memory = pages_map(sizes[i]);
+		uint8_t *memory = block_map_pages(sizes[i]);
 
 		assert_true(is_mapped(memory + sizes[i] - 1));
-		pages_unmap(memory, sizes[i]);
+		block_unmap_pages(memory, sizes[i]);
 		assert_false(is_mapped(memory));
 		assert_false(is_mapped(memory + sizes[i] - 1));
 	}
@@ -79,14 +79,14 @@ TEST(pages_that_alignment_costs_are_not_kept)
 		size_t without;
 
 		/* Each begins at another distance from what is there. */
-		between[i] = pages_map(MIB + page * i);
+		between[i] = block_map_pages(MIB + page * i);
 		without = taken();
-		large[i] = pages_map(5 * MIB + 1);
+		large[i] = block_map_pages(5 * MIB + 1);
 		assert_int_equal(5 * MIB + page, taken() - without);
 	}
 	for (size_t i = 0; i < 8; i++) {
-		pages_unmap(large[i], 5 * MIB + 1);
-		pages_unmap(between[i], MIB + page * i);
+		block_unmap_pages(large[i], 5 * MIB + 1);
+		block_unmap_pages(between[i], MIB + page * i);
 	}
 	assert_int_equal(before, taken());
 }
@@ -113,7 +113,7 @@ static void read_flags(const void *at, char flags[256])
 
 TEST(pages_of_a_large_area_are_huge_where_the_kernel_has_such_but_for_the_last)
 {
-	uint8_t *memory = pages_map(5 * MIB);
+	uint8_t *memory = block_map_pages(5 * MIB);
 	char flags[256];
 
 	if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0)
@@ -122,5 +122,5 @@ TEST(pages_of_a_large_area_are_huge_where_the_kernel_has_such_but_for_the_last)
 	assert_non_null(strstr(flags, " hg"));
 	read_flags(memory + 4 * MIB, flags);
 	assert_null(strstr(flags, " hg"));
-	pages_unmap(memory, 5 * MIB);
+	block_unmap_pages(memory, 5 * MIB);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Lists of what to stage, and the summary for schedulers. */
 #include "../../agent/command/plan.h"
-#include "../../agent/command/summary.h"
+#include "../../agent/command/run.h"
 #include "config_fixture.h"
 #include "defer.h"
 #include "process.h"
@@ -19,9 +19,9 @@ static int read_list(struct plan *p, const char *content, struct error *err)
 
 	*p = (struct plan){0};
 	environment_set(&p->environment, "DATA", "/data");
-	strings_add(&r.lists, path);
+	text_strings_add(&r.lists, path);
 	code = plan_lists(p, &r, err);
-	strings_done(&r.lists);
+	text_strings_done(&r.lists);
 	return code;
 }
 
@@ -66,9 +66,9 @@ TEST(list_names_the_line_that_is_wrong)
 	refuses("datastore:a=/x\ndatastore:b=/x", "both want /x");
 }
 
-static json_t *parsed(const struct summary *s, int exit_code, const char *reason)
+static json_t *parsed(const struct prewarm_summary *s, int exit_code, const char *reason)
 {
-	_free_ char *text = summary_text(s, exit_code, reason);
+	_free_ char *text = prewarm_summary_text(s, exit_code, reason);
 	json_t *o = json_loads(text, 0, NULL);
 
 	if (o == NULL)
@@ -83,17 +83,17 @@ static const char *text_of(json_t *o, const char *key)
 
 TEST(summary_of_nothing_is_whole)
 {
-	struct summary s = {0};
+	struct prewarm_summary s = {0};
 	json_t *o, *total;
 
-	summary_begin(&s);
+	prewarm_summary_begin(&s);
 	o = parsed(&s, 0, "");
 	assert_null(json_object_get(o, "reason"));
 	assert_int_equal(0, json_array_size(json_object_get(o, "destinations")));
 	total = json_object_get(o, "total");
 	assert_int_equal(0, json_integer_value(json_object_get(total, "failed")));
 	json_decref(o);
-	summary_done(&s);
+	prewarm_summary_done(&s);
 }
 
 TEST(summary_tells_each_destination_and_the_total)
@@ -113,14 +113,14 @@ TEST(summary_tells_each_destination_and_the_total)
 		.elapsed_ns = 1500000000,
 		.sources = sources,
 		.n_sources = 2};
-	struct summary s = {0};
+	struct prewarm_summary s = {0};
 	json_t *o, *first, *total;
 
 	redact_add("hidden-password");
-	summary_begin(&s);
-	summary_add(&s, &r);
+	prewarm_summary_begin(&s);
+	prewarm_summary_add(&s, &r);
 	r = (struct stage_result){.to = "/e", .end = STAGE_FAILED, .err = &err};
-	summary_add(&s, &r);
+	prewarm_summary_add(&s, &r);
 	/* The byte that is no UTF-8 is there as a lone surrogate, which jansson refuses and Python reads. */
 	assert_non_null(strstr(s.destinations.s, "\"/d/\\udcff\""));
 	memcpy(strstr(s.destinations.s, "\\udcff"), "\\u00ff", 6);
@@ -138,8 +138,8 @@ TEST(summary_tells_each_destination_and_the_total)
 	assert_int_equal(1, json_integer_value(json_object_get(total, "failed")));
 	assert_int_equal(7, json_integer_value(json_object_get(total, "bytes")));
 	json_decref(o);
-	summary_begin(&s);
+	prewarm_summary_begin(&s);
 	assert_null(s.destinations.s);
 	assert_int_equal(0, s.ends[STAGE_FAILED]);
-	summary_done(&s);
+	prewarm_summary_done(&s);
 }

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* The final exec: what the command inherits, where it is looked for, and what is said when it
- * cannot run. Each test execs in a forked child and looks at what /bin/cat sees of itself in /proc.
- */
+ * cannot run. Each test execs in a forked child and looks at what /bin/cat sees of itself in
+ * /proc. */
 #include "defer.h"
 #include "process.h"
+#include "publish_fixture.h"
 #include "test.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,18 +58,18 @@ static int run(const struct inherited *in, char *const argv[], char *const env[]
 
 static int run_words(const char *program, const char *path)
 {
-	_free_ char *path_variable = format_text("PATH=%s", path);
+	_free_ char *path_variable = text_format("PATH=%s", path);
 	char *env[] = {path_variable, NULL};
 	char *argv[] = {(char *)program, "one", "two words", NULL};
 	struct inherited in;
 
-	inherited_take(&in);
+	inherited_record(&in);
 	return run(&in, argv, env);
 }
 
 static void write_file(const char *dir, const char *name, const char *content, mode_t mode)
 {
-	_free_ char *path = format_text("%s/%s", dir, name);
+	_free_ char *path = text_format("%s/%s", dir, name);
 	_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 	assert_true(fd >= 0);
@@ -78,7 +81,7 @@ static char *line_of(const struct outcome *o, const char *name)
 {
 	const char *line = strstr(o->out.s, name);
 
-	return line == NULL ? NULL : format_text("%.*s", (int)strcspn(line, "\n"), line);
+	return line == NULL ? NULL : text_format("%.*s", (int)strcspn(line, "\n"), line);
 }
 
 static void assert_line(const struct outcome *o, const char *name, const char *expected)
@@ -106,7 +109,7 @@ static int see_own_status(const char *arg)
 	sigaddset(&blocked, SIGTERM);
 	pthread_sigmask(SIG_SETMASK, &blocked, NULL);
 	umask(027);
-	inherited_take(&in);
+	inherited_record(&in);
 	/* What the agent does to itself meanwhile. */
 	signal(SIGHUP, SIG_DFL);
 	signal(SIGINT, SIG_IGN);
@@ -140,7 +143,7 @@ static int see_own_limits(const char *arg)
 
 	(void)arg;
 	setrlimit(RLIMIT_NOFILE, &limit);
-	inherited_take(&in);
+	inherited_record(&in);
 	getrlimit(RLIMIT_NOFILE, &agents);
 	if (agents.rlim_cur != 200)
 		return 99;
@@ -175,7 +178,7 @@ static int see_own_descriptors(const char *arg)
 	close(STDIN_FILENO);
 	dup2(STDOUT_FILENO, STDERR_FILENO);
 	dup2(STDOUT_FILENO, 7);
-	inherited_take(&in);
+	inherited_record(&in);
 	if (fcntl(STDIN_FILENO, F_GETFD) != FD_CLOEXEC)
 		return 99; /* the agent's next file would have been its standard input */
 	fcntl(open("/dev/zero", O_RDONLY | O_CLOEXEC), F_DUPFD_CLOEXEC, 8);
@@ -192,6 +195,40 @@ TEST(exec_passes_the_inherited_descriptors_and_no_other)
 	text_done(&o.out);
 }
 
+/* What a library opens on its own, behind the agent's back. */
+static int see_descriptors_but_of_libraries(const char *refused)
+{
+	char *argv[] = {"sh", "-c",
+		"for f in 3 7 8 9 10 11 40; do [ -e /proc/self/fd/$f ] && echo $f; done; true",
+		NULL};
+	char *env[] = {NULL};
+	struct inherited in;
+
+	close_range(3, ~0U, 0);
+	dup2(STDOUT_FILENO, 10);
+	dup2(STDOUT_FILENO, 7);
+	inherited_record(&in);
+	for (int fd = 8; fd <= 11; fd++)
+		dup2(STDOUT_FILENO, fd);
+	dup2(STDOUT_FILENO, 40);
+	if (refused != NULL && refuse_system_call(SYS_close_range, ENOSYS) < 0)
+		return 99;
+	inherited_seal(&in);
+	return run(&in, argv, env);
+}
+
+TEST(exec_passes_nothing_that_a_library_opened_without_close_on_exec)
+{
+	for (int refused = 0; refused < 2; refused++) {
+		struct outcome o;
+
+		play(see_descriptors_but_of_libraries, refused == 1 ? "refused" : NULL, &o);
+		assert_int_equal(0, o.status);
+		assert_string_equal("7\n10\n", o.out.s);
+		text_done(&o.out);
+	}
+}
+
 static int take_then_look(const char *arg)
 {
 	struct inherited in;
@@ -202,7 +239,7 @@ static int take_then_look(const char *arg)
 	signal(SIGCHLD, SIG_IGN);
 	sigfillset(&mask);
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
-	inherited_take(&in);
+	inherited_record(&in);
 	sigaction(SIGPIPE, NULL, &pipe);
 	sigaction(SIGCHLD, NULL, &child);
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
@@ -256,7 +293,7 @@ TEST(empty_component_of_path_is_the_working_directory)
 
 static int run_along_two_directories(const char *dir)
 {
-	_free_ char *path = format_text("%s/first:%s/second", dir, dir);
+	_free_ char *path = text_format("%s/first:%s/second", dir, dir);
 
 	return run_words("tool", path);
 }
@@ -264,8 +301,8 @@ static int run_along_two_directories(const char *dir)
 static char *two_directories(void)
 {
 	char *dir = test_directory();
-	_free_ char *first = format_text("%s/first", dir);
-	_free_ char *second = format_text("%s/second", dir);
+	_free_ char *first = text_format("%s/first", dir);
+	_free_ char *second = text_format("%s/second", dir);
 
 	assert_int_equal(0, mkdir(first, 0755));
 	assert_int_equal(0, mkdir(second, 0755));
@@ -278,7 +315,7 @@ TEST(directories_and_files_that_may_not_run_are_passed_over_along_path)
 
 	for (size_t i = 0; i < ARRAY_LEN(in_the_way); i++) {
 		_free_ char *dir = two_directories();
-		_free_ char *tool = format_text("%s/first/tool", dir);
+		_free_ char *tool = text_format("%s/first/tool", dir);
 		struct outcome o;
 
 		if (i == 0)
@@ -318,7 +355,7 @@ TEST(file_that_may_not_run_is_remembered_when_path_holds_no_other)
 TEST(directory_alone_along_path_is_not_found)
 {
 	_free_ char *dir = two_directories();
-	_free_ char *tool = format_text("%s/first/tool", dir);
+	_free_ char *tool = text_format("%s/first/tool", dir);
 
 	assert_int_equal(0, mkdir(tool, 0755));
 	assert_refused(run_along_two_directories, dir, 127, "cannot run 'tool': not found in PATH");
@@ -364,12 +401,12 @@ TEST(file_that_cannot_be_executed_is_126_with_the_reason)
 		{"lost", "#!/no/interpreter -x\n", 0755,
 			"its interpreter '/no/interpreter' does not"},
 		{"windows", "#!/bin/sh\r\necho\r\n", 0755, "Windows line ends"},
-		{"elf", "\177ELF\2", 0755, "not a program for this machine"},
+		{"elf", "\177ELF\2", 0755, "it is a damaged program"},
 	};
 	_free_ char *dir = test_directory();
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		_free_ char *path = format_text("%s/%s", dir, cases[i].name);
+		_free_ char *path = text_format("%s/%s", dir, cases[i].name);
 
 		/* A NUL after the magic, as in every ELF header. */
 		write_file(dir, cases[i].name, cases[i].content, cases[i].mode);
@@ -383,14 +420,14 @@ TEST(file_that_cannot_be_executed_is_126_with_the_reason)
 TEST(script_without_an_interpreter_line_is_run_by_the_shell)
 {
 	_free_ char *dir = test_directory();
-	_free_ char *path = format_text("%s/plain", dir);
+	_free_ char *path = text_format("%s/plain", dir);
 	struct outcome o;
 
 	write_file(dir, "plain", "echo \"$0|$1|$2\"\n", 0755);
 	play(run_path, path, &o);
 	assert_int_equal(0, o.status);
 	{
-		_free_ char *expected = format_text("%s|one|two words\n", path);
+		_free_ char *expected = text_format("%s|one|two words\n", path);
 
 		assert_string_equal(expected, o.out.s);
 	}
@@ -405,7 +442,7 @@ static int run_with_a_huge_argument(const char *arg)
 
 	(void)arg;
 	memset(argv[1], 'x', (1 << 20) - 1);
-	inherited_take(&in);
+	inherited_record(&in);
 	return run(&in, argv, env);
 }
 
@@ -441,19 +478,19 @@ TEST(environment_is_edited_by_name)
 	assert_null(env.v[2]);
 	environment_set(&env, "C", "x=y");
 	assert_string_equal("x=y", environment_get(&env, "C"));
-	strings_done(&env);
+	text_strings_done(&env);
 }
 
 TEST(wait_status_has_words_and_the_shells_code)
 {
-	_free_ char *exited = describe_wait_status(3 << 8);
-	_free_ char *killed = describe_wait_status(SIGKILL);
-	_free_ char *dumped = describe_wait_status(SIGSEGV | 0x80);
+	_free_ char *exited = process_describe_status(3 << 8);
+	_free_ char *killed = process_describe_status(SIGKILL);
+	_free_ char *dumped = process_describe_status(SIGSEGV | 0x80);
 
 	assert_string_equal("exit status 3", exited);
 	assert_string_equal("signal 9 (Killed)", killed);
 	assert_string_equal("signal 11 (Segmentation fault)", dumped);
-	assert_int_equal(3, wait_status_code(3 << 8));
-	assert_int_equal(137, wait_status_code(SIGKILL));
-	assert_int_equal(139, wait_status_code(SIGSEGV | 0x80));
+	assert_int_equal(3, process_status_code(3 << 8));
+	assert_int_equal(137, process_status_code(SIGKILL));
+	assert_int_equal(139, process_status_code(SIGSEGV | 0x80));
 }

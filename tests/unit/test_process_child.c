@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Children of the loop: how they end, what they print, and that nothing of them is left. */
-#include "../../agent/process/group.h"
+#include "../../agent/process/process_private.h"
 #include "defer.h"
 #include "process.h"
 #include "progress.h"
@@ -26,10 +26,10 @@ struct watch {
 static void note_line(void *ctx, const char *line, size_t len)
 {
 	struct watch *w = ctx;
-	_free_ char *copy = format_text("%.*s", (int)len, line);
+	_free_ char *copy = text_format("%.*s", (int)len, line);
 
 	assert_int_equal(0, w->exits);
-	strings_add(&w->lines, copy);
+	text_strings_add(&w->lines, copy);
 	if (len > w->longest)
 		w->longest = len;
 }
@@ -94,11 +94,11 @@ TEST(exit_status_of_a_child_is_told_once_from_the_loop)
 	static const int codes[] = {0, 1, 2, 3, 63, 64, 125, 126, 127, 128, 143, 254, 255};
 
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
-		_free_ char *script = format_text("exit %d", codes[i]);
+		_free_ char *script = text_format("exit %d", codes[i]);
 		struct watch w;
 
 		run_script(&w, script, false);
-		assert_int_equal(codes[i], wait_status_code(w.end.wait_status));
+		assert_int_equal(codes[i], process_status_code(w.end.wait_status));
 		assert_false(w.end.timed_out);
 		assert_false(w.end.left_processes);
 	}
@@ -109,7 +109,7 @@ TEST(signal_that_ended_a_child_is_told)
 	static const int signals[] = {SIGHUP, SIGINT, SIGTERM, SIGKILL, SIGUSR1, SIGPIPE, SIGXFSZ};
 
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
-		_free_ char *script = format_text("kill -%d $$", signals[i]);
+		_free_ char *script = text_format("kill -%d $$", signals[i]);
 		struct watch w;
 
 		run_script(&w, script, false);
@@ -133,8 +133,8 @@ TEST(two_children_keep_their_own_status)
 		.ctx = &second};
 	assert_int_equal(0, child_start(&first.loop, &opts, &second.child, NULL));
 	finish(&first);
-	assert_int_equal(5, wait_status_code(first.end.wait_status));
-	assert_int_equal(7, wait_status_code(second.end.wait_status));
+	assert_int_equal(5, process_status_code(first.end.wait_status));
+	assert_int_equal(7, process_status_code(second.end.wait_status));
 }
 
 TEST(child_that_cannot_be_executed_is_an_error_of_the_start)
@@ -164,7 +164,7 @@ TEST(child_runs_in_the_directory_it_was_given_or_does_not_start)
 	finish(&w);
 	assert_int_equal(1, w.lines.n);
 	assert_string_equal(dir, w.lines.v[0]);
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
 
 	opts.cwd = "/no/such/directory";
 	assert_int_equal(-ENOENT, start_program(&w, &opts, &err));
@@ -185,12 +185,12 @@ TEST(child_leads_its_own_session_and_reads_nothing)
 	assert_string_equal("end", w.lines.v[0]);
 	{
 		int pid = atoi(w.lines.v[1]);
-		_free_ char *own = format_text("%d %d %d", pid, pid, pid); /* pid, group, session */
+		_free_ char *own = text_format("%d %d %d", pid, pid, pid); /* pid, group, session */
 
 		assert_string_equal(own, w.lines.v[1]);
 	}
 	assert_string_equal("/dev/null", w.lines.v[2]);
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
 }
 
 TEST(output_comes_in_lines_from_both_streams_and_to_the_last_byte)
@@ -203,7 +203,7 @@ TEST(output_comes_in_lines_from_both_streams_and_to_the_last_byte)
 	assert_string_equal("two", w.lines.v[1]);
 	assert_string_equal("", w.lines.v[2]);
 	assert_string_equal("partial", w.lines.v[3]);
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
 }
 
 TEST(line_that_is_too_long_comes_in_pieces)
@@ -222,7 +222,7 @@ TEST(line_that_is_too_long_comes_in_pieces)
 	assert_int_equal(65536, strlen(w.lines.v[1]));
 	assert_string_equal("y", w.lines.v[2]);
 	assert_string_equal("z", w.lines.v[3]);
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
 }
 
 TEST(much_output_arrives_whole_before_the_end_is_told)
@@ -232,12 +232,12 @@ TEST(much_output_arrives_whole_before_the_end_is_told)
 	run_script(&w, "seq 200000", true);
 	assert_int_equal(200000, w.lines.n);
 	assert_string_equal("200000", w.lines.v[199999]);
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
 }
 
 static bool is_running(pid_t pid)
 {
-	_free_ char *path = format_text("/proc/%d/stat", (int)pid);
+	_free_ char *path = text_format("/proc/%d/stat", (int)pid);
 	_fclose_ FILE *f = fopen(path, "re");
 	char state = 'X';
 
@@ -259,7 +259,7 @@ TEST(processes_a_child_leaves_behind_are_ended_with_it)
 	assert_true(w.end.left_processes);
 	assert_false(is_running(atoi(w.lines.v[0])));
 	assert_true(elapsed_ms(start) < 900);
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
 }
 
 TEST(process_left_behind_that_ignores_sigterm_is_killed)
@@ -269,7 +269,7 @@ TEST(process_left_behind_that_ignores_sigterm_is_killed)
 	run_script(&w, "sh -c 'trap \"\" TERM; echo $$; sleep 30' & sleep 0.2", true);
 	assert_true(w.end.left_processes);
 	assert_false(is_running(atoi(w.lines.v[0])));
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
 }
 
 /* A parent that never fetches its child, which ended as the only member of its own group. */
@@ -300,29 +300,38 @@ TEST(group_of_zombies_that_nobody_fetches_counts_as_gone)
 	parent = neglect_a_child(fds[1]);
 	assert_int_equal(sizeof(group), read(fds[0], &group, sizeof(group)));
 	known = kill(-group, 0);
-	gone = group_is_gone(group);
+	gone = child_group_is_gone(group);
 	kill(parent, SIGKILL);
 	assert_int_equal(parent, waitpid(parent, NULL, 0));
 	assert_int_equal(0, known); /* so says the kernel */
 	assert_true(gone);
-	assert_false(group_is_gone(getpgrp()));
+	assert_false(child_group_is_gone(getpgrp()));
 	close(fds[0]);
 	close(fds[1]);
 }
 
 TEST(time_limit_ends_the_whole_group_whatever_it_ignores)
 {
-	uint64_t start = now_ns();
+	unsigned limit_ms = 200;
+	uint64_t start;
 	struct watch w;
 
-	start_script(&w, "sh -c 'trap \"\" TERM; echo $$; sleep 30' & sleep 100", true, 200);
-	finish(&w);
+	/* On a busy machine the limit may come before there is somebody to ignore anything. */
+	for (;; limit_ms *= 4) {
+		start = now_ns();
+		start_script(&w, "sh -c 'trap \"\" TERM; echo $$; sleep 30' & sleep 100", true,
+			limit_ms);
+		finish(&w);
+		if (w.lines.n > 0 || limit_ms > 10000)
+			break;
+		text_strings_done(&w.lines);
+	}
 	assert_true(w.end.timed_out);
 	assert_int_equal(SIGTERM, WTERMSIG(w.end.wait_status));
 	assert_int_equal(1, w.lines.n);
 	assert_false(is_running(atoi(w.lines.v[0])));
-	assert_in_range(elapsed_ms(start), 200, 15000);
-	strings_done(&w.lines);
+	assert_in_range(elapsed_ms(start), limit_ms, limit_ms + 15000);
+	text_strings_done(&w.lines);
 }
 
 TEST(child_that_ignores_sigterm_is_killed_five_seconds_later)
@@ -338,7 +347,7 @@ TEST(child_that_ignores_sigterm_is_killed_five_seconds_later)
 	assert_false(w.end.timed_out);
 	assert_int_equal(SIGKILL, WTERMSIG(w.end.wait_status));
 	assert_in_range(elapsed_ms(start), 5000, 20000);
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
 }
 
 TEST(stopped_child_can_be_ended)
@@ -364,7 +373,7 @@ TEST(process_that_left_the_group_but_holds_the_output_is_waited_for_a_second)
 	assert_string_equal("before", w.lines.v[0]);
 	assert_true(is_running(atoi(w.lines.v[1])));
 	assert_int_equal(0, kill(atoi(w.lines.v[1]), SIGKILL));
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
 }
 
 TEST(child_gets_the_inherited_dispositions_mask_and_umask)
@@ -391,5 +400,33 @@ TEST(child_gets_the_inherited_dispositions_mask_and_umask)
 	assert_string_equal("SigBlk:\t0000000000000800", w.lines.v[1]);
 	/* The C library's two own signals, 32 and 33, are not for us to set. */
 	assert_int_equal(1, strtoull(w.lines.v[2] + strlen("SigIgn:"), NULL, 16) & 0x7fffffff);
-	strings_done(&w.lines);
+	text_strings_done(&w.lines);
+}
+
+TEST(child_gets_the_inherited_descriptors_and_none_that_a_library_opened_meanwhile)
+{
+	char *argv[] = {"sh", "-c",
+		"for f in 61 62 63; do [ -e /proc/self/fd/$f ] && echo $f; done; true", NULL};
+	int inherited[] = {62};
+	struct inherited in = as_started();
+	struct watch w = {0};
+	struct child_options opts = {.argv = argv,
+		.env = environ,
+		.inherited = &in,
+		.on_line = note_line,
+		.on_exit = note_exit,
+		.ctx = &w};
+
+	in.descriptors = inherited;
+	in.n_descriptors = 1;
+	for (int fd = 61; fd <= 63; fd++)
+		assert_int_equal(fd, dup2(STDERR_FILENO, fd));
+	assert_int_equal(0, uv_loop_init(&w.loop));
+	assert_int_equal(0, child_start(&w.loop, &opts, &w.child, NULL));
+	for (int fd = 61; fd <= 63; fd++)
+		assert_int_equal(0, fcntl(fd, F_GETFD) & FD_CLOEXEC || close(fd));
+	finish(&w);
+	assert_int_equal(1, w.lines.n);
+	assert_string_equal("62", w.lines.v[0]);
+	text_strings_done(&w.lines);
 }

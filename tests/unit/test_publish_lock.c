@@ -97,6 +97,56 @@ TEST(lock_waiting_ends_when_cancelled)
 	cancel_done(&w.cancel);
 }
 
+static void assert_says_us(const char *msg)
+{
+	_free_ char *us = text_format("(process %ld on ", (long)getpid());
+	const char *who = strstr(msg, us);
+
+	assert_non_null(who);
+	assert_non_null(strstr(who, ", since 20"));
+}
+
+TEST(lock_is_waited_for_as_long_as_it_may_and_the_error_says_for_whom)
+{
+	const struct destination_options opts = {.lock_timeout_ms = 100};
+	_free_ char *dir = test_directory();
+	struct destination *first, *second = NULL;
+	struct error err;
+
+	log_setup(LOG_WARN, LOG_TEXT, 2);
+	assert_int_equal(0, hold(in(dir, "cats"), &first));
+	assert_int_equal(-EBUSY, destination_open(in(dir, "cats"), &opts, &second, &err));
+	assert_null(second);
+	assert_says_us(err.msg);
+	assert_non_null(strstr(err.msg, "lock_timeout in agent.ini allows (99 ms)"));
+	destination_close(first, false);
+	assert_int_equal(0, destination_open(in(dir, "cats"), &opts, &second, &err));
+	destination_close(second, false);
+}
+
+TEST(lock_that_is_waited_for_is_named_at_once_and_again)
+{
+	const struct destination_options opts = {.lock_timeout_ms = 900, .log_every_ms = 100};
+	_free_ char *dir = test_directory();
+	_close_ int log = open(in(dir, "log"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	struct destination *first, *second = NULL;
+	char said[4096] = {0}, *again;
+	struct error err;
+
+	assert_int_equal(0, hold(in(dir, "cats"), &first));
+	log_setup(LOG_INFO, LOG_TEXT, log);
+	assert_int_equal(-EBUSY, destination_open(in(dir, "cats"), &opts, &second, &err));
+	log_setup(LOG_WARN, LOG_TEXT, 2);
+	assert_true(pread(log, said, sizeof(said) - 1, 0) > 0);
+	assert_non_null(strstr(said, "waiting for another agent that is staging"));
+	assert_says_us(said);
+	again = strstr(said, "still waiting for another agent that is staging");
+	assert_non_null(again);
+	assert_says_us(again);
+	assert_non_null(strstr(again + 1, "still waiting"));
+	destination_close(first, false);
+}
+
 TEST(lock_is_not_inherited_by_the_command)
 {
 	_free_ char *dir = test_directory();
@@ -108,7 +158,7 @@ TEST(lock_is_not_inherited_by_the_command)
 	for (int fd = 3; fd < 256; fd++) {
 		if (fstat(fd, &st) != 0)
 			continue;
-		_free_ char *link = format_text("/proc/self/fd/%d", fd);
+		_free_ char *link = text_format("/proc/self/fd/%d", fd);
 		char target[512] = {0};
 
 		if (readlink(link, target, sizeof(target) - 1) > 0 &&
@@ -133,7 +183,7 @@ TEST(lock_lets_exactly_one_of_many_stage_and_the_others_find_it_warm)
 
 	log_setup(LOG_WARN, LOG_TEXT, 2);
 	for (int round = 0; round < 5; round++) {
-		_free_ char *name = format_text("%d", round);
+		_free_ char *name = text_format("%d", round);
 		struct staging s = cats(in(dir, name));
 		int staged = 0, warm = 0, status;
 		pid_t pids[RACERS];

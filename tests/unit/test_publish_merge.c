@@ -180,7 +180,7 @@ TEST(merge_undoes_all_when_one_name_is_taken_meanwhile)
 	_free_ char *dir = test_directory();
 	struct staging s = scratch(dir);
 	const struct destination_options opts = {0};
-	const struct meta root = {.mode = (mode_t)-1};
+	const struct meta root = {.mode = (mode_t)-1, .uid = (uid_t)-1, .gid = (gid_t)-1};
 	struct record *record = record_for(&s);
 	struct destination *d;
 	int root_fd, state_fd;
@@ -191,7 +191,7 @@ TEST(merge_undoes_all_when_one_name_is_taken_meanwhile)
 	put_text(in(s.to, "c"), "theirs");
 	assert_true(destination_publish(d, record, &root, NULL) < 0);
 	destination_close(d, false);
-	record_free(record);
+	publish_record_free(record);
 	assert_list("c users", s.to);
 	assert_text("theirs", in(s.to, "c"));
 	assert_list("scratch", dir);
@@ -221,7 +221,7 @@ TEST(merge_is_completed_or_staged_anew_when_killed_at_any_system_call)
 
 	log_setup(LOG_WARN, LOG_TEXT, 2);
 	for (; killed == 1; n++) {
-		_free_ char *name = format_text("%u", n);
+		_free_ char *name = text_format("%u", n);
 		char *parent = in(dir, name);
 		struct staging s;
 
@@ -246,7 +246,7 @@ TEST(merge_shows_old_or_new_of_every_name_when_killed_while_replacing)
 
 	log_setup(LOG_WARN, LOG_TEXT, 2);
 	for (; killed == 1; n++) {
-		_free_ char *name = format_text("%u", n);
+		_free_ char *name = text_format("%u", n);
 		char *parent = in(dir, name);
 		struct staging old, new, one;
 
@@ -279,8 +279,8 @@ TEST(merge_shows_old_or_new_of_every_name_when_killed_while_replacing)
 static void die_in_the_middle(const struct staging *s, const char *state)
 {
 	const char *const names[] = {"a", "b", "c"};
-	_free_ char *tree = format_text("%s/tree.abcdef", state);
-	_free_ char *command = format_text("mkdir -p '%s'", tree);
+	_free_ char *tree = text_format("%s/tree.abcdef", state);
+	_free_ char *command = text_format("mkdir -p '%s'", tree);
 	struct record *record = record_for(s);
 	struct journal_head head = {
 		.path = state, .kind = PUBLISH_MERGE, .tree = "tree.abcdef", .record = record};
@@ -297,13 +297,13 @@ static void die_in_the_middle(const struct staging *s, const char *state)
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		struct journal_entry e = {.name = names[i], .replace = i == 0};
 
-		assert_int_equal(0, inode_look(tree_fd, names[i], &e.inode));
+		assert_int_equal(0, inode_stat(tree_fd, names[i], &e.inode));
 		assert_int_equal(0, journal_add(&w, &e, NULL));
 	}
 	assert_int_equal(0, journal_commit(&w, true, NULL));
 	assert_int_equal(0, renameat2(tree_fd, "a", dest_fd, "a", RENAME_EXCHANGE));
 	assert_int_equal(0, renameat(tree_fd, "b", dest_fd, "b"));
-	record_free(record);
+	publish_record_free(record);
 }
 
 static void open_and_close(const char *to)
@@ -437,7 +437,7 @@ TEST(merge_that_is_cancelled_before_renames_leaves_nothing)
 	struct staging s = scratch(dir);
 	struct cancel cancel;
 	const struct destination_options opts = {.cancel = &cancel};
-	const struct meta root = {.mode = (mode_t)-1};
+	const struct meta root = {.mode = (mode_t)-1, .uid = (uid_t)-1, .gid = (gid_t)-1};
 	struct record *record = record_for(&s);
 	struct destination *d;
 	int root_fd, state_fd;
@@ -450,7 +450,7 @@ TEST(merge_that_is_cancelled_before_renames_leaves_nothing)
 	assert_int_equal(-ECANCELED, destination_publish(d, record, &root, NULL));
 	destination_close(d, false);
 	cancel_done(&cancel);
-	record_free(record);
+	publish_record_free(record);
 	assert_list("users", s.to);
 	assert_list("scratch", dir);
 }

@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define NOBODY 65534
 
@@ -24,6 +25,13 @@ static void assert_list(const char *want, const char *dir)
 	_free_ char *have = list(dir);
 
 	assert_string_equal(want, have);
+}
+
+static bool is_regular(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
 static int open_only(const char *to, struct error *err)
@@ -147,7 +155,7 @@ static int stage_inside(void *ctx)
 	EXPECT(stage(s, NULL) == STAGED);
 	EXPECT(is_complete(s));
 	EXPECT(stage(s, NULL) == WARM);
-	EXPECT(name_exists(s->to, ".stagerun/.stagerun/merged/aaaa.json"));
+	EXPECT(is_regular(in(s->to, ".stagerun")));
 	return 0;
 }
 
@@ -281,17 +289,189 @@ static int plant_both(void *dir)
 	return 0;
 }
 
-TEST(place_refuses_when_both_names_are_another_users)
+TEST(place_finds_a_name_of_its_own_again_when_others_have_taken_both)
 {
 	_free_ char *dir = shared_directory();
-	struct error err;
+	struct staging s = cats(dir), dogs = cats(dir);
+
+	if (geteuid() != 0)
+		skip();
+	dogs.to = in(dir, "dogs");
+	assert_int_equal(0, chmod(dir, 01777));
+	assert_int_equal(0, in_child(NOBODY, plant_both, dir));
+	assert_int_equal(STAGED, stage(&s, NULL));
+	assert_int_equal(WARM, stage(&s, NULL));
+	assert_int_equal(STAGED, stage(&dogs, NULL));
+	assert_int_equal(0, rmdir(in(dir, ".stagerun")));
+	assert_int_equal(WARM, stage(&s, NULL));
+	assert_int_equal(WARM, stage(&dogs, NULL));
+}
+
+static int stage_at_once(void *ctx)
+{
+	int code = stage(ctx, NULL);
+
+	return code == STAGED ? 10 : code == WARM ? 11 : 12;
+}
+
+TEST(place_is_the_same_for_many_agents_that_need_a_name_of_their_own_at_once)
+{
+	enum { RACERS = 8 };
+	_free_ char *dir = shared_directory();
+	struct staging s = cats(dir);
+	int staged = 0, warm = 0, status;
+	pid_t pids[RACERS];
 
 	if (geteuid() != 0)
 		skip();
 	assert_int_equal(0, chmod(dir, 01777));
 	assert_int_equal(0, in_child(NOBODY, plant_both, dir));
-	assert_int_equal(-ERR_REFUSED, open_only(in(dir, "cats"), &err));
-	assert_non_null(strstr(err.msg, ".stagerun-0 is another user's directory"));
+	for (int i = 0; i < RACERS; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0)
+			_exit(stage_at_once(&s));
+	}
+	for (int i = 0; i < RACERS; i++) {
+		assert_int_equal(pids[i], waitpid(pids[i], &status, 0));
+		staged += WIFEXITED(status) && WEXITSTATUS(status) == 10;
+		warm += WIFEXITED(status) && WEXITSTATUS(status) == 11;
+	}
+	assert_int_equal(1, staged);
+	assert_int_equal(RACERS - 1, warm);
+}
+
+static int plant_files(void *dir)
+{
+	EXPECT(symlink("nowhere", in(dir, ".stagerun")) == 0);
+	put_text(in(dir, ".stagerun-0"), "");
+	return 0;
+}
+
+TEST(place_passes_over_files_and_links_of_others_under_its_names)
+{
+	_free_ char *dir = shared_directory();
+	struct staging s = cats(dir);
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(0, chmod(dir, 01777));
+	assert_int_equal(0, in_child(NOBODY, plant_files, dir));
+	assert_int_equal(STAGED, stage(&s, NULL));
+	assert_int_equal(WARM, stage(&s, NULL));
+	assert_false(name_exists(dir, "nowhere"));
+}
+
+static int probe_is_taken(void *dir)
+{
+	struct stat st;
+
+	EXPECT(stat(in(dir, ".stagerun/cats"), &st) == 0);
+	put_text(in(dir, text_format(".stagerun-probe-%lu", (unsigned long)st.st_ino)), "");
+	return 0;
+}
+
+TEST(place_does_not_fail_by_a_probe_that_somebody_foresaw)
+{
+	_free_ char *dir = shared_directory();
+	struct staging s = cats(dir);
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(0, chmod(dir, 01777));
+	assert_int_equal(STAGED, stage(&s, NULL));
+	assert_int_equal(0, in_child(NOBODY, probe_is_taken, dir));
+	s.etag = "v2";
+	s.replace = true;
+	assert_int_equal(STAGED, stage(&s, NULL));
+}
+
+static int stage_it(void *s)
+{
+	return stage(s, NULL) < 0 ? 1 : 0;
+}
+
+TEST(place_removes_the_probe_of_an_agent_that_was_killed)
+{
+	_free_ char *dir = test_directory();
+	unsigned n = 1;
+	int killed = 1;
+
+	for (; killed == 1; n++) {
+		_free_ char *name = text_format("%u", n);
+		char *parent = in(dir, name);
+		struct staging s;
+
+		assert_int_equal(0, mkdir(parent, 0755));
+		s = cats(parent);
+		killed = kill_at_change(n, stage_it, &s);
+		if (killed < 0)
+			skip();
+		assert_true(stage(&s, NULL) >= 0);
+		assert_list(".stagerun cats", parent);
+		assert_list("lock published whole.json", in(parent, ".stagerun/cats"));
+	}
+	assert_true(n > 10);
+}
+
+/* What nobody stages into cats, and root and daemon find. */
+static int stage_as(void *s)
+{
+	int code = stage(s, NULL);
+
+	return code == STAGED ? 0 : code == WARM ? 1 : 2;
+}
+
+TEST(place_believes_no_other_user_that_is_not_root)
+{
+	_free_ char *dir = shared_directory();
+	struct staging s = cats(dir);
+	struct error err;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(0, chmod(dir, 0777));
+	assert_int_equal(0, in_child(NOBODY, stage_as, &s));
+	assert_int_equal(2, in_child(NOBODY - 1, stage_as, &s));
+	assert_int_equal(-EACCES, stage(&s, &err));
+	assert_non_null(strstr(err.msg, "was staged by another user (uid 65534)"));
+	assert_null(destination_peek(s.to));
+	s.replace = true;
+	assert_int_equal(STAGED, stage(&s, NULL));
+}
+
+TEST(place_does_not_believe_state_that_others_may_write)
+{
+	static const char *const open[] = {".stagerun", ".stagerun/cats"};
+	_free_ char *dir = shared_directory();
+	struct staging s = cats(dir);
+	struct error err;
+
+	assert_int_equal(STAGED, stage(&s, NULL));
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(0, chmod(in(dir, open[i]), 0777));
+		assert_int_equal(-ERR_REFUSED, stage(&s, &err));
+		assert_non_null(strstr(err.msg, "others may write to "));
+		assert_null(destination_peek(s.to));
+		assert_int_equal(0, chmod(in(dir, open[i]), 0755));
+	}
+	assert_int_equal(WARM, stage(&s, NULL));
+}
+
+TEST(place_believes_of_what_others_may_write_only_what_has_not_changed)
+{
+	_free_ char *dir = shared_directory();
+	struct staging s = cats(dir);
+
+	s.root_mode = 0777;
+	assert_int_equal(STAGED, stage(&s, NULL));
+	assert_int_equal(WARM, stage(&s, NULL));
+	put_text(in(s.to, "a"), "EVIL");
+	assert_int_equal(-ERR_KEPT, stage(&s, NULL));
+	s.root_mode = 0755;
+	s.replace = true;
+	assert_int_equal(STAGED, stage(&s, NULL));
+	put_text(in(s.to, "a"), "mine");
+	assert_int_equal(WARM, stage(&s, NULL));
 }
 
 static int merge_in_sticky(void *ctx)
@@ -328,6 +508,232 @@ TEST(place_is_not_confused_by_a_destination_below_a_destination)
 	assert_int_equal(STAGED, stage(&below, NULL));
 	assert_int_equal(WARM, stage(&s, NULL));
 	assert_int_equal(WARM, stage(&below, NULL));
+}
+
+/* In a mount name space of its own dir/cats, which has something in it, becomes a mount root. */
+static int make_mount_root(const struct staging *s)
+{
+	EXPECT(unshare(CLONE_NEWNS) == 0);
+	EXPECT(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	EXPECT(mount(s->to, s->to, NULL, MS_BIND, NULL) == 0);
+	return 0;
+}
+
+static int stage_twice_in_a_mount(void *ctx)
+{
+	struct staging s = *(struct staging *)ctx, more = s;
+
+	more.key = "bbbb";
+	more.names = "c d/";
+	EXPECT(make_mount_root(&s) == 0);
+	EXPECT(stage(&s, NULL) == STAGED);
+	EXPECT(stage(&more, NULL) == STAGED);
+	EXPECT(stage(&s, NULL) == WARM && stage(&more, NULL) == WARM);
+	s.etag = "v2";
+	s.replace = true;
+	EXPECT(stage(&s, NULL) == STAGED);
+	EXPECT(stage(&s, NULL) == WARM && stage(&more, NULL) == WARM);
+	return 0;
+}
+
+TEST(place_keeps_one_regular_file_in_a_mount_root)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = cats(dir);
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(0, mkdir(s.to, 0755));
+	assert_int_equal(0, in_child(0, stage_twice_in_a_mount, &s));
+	assert_list(".stagerun a b c d", s.to);
+	assert_true(is_regular(in(s.to, ".stagerun")));
+}
+
+static int stage_older_state(void *ctx)
+{
+	struct staging *s = ctx;
+
+	EXPECT(make_mount_root(s) == 0);
+	EXPECT(stage(s, NULL) == WARM);
+	EXPECT(stage(s, NULL) == WARM);
+	return 0;
+}
+
+TEST(place_takes_over_the_state_that_an_earlier_version_left_in_a_mount_root)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = cats(dir);
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(0, mkdir(s.to, 0755));
+	put_text(in(s.to, "mine"), "");
+	assert_int_equal(STAGED, stage(&s, NULL));
+	assert_int_equal(0, rename(in(dir, ".stagerun"), in(s.to, ".stagerun")));
+	assert_int_equal(0, rename(in(s.to, ".stagerun/cats"), in(s.to, ".stagerun/.stagerun")));
+	assert_int_equal(0, in_child(0, stage_older_state, &s));
+	assert_list(".stagerun a b mine", s.to);
+	assert_true(is_regular(in(s.to, ".stagerun")));
+}
+
+static int stage_where_the_name_is_taken(void *ctx)
+{
+	struct staging *s = ctx, below = *s;
+
+	EXPECT(make_mount_root(s) == 0);
+	below.to = in(s->to, "below");
+	EXPECT(stage(&below, NULL) == STAGED);
+	EXPECT(stage(s, NULL) == STAGED);
+	EXPECT(stage(s, NULL) == WARM && stage(&below, NULL) == WARM);
+	return 0;
+}
+
+TEST(place_keeps_records_of_a_mount_root_and_of_a_destination_in_it)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = cats(dir), below = s;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(0, mkdir(s.to, 0755));
+	assert_int_equal(0, in_child(0, stage_where_the_name_is_taken, &s));
+	assert_list(".stagerun .stagerun-0.records a b below", s.to);
+	below.to = in(s.to, "below");
+	assert_int_equal(WARM, stage(&below, NULL));
+}
+
+static int stage_below_a_packed_root(void *ctx)
+{
+	struct staging *s = ctx, below = *s;
+
+	EXPECT(make_mount_root(s) == 0);
+	below.to = in(s->to, "below");
+	EXPECT(stage(s, NULL) == STAGED);
+	EXPECT(stage(&below, NULL) == STAGED);
+	EXPECT(stage(s, NULL) == WARM && stage(&below, NULL) == WARM);
+	return 0;
+}
+
+TEST(place_lies_beside_a_destination_also_where_its_parent_is_a_mount_root_that_was_staged_into)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = cats(dir);
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(0, mkdir(s.to, 0755));
+	assert_int_equal(0, in_child(0, stage_below_a_packed_root, &s));
+	assert_list(".stagerun .stagerun-0 a b below", s.to);
+	assert_true(is_regular(in(s.to, ".stagerun")));
+}
+
+static int die_in_a_mount_at_every_call(void *ctx)
+{
+	struct staging s = *(struct staging *)ctx;
+	const char *dir = s.to;
+	unsigned n = 1;
+	int killed = 1;
+
+	EXPECT(make_mount_root(&s) == 0);
+	for (; killed == 1; n++) {
+		_free_ char *name = text_format("%u", n);
+		struct staging more;
+
+		s.to = in(dir, name);
+		more = s;
+		more.key = "bbbb";
+		more.names = "c";
+		EXPECT(mkdir(s.to, 0755) == 0 && mount(s.to, s.to, NULL, MS_BIND, NULL) == 0);
+		EXPECT(stage(&more, NULL) == STAGED);
+		killed = kill_at_change(n, stage_it, &s);
+		if (killed < 0)
+			return 0;
+		EXPECT(stage(&more, NULL) == WARM);
+		EXPECT(stage(&s, NULL) >= 0);
+		EXPECT(stage(&s, NULL) == WARM && stage(&more, NULL) == WARM);
+		EXPECT(is_complete(&s) && is_regular(in(s.to, ".stagerun")));
+		_free_ char *left = list(s.to);
+		EXPECT(strcmp(left, ".stagerun a b c") == 0);
+		EXPECT(umount(s.to) == 0);
+	}
+	EXPECT(n > 20);
+	return 0;
+}
+
+TEST(place_in_a_mount_root_survives_death_at_any_system_call)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = cats(dir);
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(0, mkdir(s.to, 0755));
+	assert_int_equal(0, in_child(0, die_in_a_mount_at_every_call, &s));
+}
+
+TEST(place_removes_the_parents_that_it_made_for_a_stage_that_failed)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = cats(dir);
+	const struct destination_options opts = {0};
+	struct destination *d;
+	int root_fd, state_fd;
+
+	assert_int_equal(0, mkdir(in(dir, "there"), 0755));
+	s.to = in(dir, "there/x/y/cats");
+	assert_int_equal(0, destination_open(s.to, &opts, &d, NULL));
+	assert_int_equal(0, destination_begin(d, s.key, &root_fd, &state_fd, NULL));
+	destination_close(d, false);
+	assert_list("", in(dir, "there"));
+	put_text(in(dir, "there/file"), "");
+	s.to = in(dir, "there/x/../../there/file/x");
+	assert_true(stage(&s, NULL) < 0);
+	assert_list("file", in(dir, "there"));
+}
+
+static int interrupted(void *ctx)
+{
+	const struct staging *s = ctx;
+	const struct destination_options opts = {0};
+	struct destination *d;
+	int root_fd, state_fd;
+
+	EXPECT(destination_open(s->to, &opts, &d, NULL) == 0);
+	EXPECT(destination_begin(d, s->key, &root_fd, &state_fd, NULL) == 0);
+	_exit(0);
+}
+
+TEST(place_removes_the_parents_that_a_killed_stage_made_when_the_next_one_fails)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = cats(dir);
+
+	s.to = in(dir, "x/y/cats");
+	assert_int_equal(0, in_child(geteuid(), interrupted, &s));
+	assert_list("x", dir);
+	assert_int_equal(0, open_only(s.to, NULL));
+	assert_list("", dir);
+}
+
+TEST(place_keeps_parents_that_others_made_or_use)
+{
+	_free_ char *dir = test_directory();
+	struct staging s = cats(dir);
+
+	s.to = in(dir, "x/y/cats");
+	assert_int_equal(STAGED, stage(&s, NULL));
+	assert_int_equal(0, open_only(in(dir, "x/y/dogs"), NULL));
+	assert_int_equal(0, open_only(in(dir, "x/z/dogs"), NULL));
+	assert_list("y", in(dir, "x"));
+	assert_int_equal(WARM, stage(&s, NULL));
+}
+
+TEST(place_that_is_only_looked_at_is_not_made)
+{
+	_free_ char *dir = test_directory();
+
+	assert_null(destination_peek(in(dir, "x/y/cats")));
+	assert_list("", dir);
 }
 
 /* As on NFS: renameat2() knows no flags. */

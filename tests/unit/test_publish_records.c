@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* State files that are cut short, foreign or full of rubbish count as absent. */
 #include "../../agent/publish/journal.h"
-#include "../../agent/publish/record.h"
 #include "defer.h"
 #include "publish_fixture.h"
 #include "test.h"
@@ -139,6 +138,58 @@ TEST(records_of_another_inode_count_as_absent)
 	assert_false(is_held(dir));
 }
 
+static void drop_from_record(const char *path, const char *from, const char *end)
+{
+	_free_ char *content = read_all(path);
+	char *at = strstr(content, from), *rest = at != NULL ? strstr(at, end) : NULL;
+
+	assert_non_null(rest);
+	memmove(at, rest, strlen(rest) + 1);
+	write_some(path, content, strlen(content));
+}
+
+static void check_entries(bool merge)
+{
+	_free_ char *dir = test_directory();
+	char *path = make_record(dir, merge);
+
+	drop_from_record(path, "{\"name\"", "{\"end\"");
+	replace_in_record(path, "{\"end\":1}", "{\"end\":0}");
+	assert_false(is_held(dir));
+}
+
+TEST(records_of_a_whole_without_an_entry_count_as_absent)
+{
+	check_entries(false);
+}
+
+TEST(records_of_a_merge_without_an_entry_count_as_absent)
+{
+	check_entries(true);
+}
+
+static void check_birth(bool merge)
+{
+	_free_ char *dir = test_directory();
+	char *path = make_record(dir, merge);
+	_free_ char *content = read_all(path);
+
+	if (strstr(content, ",\"birth\"") == NULL)
+		skip(); /* the file system has none */
+	drop_from_record(path, ",\"birth\"", "}");
+	assert_false(is_held(dir));
+}
+
+TEST(records_of_a_whole_without_a_time_of_birth_count_as_absent)
+{
+	check_birth(false);
+}
+
+TEST(records_of_a_merge_without_a_time_of_birth_count_as_absent)
+{
+	check_birth(true);
+}
+
 TEST(records_cannot_name_files_elsewhere)
 {
 	_free_ char *dir = test_directory();
@@ -172,16 +223,16 @@ TEST(records_that_are_a_link_count_as_absent)
 TEST(records_keep_any_bytes_of_names_and_headers)
 {
 	static const char odd[] = "a\x01\xff\xc3\xa9%41\"\\ z";
-	json_t *value = bytes_to_json(odd);
-	_free_ char *back = bytes_from_json(value);
+	json_t *value = json_from_bytes(odd);
+	_free_ char *back = json_to_bytes(value);
 
 	assert_string_equal(odd, back);
 	json_decref(value);
 	value = json_string("%4");
-	assert_null(bytes_from_json(value));
+	assert_null(json_to_bytes(value));
 	json_decref(value);
 	value = json_string("%00");
-	assert_null(bytes_from_json(value));
+	assert_null(json_to_bytes(value));
 	json_decref(value);
 }
 
@@ -202,7 +253,7 @@ TEST(records_with_many_entries_are_read_a_line_at_a_time)
 
 	assert_int_equal(0, journal_begin(&w, &head, NULL));
 	for (uint64_t i = 0; i < 10000; i++) {
-		_free_ char *name = format_text("file-%llu", (unsigned long long)i);
+		_free_ char *name = text_format("file-%llu", (unsigned long long)i);
 
 		e = (struct journal_entry){
 			.name = name, .inode = {.ino = UINT64_MAX - i, .mode = S_IFREG | 0644}};
@@ -214,7 +265,25 @@ TEST(records_with_many_entries_are_read_a_line_at_a_time)
 	for (; journal_next(j, &e) > 0; n++)
 		assert_true(e.inode.ino == UINT64_MAX - n);
 	assert_int_equal(10000, n);
-	assert_true(j->line_size < 4096);
+	assert_true(j->lines.cap <= 4096);
 	journal_close(j);
-	record_free(record);
+	publish_record_free(record);
+}
+
+/* What is written of a key is read as that key: a line break in one would end the line, and the records behind it. */
+TEST(packed_records_with_a_key_of_two_lines_are_damaged)
+{
+	static const char text[] = "{\"stagerun\": \"records\", \"format\": 1}\n"
+				   "{\"key\": \"aaaa\", \"bytes\": 2, \"written\": [1, 2]}\n{}"
+				   "{\"key\": \"a\\nb\", \"bytes\": 2, \"written\": [1, 2]}\n{}";
+	_free_ char *dir = test_directory();
+	_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct packed_records p;
+
+	write_some(in(dir, "packed"), text, strlen(text));
+	packed_init(&p);
+	packed_load(&p, fd, "packed", false);
+	assert_int_equal(1, p.n);
+	assert_string_equal("aaaa", p.v[0].key);
+	packed_done(&p);
 }

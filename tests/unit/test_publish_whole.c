@@ -201,7 +201,7 @@ TEST(publish_does_not_take_a_reused_inode_for_its_own)
 
 	/* ext4 gives the number of a removed directory to the next one that is made. */
 	for (int i = 0; i < 20; i++) {
-		_free_ char *remove = format_text("rm -r '%s'", s.to);
+		_free_ char *remove = text_format("rm -r '%s'", s.to);
 
 		s.names = "a";
 		assert_int_equal(STAGED, stage(&s, NULL));
@@ -216,7 +216,7 @@ TEST(publish_leaves_what_appeared_meanwhile_alone)
 {
 	_free_ char *dir = test_directory();
 	const struct destination_options opts = {0};
-	const struct meta root = {.mode = (mode_t)-1};
+	const struct meta root = {.mode = (mode_t)-1, .uid = (uid_t)-1, .gid = (gid_t)-1};
 	struct staging s = cats(dir);
 	struct record *record = record_for(&s);
 	struct destination *d;
@@ -231,7 +231,7 @@ TEST(publish_leaves_what_appeared_meanwhile_alone)
 	assert_true(destination_publish(d, record, &root, &err) < 0);
 	assert_non_null(strstr(err.msg, "somebody else made it meanwhile"));
 	destination_close(d, false);
-	record_free(record);
+	publish_record_free(record);
 	assert_list("users", s.to);
 	assert_list("cats", dir);
 }
@@ -240,7 +240,7 @@ TEST(publish_starts_over_with_an_empty_tree)
 {
 	_free_ char *dir = test_directory();
 	const struct destination_options opts = {0};
-	const struct meta root = {.mode = (mode_t)-1};
+	const struct meta root = {.mode = (mode_t)-1, .uid = (uid_t)-1, .gid = (gid_t)-1};
 	struct staging s = cats(dir);
 	struct record *record = record_for(&s);
 	struct destination *d;
@@ -254,7 +254,7 @@ TEST(publish_starts_over_with_an_empty_tree)
 	assert_int_equal(0, fill(root_fd, &s));
 	assert_int_equal(0, destination_publish(d, record, &root, NULL));
 	destination_close(d, false);
-	record_free(record);
+	publish_record_free(record);
 	assert_list("only", s.to);
 }
 
@@ -290,7 +290,7 @@ TEST(publish_shows_all_or_nothing_when_killed_at_any_system_call)
 
 	log_setup(LOG_WARN, LOG_TEXT, 2);
 	for (; killed == 1; n++) {
-		_free_ char *name = format_text("%u", n);
+		_free_ char *name = text_format("%u", n);
 		struct staging s = cats(in(dir, name));
 
 		killed = kill_at_change(n, stage_it, &s);
@@ -312,7 +312,7 @@ TEST(publish_shows_the_old_or_the_new_when_killed_while_replacing)
 
 	log_setup(LOG_WARN, LOG_TEXT, 2);
 	for (; killed == 1; n++) {
-		_free_ char *name = format_text("%u", n);
+		_free_ char *name = text_format("%u", n);
 		struct staging old = cats(in(dir, name)), new = old;
 
 		new.etag = "v2";

@@ -11,7 +11,7 @@
 
 static void check_shown(const char *expected, const char *line)
 {
-	_free_ char *shown = redact_own(copy_text(line));
+	_free_ char *shown = redact_own(text_copy(line));
 
 	assert_string_equal(expected, shown);
 }
@@ -86,10 +86,10 @@ TEST(redact_hides_what_a_json_string_makes_of_a_secret)
 
 static void *add_and_redact(void *arg)
 {
-	_free_ char *own = format_text("mango-of-thread-%d", *(int *)arg);
+	_free_ char *own = text_format("mango-of-thread-%d", *(int *)arg);
 
 	for (int i = 0; i < 200; i++) {
-		_free_ char *other = format_text("%s-%d", own, i);
+		_free_ char *other = text_format("%s-%d", own, i);
 
 		redact_add(other);
 		check_shown("[***]", "[papaya-of-all]");
@@ -125,7 +125,7 @@ static char *logged(enum log_format format, void (*say)(void))
 	assert_true(read(fds[0], bytes, sizeof(bytes) - 1) > 0);
 	close(fds[0]);
 	close(fds[1]);
-	return copy_text(bytes);
+	return text_copy(bytes);
 }
 
 static void say_a_line(void)

@@ -101,7 +101,7 @@ static char *line_of(const struct screen *s, unsigned n)
 
 	while (len > 0 && s->cells[n][len - 1] == ' ')
 		len--;
-	return format_text("%.*s", (int)len, s->cells[n]);
+	return text_format("%.*s", (int)len, s->cells[n]);
 }
 
 static void assert_lines(const struct screen *s, const char *const *expected, unsigned n)
@@ -369,7 +369,7 @@ TEST(display_and_log_lines_of_other_threads_never_mix)
 	let_time_pass(&t, 500);
 	pthread_join(logger, NULL);
 	for (int i = 0; i < 60; i++)
-		expected[i] = format_text("stagerun: line %d", i);
+		expected[i] = text_format("stagerun: line %d", i);
 	assert_lines(close_display(&t), (const char *const *)expected, 60);
 	for (int i = 0; i < 60; i++)
 		free(expected[i]);
@@ -428,13 +428,13 @@ TEST(display_is_off_where_nobody_could_read_it)
 
 TEST(bottleneck_is_what_took_the_time)
 {
-	assert_int_equal(WAITED_FOR_NETWORK, bottleneck_of(60, 30, 10, 100));
-	assert_int_equal(WAITED_FOR_DECODING, bottleneck_of(20, 50, 30, 100));
-	assert_int_equal(WAITED_FOR_DISK, bottleneck_of(20, 30, 70, 100));
-	assert_int_equal(WAITED_FOR_NETWORK, bottleneck_of(40, 5, 5, 100));
-	assert_int_equal(WAITED_LITTLE, bottleneck_of(5, 5, 5, 100));
-	assert_int_equal(WAITED_LITTLE, bottleneck_of(0, 0, 0, 0));
-	assert_int_equal(WAITED_FOR_DISK, bottleneck_of(0, 0, 900, 100)); /* of many threads */
+	assert_int_equal(WAITED_FOR_NETWORK, report_bottleneck(60, 30, 10, 100));
+	assert_int_equal(WAITED_FOR_DECODING, report_bottleneck(20, 50, 30, 100));
+	assert_int_equal(WAITED_FOR_DISK, report_bottleneck(20, 30, 70, 100));
+	assert_int_equal(WAITED_FOR_NETWORK, report_bottleneck(40, 5, 5, 100));
+	assert_int_equal(WAITED_LITTLE, report_bottleneck(5, 5, 5, 100));
+	assert_int_equal(WAITED_LITTLE, report_bottleneck(0, 0, 0, 0));
+	assert_int_equal(WAITED_FOR_DISK, report_bottleneck(0, 0, 900, 100)); /* of many threads */
 }
 
 /* What report_source_done() logs. */
@@ -452,7 +452,7 @@ static char *said(enum log_format form, const struct progress *p, uint64_t elaps
 	close(fds[0]);
 	close(fds[1]);
 	assert_true(n > 0);
-	return format_text("%.*s", (int)n, bytes);
+	return text_format("%.*s", (int)n, bytes);
 }
 
 TEST(summary_says_size_time_rate_entries_and_the_bottleneck)
@@ -526,7 +526,7 @@ static void write_text(const char *path, const char *s)
 static char *terminate(const struct termination *t, bool exists, bool create)
 {
 	_free_ char *dir = test_directory();
-	_free_ char *path = format_text("%s/termination-log", dir);
+	_free_ char *path = text_format("%s/termination-log", dir);
 	_fclose_ FILE *f = exists ? fopen(path, "we") : NULL;
 	char bytes[8192] = "";
 	size_t n;
@@ -542,7 +542,7 @@ static char *terminate(const struct termination *t, bool exists, bool create)
 	if (f == NULL)
 		return NULL;
 	n = fread(bytes, 1, sizeof(bytes), f);
-	return format_text("%.*s", (int)n, bytes);
+	return text_format("%.*s", (int)n, bytes);
 }
 
 TEST(termination_message_is_one_line_of_json)
@@ -640,7 +640,7 @@ TEST(termination_message_that_cannot_be_written_is_only_a_warning)
 static bool is_written_after(const char *before, void (*change)(const char *path))
 {
 	_free_ char *dir = test_directory();
-	_free_ char *path = format_text("%s/termination-log", dir);
+	_free_ char *path = text_format("%s/termination-log", dir);
 	struct termination_mark mark;
 
 	if (before != NULL)
@@ -662,7 +662,7 @@ static void write_a_reason(const char *path)
 
 static void replace_with_an_equal(const char *path)
 {
-	_free_ char *other = format_text("%s.new", path);
+	_free_ char *other = text_format("%s.new", path);
 
 	write_text(other, "old");
 	assert_int_equal(0, rename(other, path));

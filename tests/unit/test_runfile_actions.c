@@ -40,15 +40,15 @@ TEST(lifecycle_points_have_two_names_and_one_meaning)
 	enum lifecycle_point p;
 	struct error err;
 
-	assert_int_equal(0, lifecycle_point_parse("on_image_build", &p, &err));
+	assert_int_equal(0, runfile_point_parse("on_image_build", &p, &err));
 	assert_int_equal(POINT_BUILD_START, p);
-	assert_int_equal(0, lifecycle_point_parse("on_after_training_end", &p, &err));
+	assert_int_equal(0, runfile_point_parse("on_after_training_end", &p, &err));
 	assert_int_equal(POINT_EXPERIMENT_END, p);
-	assert_string_equal("on_experiment_end", lifecycle_point_name(p));
-	assert_int_equal(-ERR_USAGE, lifecycle_point_parse("on_biuld", &p, &err));
+	assert_string_equal("on_experiment_end", runfile_point_name(p));
+	assert_int_equal(-ERR_USAGE, runfile_point_parse("on_biuld", &p, &err));
 	assert_string_equal(
 		"there is no lifecycle point 'on_biuld'; did you mean on_build", err.msg);
-	assert_int_equal(-ERR_USAGE, lifecycle_point_parse("never", &p, &err));
+	assert_int_equal(-ERR_USAGE, runfile_point_parse("never", &p, &err));
 	assert_int_equal(POINT_EXPERIMENT_END, p);
 }
 
@@ -213,7 +213,7 @@ static const char *variable(void *ctx, const char *name)
 
 static int stage_first(const char *item, struct stage_spec *ret, struct error *err)
 {
-	_free_ char *yaml = format_text(START "        - stage: {%s}\n", item);
+	_free_ char *yaml = text_format(START "        - stage: {%s}\n", item);
 	struct runfile *r = parse(yaml);
 	int code = runfile_stage(&start_of(r)->v[0], variable, NULL, ret, err);
 

@@ -37,7 +37,7 @@ static void begin(struct fixture *f, const struct fake_options *fake)
 				      .retry_max_ms = 20}};
 	cancel_init(&f->cancel);
 	for (size_t i = 0; i < ARRAY_LEN(environment); i++)
-		strings_add(&f->environment, environment[i]);
+		text_strings_add(&f->environment, environment[i]);
 	f->server = fake_http_start(fake);
 	f->endpoint = fake_http_url(f->server, "");
 	f->opts = (struct s3_options){
@@ -52,7 +52,7 @@ static void end(struct fixture *f)
 	s3_free(f->s3);
 	fake_http_stop(f->server);
 	cancel_done(&f->cancel);
-	strings_done(&f->environment);
+	text_strings_done(&f->environment);
 	free(f->endpoint);
 }
 
@@ -111,13 +111,14 @@ TEST(s3_get_asks_for_the_range_signed_with_its_token)
 {
 	struct fixture f;
 	struct fake_request q;
+	const struct s3_object listed = {.size = 1000, .etag = "\"v1\""};
 	struct s3_object o;
 	char buf[100];
 	size_t len;
 
 	begin(&f, &(struct fake_options){.size = 1000});
 	assert_int_equal(
-		0, s3_get(f.client, "data", "a b/c", 50, buf, 100, "\"v1\"", &len, &o, NULL));
+		0, s3_get(f.client, "data", "a b/c", 50, buf, 100, &listed, &len, &o, NULL));
 	assert_int_equal(100, len);
 	for (size_t i = 0; i < len; i++)
 		assert_int_equal(fake_byte(1, 50 + i), (uint8_t)buf[i]);
@@ -131,6 +132,59 @@ TEST(s3_get_asks_for_the_range_signed_with_its_token)
 	assert_non_null(strstr(q.headers, "/us-east-1/s3/aws4_request"));
 	assert_non_null(strstr(q.headers, "Credential=AKID/"));
 	end(&f);
+}
+
+static void ignore_if_match(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	const uint64_t first = q->first, len = q->last - first + 1;
+
+	*r = (struct fake_reply){.status = 206,
+		.first = first,
+		.range_first = first,
+		.range_last = q->last,
+		.range_total = 1000,
+		.len = len,
+		.content_length = len,
+		.cut_after = FAKE_NONE,
+		.stall_after = FAKE_NONE,
+		.seed = 1};
+	snprintf(r->etag, sizeof(r->etag), "%s", (const char *)ctx);
+}
+
+/* What comes of an object of 1000 bytes with this ETag from a server that ignores If-Match. */
+static int get_expecting(struct fixture *f, const char *etag, const struct s3_object *expected)
+{
+	char buf[100];
+	size_t len;
+	int code;
+
+	begin(f, &(struct fake_options){
+			 .size = 1000, .script = ignore_if_match, .ctx = (void *)etag});
+	code = s3_get(f->client, "data", "k", 50, buf, sizeof(buf), expected, &len, NULL, &f->err);
+	if (code == -ERR_CHANGED)
+		assert_says(f, "s3://data/k was replaced");
+	end(f);
+	return code;
+}
+
+TEST(s3_get_does_not_take_another_version_from_a_server_that_ignores_if_match)
+{
+	const struct s3_object listed = {.size = 1000, .etag = "\"old\""};
+	struct fixture f;
+
+	assert_int_equal(-ERR_CHANGED, get_expecting(&f, "\"new\"", &listed));
+	assert_int_equal(0, get_expecting(&f, "\"old\"", &listed));
+	assert_int_equal(0, get_expecting(&f, "", &listed));
+}
+
+TEST(s3_get_compares_the_size_where_there_is_no_etag)
+{
+	const struct s3_object listed = {.size = 999}, unknown = {.size = SIZE_UNKNOWN};
+	struct fixture f;
+
+	assert_int_equal(-ERR_CHANGED, get_expecting(&f, "\"new\"", &listed));
+	assert_int_equal(-ERR_CHANGED, get_expecting(&f, "", &listed));
+	assert_int_equal(0, get_expecting(&f, "\"new\"", &unknown));
 }
 
 TEST(s3_get_beyond_the_end_is_fewer_bytes)
@@ -361,18 +415,18 @@ TEST(s3_list_goes_through_all_pages_in_order)
 	const char *pages[] = {
 		"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
 		"<NextContinuationToken>t/1</NextContinuationToken>"
-		"<Contents><Key>a%2B+b</Key><Size>1</Size><ETag>&quot;x&quot;</ETag></Contents>"
-		"<Contents><Key>z</Key><Size>2</Size></Contents>"
-		"<CommonPrefixes><Prefix>m/</Prefix></CommonPrefixes></ListBucketResult>",
+		"<Contents><Key>p/a%2B+b</Key><Size>1</Size><ETag>&quot;x&quot;</ETag></Contents>"
+		"<Contents><Key>p/z</Key><Size>2</Size></Contents>"
+		"<CommonPrefixes><Prefix>p/m/</Prefix></CommonPrefixes></ListBucketResult>",
 		"<ListBucketResult><IsTruncated>false</IsTruncated>"
-		"<Contents><Key>z%2B</Key><Size>3</Size></Contents></ListBucketResult>"};
+		"<Contents><Key>p/z%2B</Key><Size>3</Size></Contents></ListBucketResult>"};
 	struct fixture f;
 	struct text t = {0};
 	struct fake_request q;
 
 	begin(&f, &(struct fake_options){.script = fill, .ctx = pages});
 	assert_int_equal(0, s3_list(f.client, "data", "p/", "s", '/', join, &t, &f.err));
-	assert_string_equal("a+ b:1 m/:-1 z:2 z%2B:3 ", t.s);
+	assert_string_equal("p/a+ b:1 p/m/:-1 p/z:2 p/z%2B:3 ", t.s);
 	q = fake_http_request(f.server, 0);
 	assert_string_equal(
 		"/data?delimiter=%2F&encoding-type=url&list-type=2&prefix=p%2F&start-after=s",
@@ -410,6 +464,160 @@ TEST(s3_list_that_would_not_end_is_an_error)
 	end(&f);
 }
 
+#define PAGE(truncated, rest) \
+	"<ListBucketResult><IsTruncated>" truncated "</IsTruncated>" rest "</ListBucketResult>"
+#define KEY(name)   "<Contents><Key>" name "</Key><Size>1</Size></Contents>"
+#define NEXT(token) "<NextContinuationToken>" token "</NextContinuationToken>"
+
+/* Each of these answers is no listing, or one that could be followed for ever: never an end. */
+TEST(s3_list_that_is_not_whole_is_an_error)
+{
+	static const char *const answers[][3] = {
+		{"<ListBucketResult></ListBucketResult>"},
+		{"<ListBucketResult><Contents><Key>p/a</Key></Contents></ListBucketResult>"},
+		{"<ListBucketResult><IsTruncated>false</IsTruncated>"},
+		{PAGE("false", KEY("p/a") "<Contents><Key>p/b")},
+		{"<Error><Code>InternalError</Code></Error>"},
+		{""},
+		{PAGE("true", KEY("p/a"))},
+		{PAGE("false", KEY("q/a"))},
+		{PAGE("false", KEY("p"))},
+		{PAGE("true", KEY("p/a") NEXT("1")), PAGE("true", KEY("p/a") NEXT("2"))},
+		{PAGE("true", KEY("p/b") NEXT("1")), PAGE("false", KEY("p/a"))},
+		{PAGE("true", NEXT("1")), PAGE("true", NEXT("1"))},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+		struct fixture f;
+		struct text t = {0};
+
+		begin(&f, &(struct fake_options){.script = fill, .ctx = (void *)answers[i]});
+		if (s3_list(f.client, "data", "p/", NULL, '\0', join, &t, &f.err) >= 0)
+			fail_msg("answer %zu was taken for a whole listing", i);
+		text_done(&t);
+		end(&f);
+	}
+}
+
+static void fill_empty_for_ever(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	static char text[256];
+
+	(void)ctx;
+	snprintf(text, sizeof(text), PAGE("true", NEXT("%u")), q->number);
+	set_text(r, 200, text, NULL);
+}
+
+TEST(s3_list_of_ever_new_empty_pages_ends)
+{
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.script = fill_empty_for_ever});
+	assert_int_equal(
+		-ERR_HTTP, s3_list(f.client, "data", "p/", NULL, '\0', join, NULL, &f.err));
+	assert_says(&f, "again and again");
+	end(&f);
+}
+
+TEST(s3_list_of_a_bucket_that_is_not_found_is_no_absence_of_an_object)
+{
+	struct bad_days bad = {.n = 9, .status = 404, .code = "NoSuchKey"};
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.script = answer_badly, .ctx = &bad});
+	assert_int_equal(
+		-ERR_HTTP, s3_list(f.client, "data", "p/", NULL, '\0', join, NULL, &f.err));
+	end(&f);
+}
+
+static int add_upload(void *ctx, const char *key, const char *id, time_t begun, struct error *err)
+{
+	(void)begun;
+	(void)err;
+	text_addf(ctx, "%s:%s ", key, id);
+	return 0;
+}
+
+#define UPLOADS(truncated, rest) \
+	"<ListMultipartUploadsResult><IsTruncated>" truncated "</IsTruncated>" rest \
+	"<Upload><Key>a</Key><UploadId>1</UploadId></Upload></ListMultipartUploadsResult>"
+#define MARKERS(key, id) \
+	"<NextKeyMarker>" key "</NextKeyMarker><NextUploadIdMarker>" id "</NextUploadIdMarker>"
+
+TEST(s3_uploads_are_listed_to_the_end_and_not_for_ever)
+{
+	static const char *const good[] = {UPLOADS("true", MARKERS("a", "1")),
+		UPLOADS("true", MARKERS("a", "2")), UPLOADS("false", "")};
+	static const char *const bad[][2] = {
+		{UPLOADS("true", "")},
+		{UPLOADS("true", MARKERS("a", "1")), UPLOADS("true", MARKERS("a", "1"))},
+		{UPLOADS("true", MARKERS("b", "1")), UPLOADS("true", MARKERS("a", "2"))},
+		{"<ListMultipartUploadsResult></ListMultipartUploadsResult>"},
+	};
+	struct fixture f;
+	struct text t = {0};
+
+	begin(&f, &(struct fake_options){.script = fill, .ctx = (void *)good});
+	assert_int_equal(0, s3_uploads(f.client, "data", "", add_upload, &t, &f.err));
+	assert_string_equal("a:1 a:1 a:1 ", t.s);
+	end(&f);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		begin(&f, &(struct fake_options){.script = fill, .ctx = (void *)bad[i]});
+		assert_int_equal(
+			-ERR_HTTP, s3_uploads(f.client, "data", "", add_upload, &t, &f.err));
+		end(&f);
+	}
+	text_done(&t);
+}
+
+static bool is_chosen(void *ctx, const char *key)
+{
+	(void)ctx;
+	return strcmp(key, "ours") == 0;
+}
+
+#define VERSION(key, id) "<Version><Key>" key "</Key><VersionId>" id "</VersionId></Version>"
+
+TEST(s3_versions_of_what_is_not_chosen_stay_and_are_passed_by)
+{
+	static const char *const pages[] = {
+		"<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>foreign</"
+		"NextKeyMarker>"
+		"<NextVersionIdMarker>2</NextVersionIdMarker>" VERSION("foreign", "1")
+			VERSION("foreign", "2") "</ListVersionsResult>",
+		"<ListVersionsResult><IsTruncated>false</IsTruncated>" VERSION("foreign", "3")
+			VERSION("ours", "4") "</ListVersionsResult>",
+		"<DeleteResult></DeleteResult>"};
+	const struct s3_chooser which = {.is_chosen = is_chosen};
+	struct fixture f;
+	struct fake_request q;
+
+	begin(&f, &(struct fake_options){.script = fill, .ctx = (void *)pages});
+	assert_int_equal(0, s3_delete_versions(f.client, "data", "", &which, &f.err));
+	assert_int_equal(3, fake_http_requests(f.server));
+	q = fake_http_request(f.server, 1);
+	assert_string_equal(
+		"/data?encoding-type=url&key-marker=foreign&version-id-marker=2&versions=", q.path);
+	q = fake_http_request(f.server, 2);
+	assert_non_null(strstr(q.body, "<Key>ours</Key><VersionId>4</VersionId>"));
+	assert_null(strstr(q.body, "foreign"));
+	end(&f);
+}
+
+TEST(s3_requests_with_a_limit_are_not_repeated_beyond_it)
+{
+	struct bad_days bad = {
+		.n = 9, .status = 503, .code = "SlowDown", .headers = "Retry-After: 30\r\n"};
+	const char *const key = "k";
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.script = answer_badly, .ctx = &bad});
+	s3_client_limit(f.client, 500);
+	assert_true(s3_delete(f.client, "data", &key, 1, &f.err) < 0);
+	assert_says(&f, "its time was over");
+	end(&f);
+}
+
 TEST(s3_delete_sends_one_list_with_its_digest)
 {
 	const char *pages[] = {"<DeleteResult></DeleteResult>"};
@@ -440,6 +648,40 @@ TEST(s3_delete_tells_of_the_key_that_stayed)
 	assert_int_equal(-EACCES, s3_delete(f.client, "data", keys, 2, &f.err));
 	assert_says(&f, "s3://data/b: cannot delete it");
 	assert_says(&f, "s3:DeleteObject");
+	end(&f);
+}
+
+TEST(s3_delete_asks_again_for_keys_that_the_server_was_too_busy_for)
+{
+	static const char *const codes[] = {"InternalError", "SlowDown", "ServiceUnavailable"};
+	static const char *const keys[] = {"a", "b"};
+
+	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+		_free_ char *busy = text_format("<DeleteResult><Error><Key>b</Key><Code>%s</Code>"
+						"</Error></DeleteResult>",
+			codes[i]);
+		const char *pages[] = {busy, busy, "<DeleteResult></DeleteResult>"};
+		struct fixture f;
+
+		begin(&f, &(struct fake_options){.script = fill, .ctx = pages});
+		assert_int_equal(0, s3_delete(f.client, "data", keys, 2, &f.err));
+		assert_int_equal(3, fake_http_requests(f.server));
+		end(&f);
+	}
+}
+
+TEST(s3_delete_gives_up_on_keys_that_the_server_stays_too_busy_for)
+{
+	const char *busy =
+		"<DeleteResult><Error><Key>b</Key><Code>SlowDown</Code></Error></DeleteResult>";
+	const char *pages[] = {busy, busy, busy, busy, busy, busy};
+	const char *const keys[] = {"a", "b"};
+	struct fixture f;
+
+	begin(&f, &(struct fake_options){.script = fill, .ctx = pages});
+	assert_int_equal(-ERR_HTTP, s3_delete(f.client, "data", keys, 2, &f.err));
+	assert_says(&f, "s3://data/b: cannot delete it: S3 answered SlowDown");
+	assert_int_equal(1 + f.network.retries, fake_http_requests(f.server));
 	end(&f);
 }
 
@@ -481,6 +723,70 @@ TEST(s3_upload_that_was_completed_by_an_attempt_without_answer_is_complete)
 	assert_int_equal(0, s3_upload_complete(f.client, "data", "k", "id", etags, 1, &f.err));
 	assert_int_equal(3, fake_http_requests(f.server));
 	end(&f);
+}
+
+struct no_lists {
+	int status;
+	const char *code;
+	atomic_uint lists, singles;
+	char body[256];
+};
+
+static void answer_no_lists(void *ctx, const struct fake_request *q, struct fake_reply *reply)
+{
+	struct no_lists *n = ctx;
+
+	reply->etag[0] = reply->last_modified[0] = '\0';
+	reply->text = "";
+	reply->status = 204;
+	if (strcmp(q->method, "POST") == 0) {
+		n->lists++;
+		reply->status = n->status;
+		snprintf(n->body, sizeof(n->body),
+			"<Error><Code>%s</Code><Message>no</Message></Error>", n->code);
+		reply->text = n->body;
+	} else if (strcmp(q->method, "DELETE") == 0) {
+		n->singles++;
+	}
+	reply->content_length = strlen(reply->text);
+}
+
+TEST(s3_servers_that_take_no_lists_of_deletions_get_them_one_by_one_and_are_remembered)
+{
+	static const char *const keys[] = {"a", "b", "c"};
+	static const struct no_lists kinds[] = {{.status = 501, .code = "NotImplemented"},
+		{.status = 405, .code = "MethodNotAllowed"},
+		{.status = 400, .code = "InvalidArgument"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		struct no_lists n = kinds[i];
+		struct fixture f;
+
+		begin(&f, &(struct fake_options){.script = answer_no_lists, .ctx = &n});
+		assert_int_equal(0, s3_delete(f.client, "b", keys, 3, &f.err));
+		assert_int_equal(0, s3_delete(f.client, "b", keys, 3, &f.err));
+		assert_int_equal(1, n.lists);
+		assert_int_equal(6, n.singles);
+		end(&f);
+	}
+}
+
+TEST(s3_deletions_that_are_refused_are_not_tried_one_by_one)
+{
+	static const char *const keys[] = {"a", "b"};
+	static const struct no_lists kinds[] = {{.status = 403, .code = "AccessDenied"},
+		{.status = 400, .code = "ExpiredToken"},
+		{.status = 400, .code = "AuthorizationHeaderMalformed"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		struct no_lists n = kinds[i];
+		struct fixture f;
+
+		begin(&f, &(struct fake_options){.script = answer_no_lists, .ctx = &n});
+		assert_true(s3_delete(f.client, "b", keys, 2, &f.err) < 0);
+		assert_int_equal(0, n.singles);
+		end(&f);
+	}
 }
 
 TEST(s3_without_credentials_asks_unsigned)

@@ -8,12 +8,12 @@
 
 static void assert_place(const char *url, const char *bucket, const char *key)
 {
-	struct s3_place p;
+	struct s3_bucket_key p;
 
-	assert_int_equal(0, s3_place_parse(url, &p, NULL));
+	assert_int_equal(0, s3_bucket_key_parse(url, &p, NULL));
 	assert_string_equal(bucket, p.bucket);
 	assert_string_equal(key, p.key);
-	s3_place_done(&p);
+	s3_bucket_key_done(&p);
 }
 
 TEST(s3_place_is_a_bucket_and_whatever_follows)
@@ -29,11 +29,11 @@ TEST(s3_place_without_a_usable_bucket_is_refused)
 {
 	static const char *const wrong[] = {"s3://", "s3:///key", "s3://b/key", "s3://a b/key",
 		"s3://a@evil/key", "s3://a:80/x", "s3://..a/x"};
-	struct s3_place p;
+	struct s3_bucket_key p;
 	struct error err;
 
 	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
-		assert_int_equal(-ERR_USAGE, s3_place_parse(wrong[i], &p, &err));
+		assert_int_equal(-ERR_USAGE, s3_bucket_key_parse(wrong[i], &p, &err));
 		assert_non_null(strstr(err.msg, wrong[i]));
 	}
 }
@@ -164,7 +164,7 @@ static enum s3_verdict judge(long status, const char *code, const char *region)
 
 	snprintf(f.code, sizeof(f.code), "%s", code);
 	snprintf(f.region, sizeof(f.region), "%s", region);
-	return s3_fault_judge(&f, "us-east-1");
+	return s3_fault_classify(&f, "us-east-1");
 }
 
 TEST(s3_faults_that_pass_are_told_from_those_that_do_not)
@@ -205,7 +205,7 @@ static void assert_told(const struct s3_fault *f, int code, const char *const *w
 		.is_signed = true};
 	struct error err;
 
-	assert_int_equal(code, s3_fault_tell(f, &what, &err));
+	assert_int_equal(code, s3_fault_error(f, &what, &err));
 	for (; *words != NULL; words++)
 		if (strstr(err.msg, *words) == NULL)
 			fail_msg("'%s' does not say '%s'", err.msg, *words);
@@ -275,6 +275,21 @@ TEST(s3_errors_that_are_no_xml_are_told_by_their_status)
 	assert_told(&f, -ERR_HTTP, SAYS("answered 502 ("));
 }
 
+TEST(s3_errors_say_that_an_object_is_not_there_only_in_the_words_of_s3)
+{
+	static const char page[] = "<html><h1>Not Found</h1></html>";
+	struct s3_fault f;
+
+	assert_told(fault(404, "NoSuchKey"), -ENOENT, SAYS("404"));
+	assert_told(fault(404, "NoSuchBucket"), -ERR_HTTP, SAYS("404"));
+	assert_told(fault(404, "MethodNotAllowed"), -ERR_HTTP, SAYS("404"));
+	/* As HEAD is answered. */
+	s3_fault_read(&f, 404, "", 0);
+	assert_told(&f, -ENOENT, SAYS("404"));
+	s3_fault_read(&f, 404, page, strlen(page));
+	assert_told(&f, -ERR_HTTP, SAYS("404"));
+}
+
 /* Where */
 
 static char *url_of(const char *endpoint, const char *region, enum s3_style style,
@@ -342,7 +357,27 @@ TEST(s3_tallies_tell_one_listing_from_another)
 	memcpy(o.etag, "\"2\"", 4);
 	s3_tally_add(t, &o);
 	s3_tally_free(t, &other);
-	assert_true(identity_same(&first, &same));
-	assert_false(identity_same(&first, &other));
+	assert_true(object_identity_same(&first, &same));
+	assert_false(object_identity_same(&first, &other));
 	assert_int_equal(5, first.size);
+}
+
+TEST(s3_advice_is_by_code_and_where_that_says_little_by_message)
+{
+	assert_non_null(
+		strstr(s3_advice_on(S3_S3, "AccessDenied",
+			       "not authorized to perform: kms:GenerateDataKey on resource"),
+			"kms:Decrypt"));
+	assert_non_null(strstr(s3_advice_on(S3_S3, "KMS.NotFoundException", ""), "KMS key"));
+	assert_non_null(strstr(s3_advice_on(S3_S3, "InvalidRequest",
+				       "Missing header x-amz-server-side-encryption"),
+		"default encryption"));
+	assert_non_null(strstr(s3_advice_on(S3_S3, "AccessDenied",
+				       "Access Denied because object protected by object lock."),
+		"Object Lock"));
+	assert_non_null(strstr(
+		s3_advice_on(S3_S3, "InvalidRequest", "Object is WORM protected"), "Object Lock"));
+	assert_non_null(strstr(s3_advice_on(S3_STS, "AccessDenied", ""), "trust policy"));
+	assert_null(s3_advice_on(S3_S3, "AccessDenied", "Access Denied"));
+	assert_null(s3_advice_on(S3_S3, "", ""));
 }

@@ -8,22 +8,22 @@ static bool takes(const char *include, const char *name)
 	const char *const patterns[] = {include, NULL};
 	const struct selection sel = {.include = patterns};
 
-	return selection_apply(&sel, name) != NULL;
+	return select_apply(&sel, name) != NULL;
 }
 
 static const char *strip(unsigned n, const char *name)
 {
 	const struct selection sel = {.strip_components = n};
 
-	return selection_apply(&sel, name);
+	return select_apply(&sel, name);
 }
 
 TEST(select_takes_everything_under_its_own_name_by_default)
 {
 	const struct selection sel = {0};
 
-	assert_string_equal("./a//b", selection_apply(&sel, "./a//b"));
-	assert_string_equal("a", selection_apply(NULL, "a"));
+	assert_string_equal("./a//b", select_apply(&sel, "./a//b"));
+	assert_string_equal("a", select_apply(NULL, "a"));
 }
 
 TEST(select_star_and_question_mark_stop_at_a_slash)
@@ -109,10 +109,10 @@ TEST(select_exclude_wins_over_include)
 	const char *const include[] = {"a", NULL}, *const exclude[] = {"*.tmp", "a/b", NULL};
 	const struct selection sel = {.include = include, .exclude = exclude};
 
-	assert_non_null(selection_apply(&sel, "a/x"));
-	assert_null(selection_apply(&sel, "a/x.tmp"));
-	assert_null(selection_apply(&sel, "a/b/x"));
-	assert_null(selection_apply(&sel, "c"));
+	assert_non_null(select_apply(&sel, "a/x"));
+	assert_null(select_apply(&sel, "a/x.tmp"));
+	assert_null(select_apply(&sel, "a/b/x"));
+	assert_null(select_apply(&sel, "c"));
 }
 
 TEST(select_strips_leading_components_and_leaves_out_shorter_names)
@@ -130,7 +130,7 @@ TEST(select_matches_before_it_strips)
 	const char *const include[] = {"a/b", NULL};
 	const struct selection sel = {.include = include, .strip_components = 1};
 
-	assert_string_equal("b/c", selection_apply(&sel, "a/b/c"));
+	assert_string_equal("b/c", select_apply(&sel, "a/b/c"));
 }
 
 TEST(select_pattern_of_many_stars_is_not_exponential)

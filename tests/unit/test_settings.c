@@ -19,8 +19,8 @@ static void remember(void *ctx, const char *key, const char *value, const char *
 
 	if (strcmp(key, told->key) != 0)
 		return;
-	told->value = copy_text(value);
-	told->origin = copy_text(origin);
+	told->value = text_copy(value);
+	told->origin = text_copy(origin);
 }
 
 static void assert_told(
@@ -69,7 +69,7 @@ TEST(settings_begin_with_the_documented_defaults)
 	assert_null(s->network.headers);
 	assert_true(s->limits.max_bytes == UINT64_MAX);
 	assert_int_equal(20000000, s->limits.max_entries);
-	assert_int_equal(1000, s->limits.max_ratio);
+	assert_int_equal(1100, s->limits.max_ratio);
 	assert_int_equal(4096, s->limits.max_path);
 	assert_int_equal(LOG_INFO, s->log_level);
 	assert_int_equal(LOG_TEXT, s->log_format);
@@ -256,11 +256,29 @@ TEST(settings_know_secret_names_and_learn_more)
 	assert_true(settings_is_secret(s, "HF_TOKEN"));
 	assert_true(settings_is_secret(s, "aws_secret_access_key"));
 	assert_true(settings_is_secret(s, "Db_Password"));
+	assert_false(settings_is_secret(s, "AWS_WEB_IDENTITY_TOKEN_FILE"));
+	assert_false(settings_is_secret(s, "ssh_key_path"));
 	assert_false(settings_is_secret(s, "MY_PIN"));
 	assert_false(settings_is_secret(s, "HOME"));
 	assert_int_equal(0, set_option(s, "agent.secret_names", "*_PIN, WANDB_*", NULL));
 	assert_true(settings_is_secret(s, "my_pin"));
 	assert_true(settings_is_secret(s, "WANDB_ID"));
+	settings_free(s);
+}
+
+TEST(settings_hide_no_paths_but_keys_that_look_like_some)
+{
+	struct settings *s = settings_new();
+
+	assert_false(settings_is_secret_value(s, "MY_TOKEN", "/run/secrets/tokens/hub"));
+	assert_false(settings_is_secret_value(s, "SSH_KEY", "/root/.ssh/id_ed25519"));
+	assert_false(settings_is_secret_value(s, "KEYBOARD_DIR", "anything"));
+	assert_true(settings_is_secret_value(s, "MY_TOKEN", "run/secrets"));
+	assert_true(
+		settings_is_secret_value(s, "MY_TOKEN", "/K7MDENGbPxRfiCYEXAMPLEKEY9xq/wJalrXUt"));
+	assert_true(settings_is_secret_value(s, "MY_TOKEN", "/wJal+rX"));
+	assert_true(settings_is_secret_value(s, "AWS_SECRET_ACCESS_KEY", "/abc/def/ghi"));
+	assert_true(settings_is_secret_value(s, "DB_PASSWORD", "/two\nlines"));
 	settings_free(s);
 }
 

@@ -346,7 +346,7 @@ static void count_default(void *ctx, const char *key, const char *value, const c
 
 	for (size_t i = 0; i < settings_count; i++) {
 		const struct setting *row = &settings_table[i];
-		_free_ char *name = format_text("%s.%s", row->section, row->key);
+		_free_ char *name = text_format("%s.%s", row->section, row->key);
 		_free_ char *initial = setting_print(row, plain);
 
 		if (strcmp(name, key) == 0)

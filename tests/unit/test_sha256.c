@@ -8,12 +8,12 @@
 
 static void assert_digest(const char *bytes, size_t piece, const char *want)
 {
-	struct reader *r = reader_sha256(reader_in_pieces(bytes, strlen(bytes), piece, 0), NULL);
+	struct reader *r = sha256_reader(reader_in_pieces(bytes, strlen(bytes), piece, 0), NULL);
 	struct error err;
 	char hex[65];
 
 	assert_int_equal(0, reader_drain(r, &err));
-	reader_sha256_hex(r, hex);
+	sha256_reader_hex(r, hex);
 	assert_string_equal(want, hex);
 	reader_close(r);
 }
@@ -27,7 +27,7 @@ TEST(sha256_is_that_of_the_bytes_however_they_are_cut)
 
 TEST(sha256_passes_the_same_bytes_on_without_a_copy)
 {
-	struct reader *r = reader_sha256(reader_in_pieces("abc", 3, 3, 0), ABC);
+	struct reader *r = sha256_reader(reader_in_pieces("abc", 3, 3, 0), ABC);
 	const char *bytes = "abc";
 	struct error err;
 	struct slice s;
@@ -42,7 +42,7 @@ TEST(sha256_passes_the_same_bytes_on_without_a_copy)
 
 TEST(sha256_compares_digits_of_either_case)
 {
-	struct reader *r = reader_sha256(reader_in_pieces("abc", 3, 2, 0), ABC_UPPER);
+	struct reader *r = sha256_reader(reader_in_pieces("abc", 3, 2, 0), ABC_UPPER);
 	struct error err;
 
 	assert_int_equal(0, reader_drain(r, &err));
@@ -51,7 +51,7 @@ TEST(sha256_compares_digits_of_either_case)
 
 TEST(sha256_that_differs_is_an_error_that_names_both)
 {
-	struct reader *r = reader_sha256(reader_in_pieces("abd", 3, 2, 0), ABC);
+	struct reader *r = sha256_reader(reader_in_pieces("abd", 3, 2, 0), ABC);
 	struct error err, again;
 	struct slice s;
 
@@ -69,7 +69,7 @@ TEST(sha256_that_differs_is_an_error_that_names_both)
 
 TEST(sha256_passes_an_error_of_its_input_on_and_compares_nothing)
 {
-	struct reader *r = reader_sha256(reader_in_pieces("abd", 3, 3, -ERR_CHANGED), ABC);
+	struct reader *r = sha256_reader(reader_in_pieces("abd", 3, 3, -ERR_CHANGED), ABC);
 	struct error err;
 
 	assert_int_equal(-ERR_CHANGED, reader_drain(r, &err));
@@ -78,7 +78,7 @@ TEST(sha256_passes_an_error_of_its_input_on_and_compares_nothing)
 
 TEST(sha256_counts_bytes_that_were_skipped_or_peeked_at)
 {
-	struct reader *r = reader_sha256(reader_in_pieces("abc", 3, 3, 0), ABC);
+	struct reader *r = sha256_reader(reader_in_pieces("abc", 3, 3, 0), ABC);
 	struct error err;
 	char first[2];
 

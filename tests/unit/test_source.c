@@ -4,6 +4,7 @@
 #include "source.h"
 #include "test.h"
 #include "text.h"
+#include "url.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -57,6 +58,17 @@ TEST(source_display_shows_no_secret)
 	assert_text(source_display("/a path/with?and#"), "/a path/with?and#");
 }
 
+TEST(source_expired_is_no_url_whose_time_is_longer_than_time)
+{
+	assert_null(url_expired("https://h/k?X-Amz-Date=20200101T000000Z&X-Amz-Expires="
+				"9223372036854775807",
+		1800000000));
+	assert_text(
+		url_expired("https://h/k?X-Amz-Date=20200101T000000Z&X-Amz-Expires=60", 1577836920),
+		"the presigned URL expired 1 min 0 s ago, at 2020-01-01 00:01:00 UTC: get a new "
+		"one");
+}
+
 TEST(source_key_drops_what_signs_and_keeps_what_selects)
 {
 	assert_text(source_key("https://h/k?X-Amz-Date=1&versionId=7&X-Amz-Signature=2"),
@@ -89,13 +101,16 @@ TEST(identity_is_the_same_only_when_both_are_pinned_the_same_way)
 	struct identity date = {.last_modified = "d", .size = 1};
 	struct identity none = {.size = 1};
 	struct identity open_end = {.last_modified = "d", .size = SIZE_UNKNOWN};
+	struct identity recent = {.last_modified = "d", .size = 1, .recent = true};
 
-	assert_true(identity_same(&etag, &etag));
-	assert_true(identity_same(&date, &date));
-	assert_false(identity_same(&etag, &date));
-	assert_false(identity_same(&none, &none));
-	assert_false(identity_pins(&open_end));
-	assert_false(identity_same(&open_end, &open_end));
+	assert_true(object_identity_same(&etag, &etag));
+	assert_true(object_identity_same(&date, &date));
+	assert_false(object_identity_same(&etag, &date));
+	assert_false(object_identity_same(&none, &none));
+	assert_false(object_identity_pins(&recent));
+	assert_false(object_identity_same(&date, &recent));
+	assert_false(object_identity_pins(&open_end));
+	assert_false(object_identity_same(&open_end, &open_end));
 }
 
 struct file_case {
@@ -124,7 +139,7 @@ static void file_case_init(struct file_case *c, size_t len)
 {
 	_free_ char *dir = test_directory();
 
-	*c = (struct file_case){.path = format_text("%s/a file", dir)};
+	*c = (struct file_case){.path = text_format("%s/a file", dir)};
 	cancel_init(&c->cancel);
 	c->env.cancel = &c->cancel;
 	c->req.url = c->path;
@@ -167,11 +182,11 @@ TEST(source_reads_a_file_by_path_and_by_url)
 	file_case_init(&c, 600000);
 	assert_int_equal(0, source_open(&c.env, &c.req, &c.object, &c.err));
 	assert_int_equal(600000, c.object->identity.size);
-	assert_true(identity_pins(&c.object->identity));
+	assert_true(object_identity_pins(&c.object->identity));
 	assert_int_equal(600000, drain(&c));
 	object_close(c.object);
 	dir = strndup(c.path, strlen(c.path) - strlen("a file"));
-	url = format_text("file://localhost%sa%%20file", dir);
+	url = text_format("file://localhost%sa%%20file", dir);
 	c.req.url = url;
 	assert_int_equal(0, source_open(&c.env, &c.req, &c.object, &c.err));
 	assert_int_equal(600000, drain(&c));

@@ -10,7 +10,7 @@ static struct stage_spec parsed(const char *arg)
 	struct stage_spec spec = {0};
 
 	assert_int_equal(0, stage_spec_parse(arg, &spec, NULL));
-	spec.origin = copy_text("--stage");
+	spec.origin = text_copy("--stage");
 	return spec;
 }
 
@@ -52,7 +52,7 @@ static int join(const struct stage_spec specs[2], size_t *ret_n, struct error *e
 {
 	static const struct stage_env env;
 	struct stage *stages;
-	int code = stages_join(&env, specs, 2, &stages, ret_n, err);
+	int code = stage_join(&env, specs, 2, &stages, ret_n, err);
 
 	for (size_t i = 0; i < *ret_n; i++)
 		stage_done(&stages[i]);
@@ -63,9 +63,9 @@ static int join(const struct stage_spec specs[2], size_t *ret_n, struct error *e
 TEST(sources_with_one_destination_are_one_stage_however_it_is_spelt)
 {
 	_free_ char *dir = test_directory();
-	_free_ char *real = format_text("%s/real", dir), *link = format_text("%s/link", dir);
-	_free_ char *a = format_text("/a.tar=%s/new", real),
-		    *b = format_text("/b.tar=%s/new/", link);
+	_free_ char *real = text_format("%s/real", dir), *link = text_format("%s/link", dir);
+	_free_ char *a = text_format("/a.tar=%s/new", real),
+		    *b = text_format("/b.tar=%s/new/", link);
 	struct stage_spec specs[2] = {parsed(a), parsed(b)};
 	size_t n;
 
@@ -110,7 +110,7 @@ static void keys_of(const struct stage_spec specs[2], char keys[2][65])
 		struct stage *stages;
 		size_t n;
 
-		assert_int_equal(0, stages_join(&env, &specs[i], 1, &stages, &n, NULL));
+		assert_int_equal(0, stage_join(&env, &specs[i], 1, &stages, &n, NULL));
 		memcpy(keys[i], stages[0].key, 65);
 		stage_done(&stages[0]);
 		free(stages);
@@ -132,16 +132,21 @@ TEST(key_of_a_stage_ignores_signatures_and_heeds_options)
 	stage_spec_done(&specs[1]);
 }
 
-TEST(cancel_wakes_a_source_that_waits_for_its_turn)
+TEST(slots_are_given_while_there_are_some_and_none_is_waited_for)
 {
+	uv_async_t freed;
 	struct slots slots;
-	struct cancel cancel;
+	uv_loop_t loop;
 
-	slots_init(&slots, 1);
-	cancel_init(&cancel);
-	assert_int_equal(0, slots_take(&slots, &cancel, NULL));
-	cancel_request(&cancel);
-	assert_true(slots_take(&slots, &cancel, NULL) < 0);
-	cancel_done(&cancel);
-	slots_done(&slots);
+	assert_int_equal(0, uv_loop_init(&loop));
+	assert_int_equal(0, uv_async_init(&loop, &freed, NULL));
+	stage_slots_init(&slots, 2, &freed);
+	assert_true(stage_slots_take(&slots));
+	assert_true(stage_slots_take(&slots));
+	assert_false(stage_slots_take(&slots));
+	stage_slots_release(&slots);
+	assert_true(stage_slots_take(&slots));
+	uv_close((uv_handle_t *)&freed, NULL);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(0, uv_loop_close(&loop));
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A store in a directory, through the functions that are the same for every store. */
-#include "../../agent/store/store_file.h"
+#include "../../agent/store/store_private.h"
 #include "defer.h"
 #include "store_fixture.h"
 #include "test.h"
@@ -16,7 +16,7 @@ static int make(const char *url, char **ret_name, struct error *err)
 	int code = store_new(&env, &s, err);
 
 	if (code == 0)
-		*ret_name = copy_text(store_name(s));
+		*ret_name = text_copy(store_name(s));
 	store_free(s);
 	return code;
 }
@@ -39,7 +39,7 @@ TEST(a_store_in_a_directory_has_one_name_however_it_is_written)
 TEST(a_store_by_a_relative_path_is_named_from_the_root)
 {
 	_free_ char *here = getcwd(NULL, 0);
-	_free_ char *want = format_text("file://%s/stores", here);
+	_free_ char *want = text_format("file://%s/stores", here);
 
 	assert_named("stores", want);
 }
@@ -106,9 +106,24 @@ TEST(a_store_says_that_an_object_is_not_there)
 	store_fixture_put(&f, "a/b", "x");
 	assert_int_equal(store_get(f.hand, "a/c", 0, &byte, 1, &f.err), -ENOENT);
 	assert_non_null(strstr(f.err.msg, "a/c"));
-	assert_int_equal(store_get_all(f.hand, "a/b/c", 10, &all, NULL, &f.err), -ENOENT);
-	assert_int_equal(store_has(f.hand, "a/b/c", NULL, &f.err), 0);
+	assert_int_equal(store_get_all(f.hand, "b/b/c", 10, &all, NULL, &f.err), -ENOENT);
+	assert_int_equal(store_has(f.hand, "b/b/c", NULL, &f.err), 0);
 	assert_int_equal(store_has(f.hand, "a", NULL, &f.err), 0);
+	store_fixture_teardown(&f);
+}
+
+TEST(a_store_does_not_take_a_look_that_failed_for_an_absence)
+{
+	struct store_fixture f;
+	char *all = NULL;
+
+	store_fixture_setup(&f);
+	store_fixture_put(&f, "a/b", "x");
+	assert_int_equal(store_get_all(f.hand, "a/b/c", 10, &all, NULL, &f.err), -ENOTDIR);
+	assert_int_equal(store_has(f.hand, "a/b/c", NULL, &f.err), -ENOTDIR);
+	store_fixture_link(&f, "a/nowhere", "/nonexistent/x");
+	assert_int_equal(store_get_all(f.hand, "a/nowhere", 10, &all, NULL, &f.err), -ERR_FORMAT);
+	assert_int_equal(store_has(f.hand, "a/nowhere", NULL, &f.err), -ERR_FORMAT);
 	store_fixture_teardown(&f);
 }
 
@@ -169,7 +184,7 @@ TEST(a_file_with_another_name_elsewhere_does_not_take_the_place_of_another)
 	store_fixture_setup(&f);
 	store_fixture_put(&f, "d/m", "1");
 	assert_int_equal(store_file_temporary(f.hand, &path, &fd, &f.err), 0);
-	backup = format_text("%s.backup", path);
+	backup = text_format("%s.backup", path);
 	assert_int_equal(0, link(path, backup));
 	assert_int_equal(store_file_place(f.hand, fd, path, "d/m", true, &f.err), -EEXIST);
 	unlink(path);
@@ -237,7 +252,7 @@ TEST(a_store_is_an_empty_directory_after_its_last_object_was_deleted)
 	store_fixture_put(&f, "a/b/c", "1");
 	store_fixture_put(&f, "a/b/d", "1");
 	assert_int_equal(store_delete(f.hand, keys, 3, &f.err), 0);
-	sub = format_text("%s/a", f.dir);
+	sub = text_format("%s/a", f.dir);
 	assert_int_equal(stat(sub, &st), -1);
 	assert_int_equal(stat(f.dir, &st), 0);
 	store_fixture_teardown(&f);
@@ -251,7 +266,7 @@ TEST(a_store_in_a_directory_makes_files_that_their_owner_writes_and_all_read)
 
 	store_fixture_setup(&f);
 	store_fixture_put(&f, "a/b", "1");
-	path = format_text("%s/a/b", f.dir);
+	path = text_format("%s/a/b", f.dir);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0644);
 	*strrchr(path, '/') = '\0';
@@ -305,7 +320,7 @@ TEST(an_upload_that_is_aborted_leaves_nothing)
 	assert_int_equal(store_upload_part(f.hand, u, 2, "world", 5, &f.err), 0);
 	store_upload_abort(f.hand, u);
 	store_upload_free(u);
-	temporary = format_text("%s/.tmp", f.dir);
+	temporary = text_format("%s/.tmp", f.dir);
 	assert_int_equal(rmdir(temporary), 0);
 	store_fixture_teardown(&f);
 }
@@ -313,15 +328,15 @@ TEST(an_upload_that_is_aborted_leaves_nothing)
 TEST(a_cancelled_hand_does_nothing_more)
 {
 	struct store_fixture f;
-	struct store_hand *hand = NULL;
+	struct store_conn *hand = NULL;
 	struct cancel cancel;
 
 	store_fixture_setup(&f);
 	cancel_init(&cancel);
-	assert_int_equal(store_hand_open(f.store, &cancel, &hand, &f.err), 0);
+	assert_int_equal(store_conn_open(f.store, &cancel, &hand, &f.err), 0);
 	cancel_request(&cancel);
 	assert_int_equal(store_put(hand, "x", "1", 1, &f.err), -ECANCELED);
-	store_hand_close(hand);
+	store_conn_close(hand);
 	cancel_done(&cancel);
 	store_fixture_teardown(&f);
 }

@@ -149,17 +149,17 @@ TEST(throttle_a_call_waits_too_and_hears_a_cancel)
 	uint64_t start = now_ns();
 
 	cancel_init(&cancel);
-	assert_int_equal(0, caller_new(&network, &cancel, &caller, &err));
+	assert_int_equal(0, call_caller_new(&network, &cancel, &caller, &err));
 	assert_int_equal(
 		0, call(caller, &(struct call){.method = "GET", .url = url}, &reply, &err));
 	assert_int_equal(1000000, reply.body.len);
 	assert_in_range(ms_since(start), 180, 3000);
-	reply_done(&reply);
+	call_reply_done(&reply);
 	throttle_count(t, 400000000, now_ns());
 	cancel_request(&cancel);
 	assert_int_equal(-ECANCELED,
 		call(caller, &(struct call){.method = "GET", .url = url}, &reply, &err));
-	caller_free(caller);
+	call_caller_free(caller);
 	cancel_done(&cancel);
 	fake_http_stop(server);
 	free(url);

@@ -2,7 +2,9 @@
 /* The parts of the engine that need no network: what an answer means, which URLs may see a header,
  * and how connections grow. */
 #include "../../agent/transfer/engine.h"
+#include "defer.h"
 #include "test.h"
+#include <stdlib.h>
 #include <string.h>
 
 static struct answer parse(const char *const *lines)
@@ -38,7 +40,7 @@ TEST(answer_takes_no_nonsense_for_a_content_range)
 {
 	static const char *const wrong[] = {"bytes 5-4/10", "bytes 0-10/10", "bytes 0-9",
 		"bytes -9/10", "items 0-9/10", "bytes 0-99999999999999999999/5", "bytes */10", "",
-		"bytes 0-x/10"};
+		"bytes 0-x/10", "bytes 0-9/10x", "bytes 0-9/*0"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		char line[128];
@@ -49,6 +51,14 @@ TEST(answer_takes_no_nonsense_for_a_content_range)
 		if (a.has_range)
 			fail_msg("'%s' was taken", wrong[i]);
 	}
+}
+
+TEST(answer_does_not_mix_two_content_ranges)
+{
+	struct answer a = PARSE("HTTP/1.1 206 OK\r\n", "Content-Range: bytes 0-99/1000\r\n",
+		"Content-Range: bytes 0-99/10\r\n");
+
+	assert_false(a.has_range);
 }
 
 TEST(answer_forgets_what_an_interim_response_said)
@@ -79,18 +89,62 @@ TEST(answer_caps_retry_after_at_a_minute)
 		0, PARSE("HTTP/1.1 503 x\r\n", "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n")
 			   .retry_after_ms);
 	assert_int_equal(0, PARSE("HTTP/1.1 503 x\r\n", "Retry-After: soon\r\n").retry_after_ms);
+	assert_int_equal(
+		60000, PARSE("HTTP/1.1 503 x\r\n", "Retry-After: 99999999999999999999999\r\n")
+			       .retry_after_ms);
 }
 
 TEST(answer_takes_the_same_strong_etag_for_the_same_bytes_whatever_the_date)
 {
 	struct answer a = PARSE("HTTP/1.1 206 OK\r\n", "ETag: \"a\"\r\n", "Last-Modified: now\r\n",
 		"Content-Range: bytes 5-9/10\r\n");
-	struct version first = {.etag = "\"a\"", .last_modified = "then", .size = 10};
+	struct object_version first = {.etag = "\"a\"", .last_modified = "then", .size = 10};
 	struct answer_wanted w = {.name = "o", .from = 5, .to = 10, .version = &first};
 
-	assert_int_equal(VERDICT_RANGE, answer_judge(&a, &w, NULL));
+	assert_int_equal(VERDICT_RANGE, answer_classify(&a, &w, NULL));
 	first.etag[1] = 'b';
-	assert_int_equal(VERDICT_FAIL, answer_judge(&a, &w, NULL));
+	assert_int_equal(VERDICT_FAIL, answer_classify(&a, &w, NULL));
+}
+
+/* The same tag as a weak one names what the server takes for equivalent: the bytes may be others. */
+TEST(answer_takes_no_weak_etag_for_the_bytes_of_a_strong_one_without_a_date)
+{
+	struct answer a = PARSE("HTTP/1.1 206 OK\r\n", "ETag: W/\"a\"\r\n",
+		"Last-Modified: then\r\n", "Content-Range: bytes 5-9/10\r\n");
+	struct object_version first = {.etag = "\"a\"", .last_modified = "then", .size = 10};
+	struct answer_wanted w = {.name = "o", .from = 5, .to = 10, .version = &first};
+
+	assert_int_equal(VERDICT_RANGE, answer_classify(&a, &w, NULL));
+	first.last_modified[0] = '\0';
+	assert_int_equal(VERDICT_FAIL, answer_classify(&a, &w, NULL));
+}
+
+static const struct {
+	const char *modified, *date;
+	enum verdict verdict;
+} moments[] = {
+	{"Sun, 06 Nov 1994 08:49:35 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", VERDICT_RANGE},
+	{"Sun, 06 Nov 1994 08:49:36 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", VERDICT_PLAIN},
+	{"Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", VERDICT_PLAIN},
+	{"Sun, 06 Nov 1994 08:49:39 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", VERDICT_PLAIN},
+	{"Mon, 06 Nov 2034 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", VERDICT_RANGE},
+	{"Sun, 06 Nov 1994 08:49:37 GMT", "", VERDICT_RANGE},
+	{"Sun, 06 Nov 1994 08:49:37 GMT", "soon", VERDICT_RANGE},
+};
+
+TEST(answer_takes_no_date_of_the_same_second_for_a_version)
+{
+	for (size_t i = 0; i < sizeof(moments) / sizeof(moments[0]); i++) {
+		struct answer a = PARSE("HTTP/1.1 206 OK\r\n", "Content-Range: bytes 0-9/10\r\n");
+		struct answer_wanted w = {.name = "o", .from = 0, .to = 10};
+
+		snprintf(a.version.last_modified, sizeof(a.version.last_modified), "%s",
+			moments[i].modified);
+		snprintf(a.date, sizeof(a.date), "%s", moments[i].date);
+		assert_int_equal(moments[i].verdict, answer_classify(&a, &w, NULL));
+		strcpy(a.version.etag, "\"a\"");
+		assert_int_equal(VERDICT_RANGE, answer_classify(&a, &w, NULL));
+	}
 }
 
 TEST(answer_asks_without_a_range_when_the_total_is_not_told)
@@ -98,21 +152,32 @@ TEST(answer_asks_without_a_range_when_the_total_is_not_told)
 	struct answer a = PARSE("HTTP/1.1 206 OK\r\n", "Content-Range: bytes 0-9/*\r\n");
 	struct answer_wanted w = {.name = "o", .from = 0, .to = 10};
 
-	assert_int_equal(VERDICT_PLAIN, answer_judge(&a, &w, NULL));
+	assert_int_equal(VERDICT_PLAIN, answer_classify(&a, &w, NULL));
 }
 
-TEST(answer_accepts_stored_compressions_and_refuses_unknown_ones)
+TEST(answer_takes_a_content_encoding_for_a_label_unless_it_hides_the_bytes)
 {
+	static const char *const labels[] = {"utf-8", "binary", "none", "identity", "gzip",
+		"x-gzip", "zstd", "xz", "zip", "bzip2", "lz4", "aws-chunked, gzip",
+		"UTF-8,aws-chunked", "8bit", "base64ish", ""};
+	static const char *const hidden[] = {
+		"br", "deflate", "compress", "x-compress", "gzip, br", "utf-8,\tDeflate", "dcz"};
 	struct answer_wanted w = {.name = "o", .from = 0, .to = 10};
 	struct error err;
-	struct answer a = PARSE("HTTP/1.1 200 OK\r\n", "Content-Encoding: x-gzip\r\n");
 
-	assert_int_equal(VERDICT_WHOLE, answer_judge(&a, &w, &err));
-	a = PARSE("HTTP/1.1 200 OK\r\n", "Content-Encoding: aws-chunked, gzip\r\n");
-	assert_int_equal(VERDICT_WHOLE, answer_judge(&a, &w, &err));
-	a = PARSE("HTTP/1.1 200 OK\r\n", "Content-Encoding: deflate\r\n");
-	assert_int_equal(VERDICT_FAIL, answer_judge(&a, &w, &err));
-	assert_int_equal(-ERR_HTTP, err.code);
+	for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+		struct answer a = PARSE("HTTP/1.1 200 OK\r\n");
+
+		snprintf(a.content_encoding, sizeof(a.content_encoding), "%s", labels[i]);
+		assert_int_equal(VERDICT_WHOLE, answer_classify(&a, &w, &err));
+	}
+	for (size_t i = 0; i < ARRAY_LEN(hidden); i++) {
+		struct answer a = PARSE("HTTP/1.1 200 OK\r\n");
+
+		snprintf(a.content_encoding, sizeof(a.content_encoding), "%s", hidden[i]);
+		assert_int_equal(VERDICT_FAIL, answer_classify(&a, &w, &err));
+		assert_int_equal(-ERR_HTTP, err.code);
+	}
 }
 
 TEST(answer_tells_curls_passing_failures_from_lasting_ones)
@@ -120,15 +185,55 @@ TEST(answer_tells_curls_passing_failures_from_lasting_ones)
 	struct answer_wanted w = {.name = "o"};
 	struct error err;
 
-	assert_int_equal(VERDICT_RETRY, retry_judge_curl(CURLE_COULDNT_CONNECT, "", &w, &err));
-	assert_int_equal(VERDICT_RETRY, retry_judge_curl(CURLE_COULDNT_RESOLVE_HOST, "", &w, &err));
-	assert_int_equal(VERDICT_RETRY, retry_judge_curl(CURLE_SSL_CONNECT_ERROR, "", &w, &err));
-	assert_int_equal(VERDICT_RETRY, retry_judge_curl(CURLE_PARTIAL_FILE, "", &w, &err));
+	assert_int_equal(
+		VERDICT_RETRY, range_retry_classify_curl(CURLE_COULDNT_CONNECT, "", &w, &err));
+	assert_int_equal(
+		VERDICT_RETRY, range_retry_classify_curl(CURLE_COULDNT_RESOLVE_HOST, "", &w, &err));
+	assert_int_equal(
+		VERDICT_RETRY, range_retry_classify_curl(CURLE_SSL_CONNECT_ERROR, "", &w, &err));
+	assert_int_equal(
+		VERDICT_RETRY, range_retry_classify_curl(CURLE_PARTIAL_FILE, "", &w, &err));
 	assert_int_equal(VERDICT_FAIL,
-		retry_judge_curl(CURLE_PEER_FAILED_VERIFICATION, "self-signed", &w, &err));
+		range_retry_classify_curl(CURLE_PEER_FAILED_VERIFICATION, "self-signed", &w, &err));
 	assert_string_equal("o: self-signed; if the server's CA is your own, name its file in "
 			    "ca_file in agent.ini",
 		err.msg);
+}
+
+TEST(answer_of_curl_about_a_proxy_that_is_misspelt_is_final)
+{
+	static const char scheme[] = "Unsupported proxy scheme for 'htp://proxy:3128'",
+			  syntax[] = "Unsupported proxy syntax in 'proxy:99999': bad port";
+	struct answer_wanted w = {.name = "o"};
+	struct error err;
+
+	assert_int_equal(
+		VERDICT_FAIL, range_retry_classify_curl(CURLE_COULDNT_CONNECT, scheme, &w, &err));
+	assert_int_equal(VERDICT_FAIL,
+		range_retry_classify_curl(CURLE_COULDNT_RESOLVE_PROXY, syntax, &w, &err));
+	assert_non_null(strstr(err.msg, "check the spelling of https_proxy and http_proxy"));
+	assert_int_equal(VERDICT_RETRY, range_retry_classify_curl(CURLE_COULDNT_RESOLVE_PROXY,
+						"Could not resolve proxy: p", &w, &err));
+}
+
+TEST(answer_shows_nobodys_password_in_a_sentence_of_curls)
+{
+	static const char *const sentences[][2] = {
+		{"Unsupported proxy scheme for 'htp://corp:S3cret@proxy:3128'",
+			"Unsupported proxy scheme for 'htp://***@proxy:3128'"},
+		{"Unsupported proxy syntax in 'corp:S3cret@proxy:99999': bad port",
+			"Unsupported proxy syntax in '***@proxy:99999': bad port"},
+		{"Unsupported proxy syntax in 'http://a:S3cret'@ S3cret@p': x",
+			"Unsupported proxy syntax in 'http://***@p': x"},
+		{"Could not resolve host: x", "Could not resolve host: x"},
+	};
+
+	for (size_t i = 0; i < sizeof(sentences) / sizeof(sentences[0]); i++) {
+		char *shown = range_retry_sentence(CURLE_COULDNT_RESOLVE_PROXY, sentences[i][0]);
+
+		assert_string_equal(sentences[i][1], shown);
+		free(shown);
+	}
 }
 
 TEST(retry_delay_doubles_up_to_its_cap_with_full_jitter)
@@ -138,7 +243,7 @@ TEST(retry_delay_doubles_up_to_its_cap_with_full_jitter)
 
 	for (unsigned attempt = 1; attempt <= 5; attempt++) {
 		for (int i = 0; i < 500; i++) {
-			uint64_t ms = retry_delay_ms(&opts, attempt, 0);
+			uint64_t ms = range_retry_delay_ms(&opts, attempt, 0);
 
 			most[attempt] = ms > most[attempt] ? ms : most[attempt];
 		}
@@ -147,12 +252,12 @@ TEST(retry_delay_doubles_up_to_its_cap_with_full_jitter)
 	assert_in_range(most[2], 101, 200);
 	assert_in_range(most[3], 201, 400);
 	assert_in_range(most[5], 801, 1000);
-	assert_int_equal(5000, retry_delay_ms(&opts, 1, 5000));
+	assert_int_equal(5000, range_retry_delay_ms(&opts, 1, 5000));
 }
 
 static bool sees(const char *url, const char *prefix)
 {
-	return url_has_prefix(url, prefix, strlen(prefix));
+	return request_url_has_prefix(url, prefix, strlen(prefix));
 }
 
 TEST(url_prefix_of_a_header_covers_a_host_as_a_whole)
@@ -363,6 +468,6 @@ TEST(pace_halves_once_when_a_server_pushes_back_on_all_connections)
 	pace_init(&p, 1, 1 << 20);
 	p.connections = 16;
 	for (int i = 0; i < 16; i++)
-		pace_trouble(&p, 1000 + (uint64_t)i);
+		pace_refused(&p, 1000 + (uint64_t)i);
 	assert_int_equal(8, p.connections);
 }

@@ -133,7 +133,7 @@ static void replaced_by_date(void *ctx, const struct fake_request *q, struct fak
 static void replaced_by_longer(void *ctx, const struct fake_request *q, struct fake_reply *r)
 {
 	(void)ctx;
-	r->etag[0] = r->last_modified[0] = '\0';
+	strcpy(r->etag, "W/\"v1\"");
 	if (q->number < 3)
 		return;
 	r->range_total++;
@@ -151,10 +151,40 @@ static void replaced_and_ignoring_ranges(
 	r->seed = 2;
 }
 
+static void loses_its_etag(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	(void)ctx;
+	if (q->number < 3)
+		return;
+	r->status = 206;
+	r->etag[0] = '\0';
+	r->seed = 2;
+}
+
+static void loses_its_date(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	(void)ctx;
+	r->etag[0] = '\0';
+	if (q->number < 3)
+		return;
+	r->last_modified[0] = '\0';
+	r->seed = 2;
+}
+
+static void loses_its_size(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	(void)ctx;
+	r->etag[0] = '\0';
+	if (q->number < 3)
+		return;
+	r->range_total = FAKE_NONE;
+	r->seed = 2;
+}
+
 TEST(transfer_compares_every_response_with_the_first)
 {
 	static const script_fn scripts[] = {replaced_weakly, replaced_by_date, replaced_by_longer,
-		replaced_and_ignoring_ranges};
+		replaced_and_ignoring_ranges, loses_its_etag, loses_its_date, loses_its_size};
 
 	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
 		struct net n;
@@ -163,6 +193,127 @@ TEST(transfer_compares_every_response_with_the_first)
 		assert_int_equal(-ERR_CHANGED, fetch(&n, 2000000, scripts[i], NULL));
 		net_stop(&n);
 	}
+}
+
+/* Nothing, and a weak ETag alone, tell two versions of the same size apart. */
+static void names_no_version(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	r->last_modified[0] = '\0';
+	snprintf(r->etag, sizeof(r->etag), "%s", (const char *)ctx);
+	r->seed = q->number < 2 ? 1 : 2;
+}
+
+TEST(transfer_asks_for_one_whole_answer_when_nothing_names_a_version)
+{
+	static const char *const etags[] = {"", "W/\"v1\""};
+
+	for (size_t i = 0; i < sizeof(etags) / sizeof(etags[0]); i++) {
+		struct net n;
+
+		net_init(&n, 0);
+		assert_int_equal(2000000, fetch(&n, 2000000, names_no_version, (void *)etags[i]));
+		assert_int_equal(2, fake_http_requests(n.server));
+		assert_false(fake_http_request(n.server, 1).has_range);
+		net_stop(&n);
+	}
+}
+
+static void names_no_version_and_breaks(
+	void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	names_no_version(ctx, q, r);
+	if (!q->has_range)
+		r->cut_after = 100000;
+}
+
+TEST(transfer_does_not_go_on_in_the_middle_when_nothing_names_a_version)
+{
+	struct net n;
+
+	net_init(&n, 0);
+	assert_int_equal(-ERR_RESTART, fetch(&n, 2000000, names_no_version_and_breaks, ""));
+	assert_int_equal(2, fake_http_requests(n.server));
+	net_stop(&n);
+}
+
+static void weak_and_strong(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	(void)ctx;
+	if (q->number % 2 == 0)
+		strcpy(r->etag, "W/\"v1\"");
+}
+
+TEST(transfer_compares_weak_etags_weakly)
+{
+	struct net n;
+
+	net_init(&n, 0);
+	assert_int_equal(2000000, fetch(&n, 2000000, weak_and_strong, NULL));
+	assert_true(fake_http_requests(n.server) > 5);
+	net_stop(&n);
+}
+
+/* As if its condition had held. */
+static void serve(struct fake_reply *r, const struct fake_request *q, uint64_t size)
+{
+	r->status = 206;
+	r->text = NULL;
+	r->range_first = r->first = q->first;
+	r->range_last = q->last < size ? q->last : size - 1;
+	r->range_total = size;
+	r->content_length = r->len = r->range_last - r->first + 1;
+}
+
+/* Each of two servers makes an ETag of its own for the same bytes. */
+static void edge(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	const char *mine = q->number % 2 == 0 ? "\"a\"" : "\"b\"";
+
+	(void)ctx;
+	strcpy(r->etag, mine);
+	if (fake_has_header(q, "If-Match") && !fake_header_is(q, "If-Match", mine))
+		refuse(r, 412, "");
+	else if (r->status == 412)
+		serve(r, q, 2000000);
+}
+
+TEST(transfer_reads_what_differs_in_its_etag_alone_again_as_one_answer)
+{
+	struct object *o = NULL;
+	unsigned whole = 0;
+	struct net n;
+
+	net_init(&n, 0);
+	assert_int_equal(-ERR_CHANGED, fetch(&n, 2000000, edge, NULL));
+	assert_int_equal(0, net_open(&n, &o));
+	assert_string_equal("", o->identity.etag);
+	assert_int_equal(2000000, net_drain(&n, o));
+	object_close(o);
+	for (unsigned i = 0; i < fake_http_requests(n.server); i++)
+		whole += !fake_http_request(n.server, i).has_range;
+	assert_int_equal(1, whole);
+	net_stop(&n);
+}
+
+static void replaced_at_another_time(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	replaced(ctx, q, r);
+	if (q->number >= 3)
+		strcpy(r->last_modified, "Wed, 16 Nov 1994 12:45:26 GMT");
+}
+
+TEST(transfer_reads_what_was_replaced_in_ranges_again)
+{
+	struct object *o = NULL;
+	struct net n;
+
+	net_init(&n, 0);
+	assert_int_equal(-ERR_CHANGED, fetch(&n, 2000000, replaced_at_another_time, NULL));
+	assert_int_equal(0, net_open(&n, &o));
+	assert_string_equal("\"v2\"", o->identity.etag);
+	assert_true(o->seekable);
+	object_close(o);
+	net_stop(&n);
 }
 
 static void ignores_ranges_later(void *ctx, const struct fake_request *q, struct fake_reply *r)
@@ -175,13 +326,17 @@ static void ignores_ranges_later(void *ctx, const struct fake_request *q, struct
 	r->len = r->content_length = 500000;
 }
 
-TEST(transfer_refuses_a_server_that_stops_to_honour_ranges)
+TEST(transfer_reads_what_a_server_stops_to_send_in_ranges_again_as_one_answer)
 {
+	struct object *o = NULL;
 	struct net n;
 
 	net_init(&n, 0);
-	assert_int_equal(-ERR_HTTP, fetch(&n, 500000, ignores_ranges_later, NULL));
+	assert_int_equal(-ERR_RESTART, fetch(&n, 500000, ignores_ranges_later, NULL));
 	assert_says(&n, "answered 200 with the whole object where it had served ranges before");
+	assert_int_equal(0, net_open(&n, &o));
+	assert_false(o->seekable);
+	object_close(o);
 	net_stop(&n);
 }
 
@@ -271,18 +426,19 @@ static void refuse_with(void *ctx, const struct fake_request *q, struct fake_rep
 	refuse(r, *(int *)ctx, "no");
 }
 
-TEST(transfer_asks_once_only_when_the_answer_is_final)
+TEST(transfer_asks_no_more_when_the_answer_is_final)
 {
 	static const struct {
-		int status;
+		int status,
+			requests; /* a second one, without Range, where that may be the reason */
 		const char *says;
 	} cases[] = {
-		{404, "the server answered 404 Status; check the spelling of the URL"},
-		{403, "check the credentials"},
-		{401, "give credentials"},
-		{400, "the server answered 400 Status"},
-		{410, "check the spelling"},
-		{501, "the server answered 501 Status; the fault is the server's"},
+		{404, 1, "the server answered 404 Status; check the spelling of the URL"},
+		{403, 2, "check the credentials"},
+		{401, 1, "give credentials"},
+		{400, 2, "the server answered 400 Status"},
+		{410, 1, "check the spelling"},
+		{501, 2, "the server answered 501 Status; the fault is the server's"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -292,7 +448,7 @@ TEST(transfer_asks_once_only_when_the_answer_is_final)
 		net_init(&n, 0);
 		assert_int_equal(-ERR_HTTP, fetch(&n, 1000, refuse_with, &status));
 		assert_says(&n, cases[i].says);
-		assert_int_equal(1, fake_http_requests(n.server));
+		assert_int_equal(cases[i].requests, fake_http_requests(n.server));
 		net_stop(&n);
 	}
 }
@@ -332,7 +488,8 @@ TEST(transfer_gives_up_on_a_server_that_stalls_each_time)
 	net_init(&n, 0);
 	n.opts.stall_timeout_ms = 50;
 	assert_int_equal(-ERR_HTTP, fetch(&n, 500000, stall_always, NULL));
-	assert_says(&n, "no byte arrived for 50 ms (gave up after 4 attempts)");
+	assert_says(&n, "no byte arrived for 50 ms: stall_timeout in [network] of agent.ini (gave "
+			"up after 4 attempts)");
 	net_stop(&n);
 }
 
@@ -500,12 +657,12 @@ TEST(transfer_follows_redirects_and_sends_configured_headers_to_their_host_alone
 	n.fake.ctx = &h;
 	n.opts.headers = headers;
 	/* The header's host is known when the server has its port. */
-	header = format_text("http://127.0.0.1:1 X-Secret: s");
+	header = text_format("http://127.0.0.1:1 X-Secret: s");
 	headers[0] = header;
 	net_start(&n);
 	free(header);
 	headers[0] = header =
-		format_text("http://127.0.0.1:%u/ X-Secret: s", fake_http_port(n.server));
+		text_format("http://127.0.0.1:%u/ X-Secret: s", fake_http_port(n.server));
 	assert_int_equal(300000, net_fetch(&n));
 	assert_int_equal(2, fake_http_requests(n.server));
 	for (unsigned i = 0; i < 2; i++) {
@@ -530,7 +687,7 @@ TEST(transfer_sends_netrc_credentials_to_their_host_alone)
 	struct fake_options there = {.size = 1000};
 	struct hosts h = {.other = fake_http_start(&there)};
 	char *dir = test_directory();
-	char *netrc = format_text("%s/netrc", dir);
+	char *netrc = text_format("%s/netrc", dir);
 	FILE *f = fopen(netrc, "we");
 	struct fake_request q;
 	struct net n;
@@ -543,7 +700,7 @@ TEST(transfer_sends_netrc_credentials_to_their_host_alone)
 	n.fake.ctx = &h;
 	net_start(&n);
 	free(n.url);
-	n.url = format_text("http://localhost:%u/object", fake_http_port(n.server));
+	n.url = text_format("http://localhost:%u/object", fake_http_port(n.server));
 	assert_int_equal(1000, net_fetch(&n));
 	q = fake_http_request(n.server, 0);
 	assert_true(fake_header_is(&q, "Authorization", "Basic dTpw"));
@@ -553,6 +710,61 @@ TEST(transfer_sends_netrc_credentials_to_their_host_alone)
 	fake_http_stop(h.other);
 	free(netrc);
 	free(dir);
+}
+
+/* To the same host, but to another origin: the other server's port, or another name of the host. */
+static void to_other_origin(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	(void)q;
+	refuse(r, 302, "");
+	snprintf(r->headers, sizeof(r->headers), "Location: %s\r\n", (const char *)ctx);
+}
+
+TEST(transfer_sends_no_credential_to_another_origin)
+{
+	static const char *const targets[] = {
+		"http://localhost", "http://127.0.0.1", "//localhost", "http://u:p@localhost"};
+
+	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+		struct fake_options there = {.size = 100000};
+		struct fake_http *other = fake_http_start(&there);
+		char *dir = test_directory();
+		char *netrc = text_format("%s/netrc", dir);
+		char *location = NULL;
+		char *header =
+			text_format("http://localhost:%u/ X-Secret: s", fake_http_port(other));
+		const char *headers[] = {header, "http://127.0.0.1 X-Secret: s", NULL};
+		FILE *f = fopen(netrc, "we");
+		struct net n;
+
+		location = text_format("%s:%u/there", targets[i], fake_http_port(other));
+		fputs("machine localhost login u password p\n"
+		      "machine 127.0.0.1 login u password p\n",
+			f);
+		fclose(f);
+		net_init(&n, 0);
+		n.opts.netrc_file = netrc;
+		n.opts.headers = headers;
+		n.fake.script = to_other_origin;
+		n.fake.ctx = location;
+		net_start(&n);
+		free(n.url);
+		n.url = text_format("http://me:pw@localhost:%u/object", fake_http_port(n.server));
+		assert_int_equal(100000, net_fetch(&n));
+		for (unsigned k = 0; k < fake_http_requests(other); k++) {
+			struct fake_request q = fake_http_request(other, k);
+
+			assert_false(fake_has_header(&q, "Authorization"));
+			assert_false(fake_has_header(&q, "X-Secret"));
+			assert_false(fake_has_header(&q, "Cookie"));
+		}
+		net_stop(&n);
+		fake_http_stop(other);
+		free(header);
+		free(location);
+		free(netrc);
+		free(dir);
+	}
 }
 
 /* As presigned URLs do: each is good for a while, here for as many requests as there are connections,
@@ -645,7 +857,7 @@ TEST(transfer_retries_and_then_names_a_server_that_refuses_connections)
 	n.fake.size = 1000;
 	net_start(&n);
 	free(n.url);
-	n.url = copy_text("http://127.0.0.1:1/x");
+	n.url = text_copy("http://127.0.0.1:1/x");
 	assert_int_equal(-ERR_HTTP, net_fetch(&n));
 	assert_says(&n, "127.0.0.1 port 1");
 	assert_says(&n, "gave up after 4 attempts");
@@ -662,11 +874,11 @@ TEST(transfer_says_what_to_check_when_a_proxy_wants_a_password)
 	n.fake.script = refuse_with;
 	n.fake.ctx = &status;
 	net_start(&n);
-	proxy = format_text("http://127.0.0.1:%u", fake_http_port(n.server));
+	proxy = text_format("http://127.0.0.1:%u", fake_http_port(n.server));
 	/* No request is under way, so nobody looks. NOLINTBEGIN(concurrency-mt-unsafe) */
 	setenv("https_proxy", proxy, 1);
 	free(n.url);
-	n.url = copy_text("https://host.invalid/x");
+	n.url = text_copy("https://host.invalid/x");
 	assert_int_equal(-ERR_HTTP, net_fetch(&n));
 	unsetenv("https_proxy");
 	/* NOLINTEND(concurrency-mt-unsafe) */
@@ -692,6 +904,96 @@ TEST(transfer_refuses_malformed_header_settings_without_showing_values)
 
 		assert_int_equal(-ERR_CONFIG, transfer_new(NULL, &opts, 1 << 20, &t, &err));
 		assert_null(strstr(err.msg, "secret"));
+	}
+}
+
+TEST(transfer_with_headers_needs_no_source)
+{
+	const char *headers[] = {"https://host/ X-Token: secret", NULL};
+	struct net n;
+
+	net_init(&n, 0);
+	n.opts.headers = headers;
+	net_start(&n);
+	net_stop(&n);
+}
+
+/* libcurl takes no text of more than 8 MB. */
+TEST(transfer_reports_what_libcurl_does_not_take)
+{
+	struct net n;
+	char *netrc = zalloc(8000002);
+
+	memset(netrc, 'x', 8000001);
+	net_init(&n, 1000);
+	net_start(&n);
+	n.opts.netrc_file = netrc; /* behind the look at the start whether it can be read */
+	assert_int_equal(-ERR_HTTP, net_fetch(&n));
+	assert_int_equal(0, fake_http_requests(n.server));
+	net_stop(&n);
+	free(netrc);
+}
+
+static void trickles(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	static const char *const location = "Location: /there\r\n";
+
+	if (strcmp(q->path, "/there") == 0)
+		return;
+	r->status = *(int *)ctx;
+	snprintf(r->headers, sizeof(r->headers), "%s", r->status == 302 ? location : "");
+	r->bytes_per_s = 20;
+	r->piece = 1;
+}
+
+TEST(transfer_gives_a_body_that_nobody_wants_the_time_of_one_stall)
+{
+	static const struct {
+		int status;
+		int64_t comes_to;
+	} cases[] = {{302, 50000}, {404, -ERR_HTTP}, {204, -ERR_HTTP}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint64_t began = now_ns();
+		int status = cases[i].status;
+		struct net n;
+
+		net_init(&n, 0);
+		n.opts.stall_timeout_ms = 300;
+		assert_int_equal(cases[i].comes_to, fetch(&n, 50000, trickles, &status));
+		assert_true(now_ns() - began < 20000000000);
+		if (status == 404)
+			assert_says(&n, "answered 404");
+		net_stop(&n);
+	}
+}
+
+static void one_byte_a_connection(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	(void)ctx, (void)q;
+	r->cut_after = 1;
+}
+
+static void one_byte_an_answer(void *ctx, const struct fake_request *q, struct fake_reply *r)
+{
+	(void)ctx, (void)q;
+	r->len = r->content_length = 1;
+	r->range_last = r->range_first;
+}
+
+TEST(transfer_takes_a_byte_at_a_time_for_no_progress)
+{
+	static const script_fn scripts[] = {one_byte_a_connection, one_byte_an_answer};
+
+	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+		struct net n;
+
+		net_init(&n, 0);
+		n.opts.connections_per_host = 1;
+		assert_int_equal(-ERR_HTTP, fetch(&n, 500000, scripts[i], NULL));
+		assert_says(&n, "gave up after 4 attempts");
+		assert_true(fake_http_requests(n.server) < 30);
+		net_stop(&n);
 	}
 }
 

@@ -75,6 +75,63 @@ TREE_TEST(continued_tree_gives_a_file_the_mode_it_shall_have)
 	assert_int_equal(0600, stat_of(f, "a").st_mode & 07777);
 }
 
+TREE_TEST(continued_tree_drops_what_no_entry_speaks_of)
+{
+	assert_ok(f, put_file(f, "d/a", "content"));
+	assert_ok(f, put_file(f, "d/added", "content"));
+	assert_ok(f, put_symlink(f, "link", "d/a"));
+	assert_ok(f, put_dir(f, "empty", 0755));
+	assert_ok(f, put_dir(f, "spoken/of", 0755));
+	assert_ok(f, put_file(f, "other/deep/er", "content"));
+	go_on(f);
+	assert_int_equal(1, has(f, "d/a", "content"));
+	assert_ok(f, put_dir(f, "spoken/of", 0755));
+	assert_ok(f, fixture_finish(f, NULL));
+	assert_content(f, "d/a", "content");
+	assert_true(is_there(f, "spoken/of"));
+	assert_false(is_there(f, "d/added"));
+	assert_false(is_there(f, "link"));
+	assert_false(is_there(f, "empty"));
+	assert_false(is_there(f, "other"));
+}
+
+TREE_TEST(continued_tree_drops_second_names_that_no_entry_speaks_of)
+{
+	assert_ok(f, put_file(f, "a", "content"));
+	assert_ok(f, put_hardlink(f, "b", "a"));
+	assert_ok(f, put_hardlink(f, "c", "a"));
+	tree_prepare_continue(f->root_fd, NULL);
+	go_on(f);
+	if (!has(f, "a", "content"))
+		assert_ok(f, put_file(f, "a", "content"));
+	assert_ok(f, put_hardlink(f, "b", "a"));
+	assert_ok(f, fixture_finish(f, NULL));
+	assert_content(f, "a", "content");
+	assert_content(f, "b", "content");
+	assert_false(is_there(f, "c"));
+}
+
+TREE_TEST(continued_tree_takes_no_link_to_what_this_run_has_not_seen)
+{
+	assert_ok(f, put_file(f, "a", "content"));
+	go_on(f);
+	assert_failed(f, put_hardlink(f, "b", "a"), -ERR_REFUSED, "not in the tree");
+	assert_int_equal(1, has(f, "a", "content"));
+	assert_ok(f, put_hardlink(f, "b", "a"));
+}
+
+TREE_TEST(tree_that_is_made_ready_follows_no_link)
+{
+	assert_ok(f, put_dir(f, "d/closed", 0000));
+	assert_ok(f, put_file(f, "file", "x"));
+	assert_int_equal(0, symlinkat("../outside", f->root_fd, "link"));
+	(void)!mkdirat(f->root_fd, "../outside", 0700);
+	tree_prepare_continue(f->root_fd, NULL);
+	assert_int_equal(0755, stat_of(f, "d/closed").st_mode & 07777);
+	assert_int_equal(0700, stat_of(f, "../outside").st_mode & 07777);
+	assert_int_equal(0644, stat_of(f, "file").st_mode & 07777);
+}
+
 TREE_TEST(continued_tree_counts_what_it_has_against_its_limits)
 {
 	f->opts.limits.max_bytes = 10;

@@ -76,14 +76,26 @@ static int put_hole(struct fixture *f, const char *name, uint64_t size)
 	return r != 0 ? r : writer_file_close(f->w, &f->err);
 }
 
+/* With so much of it counted as expanded, as if it had been written. */
+static int put_counted(struct fixture *f, const char *name, uint64_t size)
+{
+	int r;
+
+	count(&f->progress.expanded, size - 1);
+	r = writer_file_open(f->w, name, &(struct meta){.mode = 0644}, 1, false, &f->err);
+	if (r == 0)
+		r = writer_file_write(f->w, 0, "x", 1, &f->err);
+	return r != 0 ? r : writer_file_close(f->w, &f->err);
+}
+
 TREE_TEST(limit_of_ratio_stops_a_bomb_after_the_first_gigabyte)
 {
 	f->opts.limits.max_ratio = 100;
 	fixture_reopen(f);
 	count(&f->progress.consumed, 1 << 20);
-	assert_ok(f, put_hole(f, "small", 512 << 20)); /* 512 times, but small */
+	assert_ok(f, put_counted(f, "small", 512 << 20)); /* 512 times, but small */
 	assert_failed(
-		f, put_hole(f, "bomb", 512 << 20), -ERR_LIMIT, "100 times (limits.max_ratio)");
+		f, put_counted(f, "bomb", 512 << 20), -ERR_LIMIT, "100 times (limits.max_ratio)");
 	assert_non_null(strstr(f->err.msg, "'bomb'"));
 	assert_false(is_there(f, "bomb"));
 }
@@ -93,7 +105,16 @@ TREE_TEST(limit_of_ratio_lets_honest_archives_pass)
 	f->opts.limits.max_ratio = 100;
 	fixture_reopen(f);
 	count(&f->progress.consumed, 32 << 20);
-	assert_ok(f, put_hole(f, "a", 2048ull << 20)); /* 64 times */
+	assert_ok(f, put_counted(f, "a", 2048ull << 20)); /* 64 times */
+}
+
+TREE_TEST(limit_of_ratio_counts_no_holes)
+{
+	f->opts.limits.max_ratio = 100;
+	fixture_reopen(f);
+	count(&f->progress.consumed, 1 << 10);
+	assert_ok(f, put_hole(f, "sparse", 1ull << 40));
+	assert_ok(f, put_counted(f, "b", 1 << 10));
 }
 
 TREE_TEST(check_room_says_what_is_needed_and_what_there_is)
@@ -173,11 +194,11 @@ TEST(disk_error_explains_quota_and_read_only)
 {
 	struct error err;
 
-	assert_int_equal(disk_error(&err, EDQUOT, -1, "write", "a/b"), -ERR_SPACE);
+	assert_int_equal(tree_disk_error(&err, EDQUOT, -1, "write", "a/b"), -ERR_SPACE);
 	assert_non_null(strstr(err.msg, "cannot write 'a/b': the disk quota is used up"));
-	assert_int_equal(disk_error(&err, EROFS, -1, "create", "a/b"), -ERR_SPACE);
+	assert_int_equal(tree_disk_error(&err, EROFS, -1, "create", "a/b"), -ERR_SPACE);
 	assert_non_null(strstr(err.msg, "read-only; mount it writable"));
-	assert_int_equal(disk_error(&err, EIO, -1, "write", "a/b"), -EIO);
+	assert_int_equal(tree_disk_error(&err, EIO, -1, "write", "a/b"), -EIO);
 	assert_non_null(strstr(err.msg, "cannot write 'a/b': Input/output error"));
 }
 

@@ -203,6 +203,17 @@ TREE_TEST(tree_goes_on_in_directories_it_had_to_close)
 	assert_true(next_fd(f) - before <= 16);
 }
 
+TREE_TEST(tree_of_unique_names_takes_none_twice)
+{
+	f->opts.unique_names = true;
+	fixture_reopen(f);
+	assert_ok(f, put_file(f, "a/b", "x"));
+	assert_ok(f, put_dir(f, "a", 0755));
+	assert_failed(f, put_file(f, "a/b", "y"), -ERR_REFUSED, "another entry has this name");
+	assert_failed(f, put_symlink(f, "a/b", "c"), -ERR_REFUSED, "another entry has this name");
+	assert_content(f, "a/b", "x");
+}
+
 static int accept_but_taken(void *ctx, const char *name, struct error *err)
 {
 	int *asked = ctx;

@@ -76,7 +76,7 @@ TEST(unpack_stores_a_zip_that_was_compressed_again_as_one_file)
 
 TEST(unpack_is_not_fooled_by_what_only_begins_like_an_archive)
 {
-	static const char *const texts[] = {"070707 is a number", "7z\xbc\xaf", "PK\3\4", "\xc7q"};
+	static const char *const texts[] = {"070707 is a number", "7z\xbc\xaf", "PK\5\6", "\xc7q"};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
 		struct text plain = {.s = (char *)texts[i], .len = strlen(texts[i])};
@@ -287,4 +287,91 @@ TEST(sevenzip_files_without_a_mode_are_not_for_everyone_to_write)
 	assert_int_equal(S_IFREG | 0644, box_stat(&b, "f").st_mode);
 	box_close(&b);
 	text_done(&archive);
+}
+
+static void check_7z_command(const char *options, int code, const char *message)
+{
+	_free_ char *command = text_format("cd \"$(mktemp -d)\" && seq 9000 > f && "
+					   "7z a -bso0 -bsp0 %s t.7z f && cat t.7z && rm f t.7z && "
+					   "rmdir \"$PWD\"",
+		options);
+	struct text archive = {0};
+	struct box b;
+
+	run_tool(&archive, command);
+	box_open(&b);
+	assert_int_equal(code, box_unpack(&b, &archive));
+	box_assert_error(&b, code, message);
+	box_close(&b);
+	text_done(&archive);
+}
+
+TEST(unpack_says_what_of_a_7z_is_not_supported)
+{
+	check_7z_command("-pxyz", -ERR_UNSUPPORTED, "is encrypted");
+	check_7z_command("-pxyz -mhe=on", -ERR_UNSUPPORTED, "is encrypted");
+	check_7z_command("-m0=Deflate64", -ERR_UNSUPPORTED, "uses Deflate64");
+	check_7z_command("-m0=Delta:2 -m1=BCJ -m2=LZMA", -ERR_UNSUPPORTED, "more than one filter");
+}
+
+TEST(unpack_names_a_7z_of_standard_input_after_the_archive)
+{
+	struct text archive = {0};
+	struct box b;
+
+	run_tool(&archive, "cd \"$(mktemp -d)\" && echo words | 7z a -bso0 -bsp0 -si t.7z && "
+			   "cat t.7z && rm t.7z && rmdir \"$PWD\"");
+	box_open(&b);
+	b.file_name = "mine.7z";
+	unpack_as(&b, &archive, "7z");
+	box_assert_content(&b, "mine", "words\n");
+	box_close(&b);
+	text_done(&archive);
+}
+
+TEST(unpack_refuses_a_7z_that_is_cut_or_followed_by_anything_but_zeros)
+{
+	static const char zeros[2000];
+	struct text archive = {0};
+	struct box b;
+
+	make_7z(&archive, "large");
+	text_add_bytes(&archive, zeros, sizeof(zeros));
+	box_open(&b);
+	unpack_as(&b, &archive, "7z");
+	box_close(&b);
+	text_add(&archive, "x");
+	for (int seekable = 0; seekable < 2; seekable++) {
+		box_open(&b);
+		b.seekable = seekable;
+		assert_int_equal(-ERR_FORMAT, box_unpack(&b, &archive));
+		box_assert_error(&b, -ERR_FORMAT, "what follows the end of the 7z archive");
+		box_close(&b);
+	}
+	archive.len = 100;
+	box_open(&b);
+	assert_int_equal(-ERR_TRUNCATED, box_unpack(&b, &archive));
+	box_close(&b);
+	text_done(&archive);
+}
+
+TEST(unpack_reads_joined_cpios_and_refuses_what_else_follows_one)
+{
+	struct text cpio = {0};
+	struct box b;
+
+	run_tool(&cpio,
+		"cd \"$(mktemp -d)\" && echo 1 > a && echo 2 > b && (echo a | cpio -oH newc; "
+		"head -c 100 /dev/zero; echo b | cpio -oH crc) 2>/dev/null && rm a b && rmdir "
+		"\"$PWD\"");
+	box_open(&b);
+	unpack_as(&b, &cpio, "cpio");
+	box_assert_content(&b, "a", "1\n");
+	box_assert_content(&b, "b", "2\n");
+	box_close(&b);
+	text_add(&cpio, "junk");
+	box_open(&b);
+	assert_int_equal(-ERR_FORMAT, box_unpack(&b, &cpio));
+	box_close(&b);
+	text_done(&cpio);
 }

@@ -190,7 +190,7 @@ static void check_sparse(const char *tar_options)
 				   "printf middle | dd of=s bs=1 seek=4000000 conv=notrunc "
 				   "status=none && tar -cSf - %s s && rm s && rmdir \"$PWD\"";
 	_Alignas(64) static char want[9 << 20];
-	char *command = format_text(make, tar_options);
+	char *command = text_format(make, tar_options);
 	struct text tar = {0};
 	struct box b;
 

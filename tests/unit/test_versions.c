@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Which versions there are, and how one comes to be. */
-#include "../../agent/store/versions.h"
+#include "../../agent/store/store_private.h"
 #include "datastore.h"
 #include "defer.h"
 #include "store_fixture.h"
@@ -49,7 +49,7 @@ TEST(versions_are_found_by_number_or_as_the_newest)
 
 static void delete_version(struct store_fixture *f, const char *name, unsigned version)
 {
-	const struct datastore_delete_options opts = {.grace_ms = 3600000};
+	const struct datastore_delete_options opts = {.all = true, .grace_ms = 3600000};
 
 	assert_int_equal(datastore_delete(f->hand, name, version, &opts, &f->err), 0);
 }
@@ -156,7 +156,7 @@ TEST(a_creation_whose_first_request_was_answered_by_silence_finds_its_own_versio
 		0);
 	assert_int_equal(publish_number(f.hand, m, &f.err), 1);
 	free(m->nonce);
-	m->nonce = copy_text("another's");
+	m->nonce = text_copy("another's");
 	assert_int_equal(publish_number(f.hand, m, &f.err), 0);
 	manifest_free(m);
 	store_fixture_teardown(&f);
@@ -165,7 +165,7 @@ TEST(a_creation_whose_first_request_was_answered_by_silence_finds_its_own_versio
 struct creator {
 	pthread_t thread;
 	struct store *store;
-	struct store_hand *hand;
+	struct store_conn *hand;
 	unsigned number;
 	int code;
 };
@@ -192,13 +192,13 @@ TEST(versions_of_twenty_creators_at_once_are_1_to_20)
 
 	store_fixture_setup(&f);
 	for (unsigned i = 0; i < 20; i++) {
-		assert_int_equal(store_hand_open(f.store, NULL, &creators[i].hand, NULL), 0);
+		assert_int_equal(store_conn_open(f.store, NULL, &creators[i].hand, NULL), 0);
 		assert_int_equal(
 			pthread_create(&creators[i].thread, NULL, create_one, &creators[i]), 0);
 	}
 	for (unsigned i = 0; i < 20; i++) {
 		pthread_join(creators[i].thread, NULL);
-		store_hand_close(creators[i].hand);
+		store_conn_close(creators[i].hand);
 		assert_int_equal(creators[i].code, 0);
 		assert_in_range(creators[i].number, 1, 20);
 		seen |= 1U << creators[i].number;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* YAML as a tree: what is refused and where, and that nothing small becomes something large. */
-#include "../../agent/config/yaml_tree.h"
+#include "../../agent/config/runfile_reader.h"
 #include "defer.h"
 #include "test.h"
 #include "text.h"
@@ -141,7 +141,7 @@ TEST(yaml_depth_is_bounded_also_through_aliases)
 	yaml_tree_done(&tree);
 	assert_refused(deep, "c.yml:1:101: nested too deeply (more than 100 levels)");
 	open[50] = '\0';
-	twice = format_text("a: &a %s\nb: %s*a\n", half, open);
+	twice = text_format("a: &a %s\nb: %s*a\n", half, open);
 	assert_refused(twice, "c.yml:2:54: nested too deeply (more than 100 levels)");
 }
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Small entries on their way to the threads that write them. */
-#include "../../agent/unpack/zip.h"
-#include "../../agent/unpack/zip_queue.h"
+#include "../../agent/unpack/zip_private.h"
 #include "defer.h"
 #include "test.h"
 #include "unpack_fixture.h"
@@ -10,10 +9,10 @@
 #include <pthread.h>
 #include <string.h>
 
-/* What all tests have: a tree, a worker's hands, and a pool of blocks that counts them. */
+/* What all tests have: a tree, a worker, and a pool of blocks that counts them. */
 struct bench {
 	struct box box;
-	struct zip_hands hands;
+	struct zip_worker worker;
 	struct block_pool *pool;
 	atomic_uint back; /* blocks that came back */
 	atomic_bool stop;
@@ -30,18 +29,18 @@ static void bench_open(struct bench *t)
 	*t = (struct bench){0};
 	box_open(&t->box);
 	t->pool = block_pool_new(64, 1000, on_free, t);
-	t->hands.crew = crew_new(&(struct crew_env){.tree = t->box.tree,
+	t->worker.crew = crew_new(&(struct crew_env){.tree = t->box.tree,
 		.source = "test",
 		.budget = t->box.budget,
 		.cancel = &t->box.cancel});
-	t->hands.writer = writer_new(t->box.tree, "test", NULL);
-	t->hands.cancel = &t->box.cancel;
+	t->worker.writer = writer_new(t->box.tree, "test", NULL);
+	t->worker.cancel = &t->box.cancel;
 }
 
 static void bench_close(struct bench *t)
 {
-	writer_close(t->hands.writer);
-	crew_finish(t->hands.crew, 0, NULL);
+	writer_close(t->worker.writer);
+	crew_finish(t->worker.crew, 0, NULL);
 	block_pool_free(t->pool);
 	box_close(&t->box);
 }
@@ -72,7 +71,7 @@ TEST(zip_batch_writes_its_entries_in_order_so_that_the_later_of_one_name_wins)
 	add(&t, &b, "a", "first");
 	add(&t, &b, "b", "other");
 	add(&t, &b, "./a", "second");
-	assert_int_equal(0, zip_batch_run(&b, &t.hands, &t.stop, &t.err));
+	assert_int_equal(0, zip_batch_run(&b, &t.worker, &t.stop, &t.err));
 	box_assert_content(&t.box, "a", "second");
 	box_assert_content(&t.box, "b", "other");
 	assert_int_equal(3, t.back);
@@ -87,12 +86,12 @@ TEST(zip_batch_cancelled_in_the_middle_writes_no_more_and_keeps_no_block)
 
 	bench_open(&t);
 	add(&t, &b, "a", "content");
-	assert_int_equal(0, zip_batch_run(&b, &t.hands, &t.stop, &t.err));
+	assert_int_equal(0, zip_batch_run(&b, &t.worker, &t.stop, &t.err));
 	zip_batch_clear(&b);
 	add(&t, &b, "b", "content");
 	add(&t, &b, "c", "content");
 	cancel_request(&t.box.cancel);
-	assert_int_equal(-ECANCELED, zip_batch_run(&b, &t.hands, &t.stop, &t.err));
+	assert_int_equal(-ECANCELED, zip_batch_run(&b, &t.worker, &t.stop, &t.err));
 	box_assert_content(&t.box, "a", "content");
 	box_assert_absent(&t.box, "b");
 	assert_int_equal(3, t.back);
@@ -109,7 +108,7 @@ TEST(zip_batch_ends_at_its_first_failure_and_keeps_no_block)
 	add(&t, &b, "a", "content");
 	add(&t, &b, "../b", "content");
 	add(&t, &b, "c", "content");
-	assert_int_equal(-ERR_REFUSED, zip_batch_run(&b, &t.hands, &t.stop, &t.err));
+	assert_int_equal(-ERR_REFUSED, zip_batch_run(&b, &t.worker, &t.stop, &t.err));
 	assert_non_null(strstr(t.err.msg, "'../b' was refused"));
 	box_assert_content(&t.box, "a", "content");
 	box_assert_absent(&t.box, "c");
@@ -126,7 +125,7 @@ TEST(zip_batch_stops_when_another_worker_failed)
 	bench_open(&t);
 	add(&t, &b, "a", "content");
 	atomic_store(&t.stop, true);
-	assert_int_equal(0, zip_batch_run(&b, &t.hands, &t.stop, &t.err));
+	assert_int_equal(0, zip_batch_run(&b, &t.worker, &t.stop, &t.err));
 	box_assert_absent(&t.box, "a");
 	assert_int_equal(1, t.back);
 	zip_batch_done(&b);
@@ -205,7 +204,7 @@ TEST(zip_queue_holds_a_batch_back_while_one_of_its_names_is_under_way)
 	b = zip_queue_take(q);
 	thread = start_putting(&p);
 	assert_false(p.came_through);
-	zip_queue_give_back(q, b, 0, NULL);
+	zip_queue_return(q, b, 0, NULL);
 	pthread_join(thread, NULL);
 	assert_int_equal(0, p.code);
 	zip_queue_free(q);
@@ -238,8 +237,8 @@ TEST(zip_queue_without_room_takes_more_when_half_of_it_came_back)
 		assert_int_equal(0, put(q, name, &err));
 	thread = start_putting(&p);
 	assert_false(p.came_through);
-	zip_queue_give_back(q, zip_queue_take(q), 0, NULL);
-	zip_queue_give_back(q, zip_queue_take(q), 0, NULL);
+	zip_queue_return(q, zip_queue_take(q), 0, NULL);
+	zip_queue_return(q, zip_queue_take(q), 0, NULL);
 	pthread_join(thread, NULL);
 	assert_int_equal(0, p.code);
 	zip_queue_free(q);
@@ -256,7 +255,7 @@ TEST(zip_queue_tells_the_walk_of_a_workers_failure_even_in_its_sleep)
 	assert_int_equal(0, put(q, "a", &err));
 	b = zip_queue_take(q);
 	thread = start_putting(&p);
-	zip_queue_give_back(q, b, error_set(&err, -ENOSPC, "the disk is full"), &err);
+	zip_queue_return(q, b, error_set(&err, -ENOSPC, "the disk is full"), &err);
 	pthread_join(thread, NULL);
 	assert_int_equal(-ENOSPC, p.code);
 	assert_string_equal("the disk is full", p.err.msg);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of trees share: a tree over a fresh directory, entries with usual metadata, and
- * the ways to make the system refuse things. */
+/* Helpers for the tests of trees: a tree in a new directory, entries with common metadata, and
+ * ways to make system calls fail. */
 #include "tree_fixture.h"
 #include "log.h"
 #include "text.h"
@@ -53,7 +53,7 @@ void fixture_run(void (*test)(struct fixture *f), bool no_openat2)
 		.scratch_fd = open_dir(scratch),
 	};
 
-	become_root(); /* a test that failed may have left us as somebody else */
+	become_root(); /* a failed test may have left another user's ids */
 	cancel_init(&f.cancel);
 	f.opts.cancel = &f.cancel;
 	fixture_reopen(&f);
@@ -198,7 +198,7 @@ static void *filtered_thread(void *arg)
 	return NULL;
 }
 
-/* A filter holds for a thread and cannot be taken off again. */
+/* A seccomp filter applies to one thread, and cannot be removed. */
 void with_refusal(const struct refusal *refusal, void (*fn)(void *), void *ctx)
 {
 	struct refused_call call = {.refusal = refusal, .fn = fn, .ctx = ctx};

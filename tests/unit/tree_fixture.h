@@ -6,7 +6,7 @@
 #include "tree.h"
 #include <sys/stat.h>
 
-/* A tree over a fresh directory, with one writer. Paths are relative to the tree's root. */
+/* A tree in a new directory, with one writer. Paths are relative to the tree's root. */
 struct fixture {
 	struct tree_options opts;
 	int root_fd, scratch_fd;
@@ -17,7 +17,8 @@ struct fixture {
 	struct error err;
 };
 
-/* TREE_TEST(a_sentence) { ... f ... }: the test runs twice, with openat2 and with the walk. */
+/* TREE_TEST(a_sentence) { ... f ... }: the test runs twice, once with openat2(), and once without
+ * it, with the walk that replaces it. */
 #define TREE_TEST(name) \
 	static void name##_in(struct fixture *f); \
 	TEST(name) \
@@ -32,31 +33,32 @@ struct fixture {
 
 void fixture_run(void (*test)(struct fixture *f), bool no_openat2);
 
-/* Another tree and writer over the same root, after f->opts (or the root) changed. */
+/* Replaces the tree and the writer by new ones for the same root, after f->opts or the root
+ * changed. */
 void fixture_reopen(struct fixture *f);
 
 /* Closes the writer and finishes the tree. */
 int fixture_finish(struct fixture *f, struct meta *ret_root);
 
-/* Entries with a fixed time; the writer's results. */
+/* Create entries with a fixed time. The put functions return the writer's result. */
 struct meta meta_of(mode_t mode);
 int put_file(struct fixture *f, const char *name, const char *content);
 int put_dir(struct fixture *f, const char *name, mode_t mode);
 int put_symlink(struct fixture *f, const char *name, const char *target);
 int put_hardlink(struct fixture *f, const char *name, const char *target);
 
-struct stat stat_of(struct fixture *f, const char *path); /* lstat; fails the test when absent */
+struct stat stat_of(struct fixture *f, const char *path); /* lstat; fails the test if it fails */
 bool is_there(struct fixture *f, const char *path);
 void assert_content(struct fixture *f, const char *path, const char *want);
 void assert_target(struct fixture *f, const char *path, const char *want);
 
-/* r is code, and the sentence contains words. */
+/* Asserts that r is code, and that the message of f->err contains words. */
 void assert_failed(struct fixture *f, int r, int code, const char *words);
 void assert_ok(struct fixture *f, int r);
 
-/* Runs fn on a thread for which a system call fails with errnum: seccomp. fn may not assert. flag:
- * only calls whose argument number `arg` has all these bits. Skips the test where filters are not
- * allowed. */
+/* Runs fn on a thread in which a system call fails with errnum, by a seccomp filter. If bits is
+ * not 0, only calls whose argument number `arg` has all these bits fail. fn must not assert.
+ * Skips the test if seccomp filters are not permitted. */
 struct refusal {
 	int syscall;
 	int errnum;
@@ -65,17 +67,17 @@ struct refusal {
 };
 void with_refusal(const struct refusal *refusal, void (*fn)(void *), void *ctx);
 
-/* Everything in between is done with the file access rights of an ordinary user, who is made the
- * owner of the tree's root. */
+/* Between the two calls, this process has the file access rights of an ordinary user, who becomes
+ * the owner of the tree's root. */
 void become_nobody(struct fixture *f);
 void become_root(void);
 
-/* What is logged in between, as one string. The caller frees it. */
+/* Redirects the log to memory, until log_captured() returns the lines; heap. */
 void log_capture(struct fixture *f);
 char *log_captured(struct fixture *f);
 
-/* An empty tmpfs with so many bytes and inodes for the root. Skips where mounting is not allowed.
- */
+/* Replaces the root by an empty tmpfs with this many bytes and inodes. Skips the test if mounting
+ * is not permitted. */
 void root_on_tmpfs(struct fixture *f, const char *size, const char *inodes);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Unpacking into a fresh directory, and looking at the result. */
+/* Unpacks into a new directory, and checks the result. */
 #include "unpack_fixture.h"
 #include "defer.h"
 #include "memory_object.h"
@@ -10,20 +10,26 @@
 
 void box_open(struct box *b)
 {
+	box_open_limited(b, UINT64_MAX, UINT64_MAX);
+}
+
+void box_open_limited(struct box *b, uint64_t max_bytes, uint64_t max_entries)
+{
 	struct tree_options options = {
-		.limits = {.max_bytes = UINT64_MAX, .max_entries = UINT64_MAX, .max_path = 4096},
+		.limits = {.max_bytes = max_bytes, .max_entries = max_entries, .max_path = 4096},
 		.uid = (uid_t)-1,
 		.gid = (gid_t)-1,
 		.cancel = &b->cancel,
 	};
 
-	/* As main() does: libarchive converts names. */
+	/* As in main(): libarchive converts names by the locale. */
 	setlocale(LC_CTYPE, "C.UTF-8"); // NOLINT(concurrency-mt-unsafe): before any thread
 	*b = (struct box){.slice_bytes = 1000,
 		.slices_in_block = 1,
 		.seekable = true,
 		.has_object = true,
-		.extract = true};
+		.extract = true,
+		.file_name = "single"};
 	b->path = test_directory();
 	b->root_fd = open(b->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	b->scratch_fd = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -57,16 +63,24 @@ int box_unpack(struct box *b, const struct text *archive)
 {
 	struct object *o = memory_object(
 		archive->s, archive->len, b->slice_bytes, b->seekable, "https://host/archive");
+	struct said said = {0};
 	struct unpack_input input = {
 		.in = object_stream(o),
 		.object = b->has_object ? o : NULL,
 		.source = "https://host/archive",
-		.file_name = "single",
+		.url = b->url != NULL ? b->url : b->file_name,
+		.said = &said,
+		.compression = b->compression,
+		.file_name = b->file_name,
 		.extract = b->extract,
 		.mtime = b->mtime,
 	};
 	int r;
 
+	if (b->media_type != NULL)
+		snprintf(said.media_type, sizeof(said.media_type), "%s", b->media_type);
+	if (b->disposition != NULL)
+		snprintf(said.disposition, sizeof(said.disposition), "%s", b->disposition);
 	memory_object_fill_blocks(o, b->slices_in_block);
 	r = unpack(&b->env, &input, &b->format, &b->err);
 	b->drained = memory_object_drained(o);

@@ -26,15 +26,15 @@ static int on_part(void *ctx, const struct index_part_info *part, struct error *
 {
 	struct version *v = ctx;
 	struct manifest *m = v->manifest;
-	_free_ char *key = format_text("index/%.2s/%s.zst", part->sha256, part->sha256);
+	_free_ char *key = text_format("index/%.2s/%s.zst", part->sha256, part->sha256);
 	struct manifest_part *p;
 
 	m->parts = realloc(m->parts, (m->n_parts + 1) * sizeof(*m->parts));
 	p = &m->parts[m->n_parts++];
 	*p = (struct manifest_part){.bytes = part->len, .entries = part->entries};
 	memcpy(p->sha256, part->sha256, sizeof(p->sha256));
-	p->first = copy_text(part->first);
-	p->last = copy_text(part->last);
+	p->first = text_copy(part->first);
+	p->last = text_copy(part->last);
 	return store_put(v->hand, key, part->bytes, part->len, err);
 }
 
@@ -53,9 +53,9 @@ void version_open(struct version *v)
 	memset(v, 0, sizeof(*v));
 	v->store_path = test_directory();
 	assert_int_equal(0, store_new(&(struct store_env){.url = v->store_path}, &v->store, &err));
-	assert_int_equal(0, store_hand_open(v->store, NULL, &v->hand, &err));
+	assert_int_equal(0, store_conn_open(v->store, NULL, &v->hand, &err));
 	v->manifest = zalloc(sizeof(*v->manifest));
-	v->manifest->name = copy_text("cats");
+	v->manifest->name = text_copy("cats");
 	v->manifest->version = 3;
 	v->index = index_writer_new(on_part, v);
 	v->entries = zalloc(100000 * sizeof(*v->entries));
@@ -90,7 +90,7 @@ void version_close(struct version *v)
 	text_done(&v->stored);
 	text_done(&v->raw);
 	free_manifest(v->manifest);
-	store_hand_close(v->hand);
+	store_conn_close(v->hand);
 	store_free(v->store);
 	free(v->store_path);
 }
@@ -99,7 +99,7 @@ static struct version_entry *add(struct version *v, enum index_type type, const 
 {
 	struct version_entry *e = &v->entries[v->n_entries++];
 
-	*e = (struct version_entry){.path = copy_text(path)};
+	*e = (struct version_entry){.path = text_copy(path)};
 	e->e = (struct index_entry){.type = type,
 		.mode = 0640,
 		.mtime = {.tv_sec = 1600000000, .tv_nsec = 7},
@@ -121,7 +121,7 @@ void version_symlink(struct version *v, const char *path, const char *target)
 {
 	struct version_entry *e = add(v, INDEX_SYMLINK, path);
 
-	e->e.target = e->target = copy_text(target);
+	e->e.target = e->target = text_copy(target);
 }
 
 void version_file(struct version *v, const char *path, const void *bytes, size_t len)
@@ -145,8 +145,8 @@ void version_hardlink(struct version *v, const char *path, const char *target)
 	struct version_entry *e = add(v, INDEX_HARDLINK, path);
 
 	e->e.size = file->e.size;
-	e->e.sha256 = e->sha256 = copy_text(file->e.sha256);
-	e->e.target = e->target = copy_text(target);
+	e->e.sha256 = e->sha256 = text_copy(file->e.sha256);
+	e->e.target = e->target = text_copy(target);
 	e->at = file->at;
 }
 
@@ -228,7 +228,7 @@ void version_fetch_ok(struct version *v)
 
 void version_damage(struct version *v, const char *key, size_t at)
 {
-	_free_ char *path = format_text("%s/%s", v->store_path, key);
+	_free_ char *path = text_format("%s/%s", v->store_path, key);
 	_close_ int fd = open(path, O_RDWR | O_CLOEXEC);
 	char c;
 
@@ -239,7 +239,7 @@ void version_damage(struct version *v, const char *key, size_t at)
 
 void version_truncate(struct version *v, const char *key, size_t len)
 {
-	_free_ char *path = format_text("%s/%s", v->store_path, key);
+	_free_ char *path = text_format("%s/%s", v->store_path, key);
 
 	assert_int_equal(0, truncate(path, (off_t)len));
 }

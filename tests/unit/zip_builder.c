@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Zip files for tests, field by field. */
+/* Builds zip files for tests, field by field. */
 #include "zip_builder.h"
 #include "defer.h"
 #include <libdeflate.h>
@@ -31,7 +31,7 @@ static char *deflate(const char *content, size_t len, size_t *ret_len)
 	return packed;
 }
 
-/* What both headers say. */
+/* The values for both headers. */
 struct numbers {
 	uint32_t crc;
 	uint64_t size, packed, offset;
@@ -86,11 +86,11 @@ static void add_central(struct zip *z, const struct zip_item *i, const struct nu
 	struct text record = {0}, others = z->directory, *t = &record;
 
 	text_add_bytes(t, "PK\1\2", 4);
-	put(t, 20 | (i->mode != 0 ? 3 << 8 : 0), 2);
+	put(t, 20 | (i->made_on != 0 ? i->made_on : i->mode != 0 ? 3 : 0) << 8, 2);
 	put_common(t, i, n, false);
 	put(t, strlen(i->name), 2);
 	put(t, i->central_extra.len + (i->zip64 ? 28 : 0), 2);
-	put(t, 0, 2); /* comment */
+	put(t, i->comment.len, 2);
 	put(t, 0, 2); /* disk */
 	put(t, 0, 2);
 	put(t, i->mode << 16 | i->attributes, 4);
@@ -99,6 +99,7 @@ static void add_central(struct zip *z, const struct zip_item *i, const struct nu
 	if (i->zip64)
 		put_zip64_extra(t, n, true);
 	put_bytes(t, i->central_extra.bytes, i->central_extra.len);
+	put_bytes(t, i->comment.bytes, i->comment.len);
 	if (i->listed_first) {
 		put_bytes(&record, others.s, others.len);
 		text_done(&others);

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* Stages and the install of dependencies side by side, as one step of the agent, which ends when
+ * both have ended; and the check of the dependencies before it. Loop thread. */
+#include "agent.h"
+#include "defer.h"
+#include "log.h"
+#include <errno.h>
+
+struct prepare_step {
+	struct stage_set *set;
+	struct install *install;
+	bool staging, installing;
+	int code; /* the first failure; -ECANCELED only if there is no other */
+	struct error err;
+	struct outcome outcome;
+};
+
+static void cancel_prepare(void *work, bool hard)
+{
+	struct prepare_step *step = work;
+
+	if (step->staging)
+		stage_set_cancel(step->set);
+	if (step->installing)
+		install_cancel(step->install, hard);
+}
+
+static void note_failure(struct prepare_step *step, int code, const struct error *err)
+{
+	if (step->code == 0 || step->code == -ECANCELED) {
+		step->code = code;
+		step->err = *err;
+	}
+	cancel_prepare(step, false);
+}
+
+static void finish_part(struct prepare_step *step, int code, const struct error *err)
+{
+	if (code < 0)
+		note_failure(step, code, err);
+	if (!step->staging && !step->installing)
+		agent_step_done(&step->outcome, step->code, &step->err);
+}
+
+static void on_staged(void *ctx, int code, const struct error *err)
+{
+	struct prepare_step *step = ctx;
+
+	step->staging = false;
+	finish_part(step, code, err);
+}
+
+static void on_installed(void *ctx, int code, const struct error *err)
+{
+	struct prepare_step *step = ctx;
+
+	if (code < 0 && code != -ECANCELED)
+		log_error("%s", err->msg);
+	step->installing = false;
+	finish_part(step, code, err);
+}
+
+static struct install_env install_env(
+	struct agent *a, const struct strings *environment, struct prepare_step *step)
+{
+	return (struct install_env){.loop = &a->loop,
+		.inherited = a->inherited,
+		.environment = environment,
+		.on_done = on_installed,
+		.on_done_ctx = step};
+}
+
+static int start_stages(struct agent *a, const struct stage_spec *specs, size_t n,
+	struct prepare_step *step, struct error *err)
+{
+	struct stage_env env;
+	int code;
+
+	if (n == 0)
+		return 0;
+	code = agent_need_sources(a, specs, n, err);
+	agent_fill_stage_env(a, &env);
+	env.log_failures = true;
+	env.on_done = on_staged;
+	env.on_done_ctx = step;
+	if (code == 0)
+		code = stage_set_start(&env, specs, n, &step->set, err);
+	step->staging = code == 0;
+	return code;
+}
+
+/* Waits for those of the two that were started. A thread that does not stop in time is
+ * abandoned. */
+static int await_prepare(struct agent *a, struct prepare_step *step)
+{
+	if (!step->staging && !step->installing)
+		return step->code;
+	a->step.cancel = cancel_prepare;
+	a->step.work = step;
+	return agent_await(a, &step->outcome);
+}
+
+/* Frees nothing that abandoned work still uses. */
+static void prepare_step_free(struct prepare_step *step)
+{
+	if (!step->installing)
+		install_free(step->install);
+	if (!step->staging)
+		stage_set_free(step->set);
+	if (!step->installing && !step->staging)
+		free(step);
+}
+
+int agent_prepare(struct agent *a, const struct stage_spec *specs, size_t n,
+	const struct dependencies *d, const struct strings *environment, struct error *err)
+{
+	struct install_env env;
+	struct error why = {0};
+	struct prepare_step *step;
+	int code;
+
+	if (d == NULL)
+		return n == 0 ? 0 : agent_stage(a, specs, n, err);
+	step = zalloc(sizeof(*step));
+	step->outcome.err = err;
+	env = install_env(a, environment, step);
+	code = start_stages(a, specs, n, step, &why);
+	if (code == 0) {
+		code = dependencies_install(&env, d, &step->install, &why);
+		step->installing = code == 0;
+	}
+	if (code < 0) {
+		log_error("%s", why.msg);
+		note_failure(step, code, &why);
+		*err = why;
+	}
+	code = await_prepare(a, step);
+	prepare_step_free(step);
+	return code;
+}
+
+static void cancel_check(void *work, bool hard)
+{
+	install_cancel(work, hard);
+}
+
+int agent_check_dependencies(struct agent *a, const struct dependencies *d,
+	const struct strings *environment, struct error *err)
+{
+	struct outcome *outcome = agent_outcome_new(err);
+	struct install *check = NULL;
+	const struct install_env env = {.loop = &a->loop,
+		.inherited = a->inherited,
+		.environment = environment,
+		.on_done = agent_step_done,
+		.on_done_ctx = outcome};
+	int code = d == NULL ? 0 : dependencies_check(&env, d, &check, err);
+
+	if (check == NULL) {
+		free(outcome);
+		return code;
+	}
+	a->step.cancel = cancel_check;
+	a->step.work = check;
+	code = agent_await(a, outcome);
+	if (agent_outcome_free(outcome))
+		install_free(check);
+	return code;
+}

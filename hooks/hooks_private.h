@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_HOOKS_PRIVATE_H
+#define STAGERUN_HOOKS_PRIVATE_H
+
+#include "contract.h"
+#include "error.h"
+#include "process.h"
+#include "settings.h"
+#include "text.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Runs programs around the command: the actions of config.yml, the operators' hooks, and the
+ * install of dependencies. All of it runs on the loop thread.
+ *
+ *   contract.c      the environment variables that hooks and actions get
+ *   task.c          one run of one program, and the variables that it sets through $STAGERUN_ENV
+ *   actions.c       the items of a lifecycle point, one after another
+ *   find.c          the operators' hooks: finds them, and checks who could have written them
+ *   hook_run.c      the hooks of a point, one after another
+ *   dependencies.c  chooses the package manager and the environment to install into
+ *   install.c       runs the package manager, and finds the error in its output */
+
+/* --- task.c --- */
+
+/* One attempt to run one program of a point: the shell of an action, or a hook. It gets the
+ * variables of the contract. $STAGERUN_ENV names a new file for each attempt, to which the
+ * program may append NAME=VALUE lines; they become variables of later items and of the command. A
+ * value extends to the end of its line, including any quotes. The last line with a name is the
+ * one that counts. */
+struct task_options {
+	uv_loop_t *loop;
+	const struct settings *settings; /* for the names of secrets */
+	const struct inherited *inherited;
+	char *const *argv;             /* only read by task_start() */
+	struct strings *environment;   /* read by task_start(); extended if the program succeeds */
+	const struct run_facts *facts; /* only read by task_start() */
+	const char *point;             /* "on_experiment_start" */
+	uint64_t timeout_ms;           /* 0: none */
+	/* Run the program even if no file for $STAGERUN_ENV can be created, because nothing that
+	 * runs after it needs its variables. */
+	bool variables_optional;
+	/* The subject of warnings: "on_experiment_start action 2 (...)". Valid while the task
+	 * runs. */
+	const char *label;
+	/* Logged before each line of output, on stderr. NULL: the program inherits the output. */
+	const char *prefix;
+	/* Called once, from the loop. code is 0, or -ERR_COMMAND with a message such as
+	 * "exit status 3". */
+	void (*on_done)(void *ctx, int code, const struct error *err);
+	void *ctx;
+};
+
+struct task;
+
+/* Copies opts. The caller frees *ret with task_free(). */
+int task_start(const struct task_options *opts, struct task **ret, struct error *err);
+void task_kill(struct task *t, int signal);
+void task_free(struct task *t); /* in or after on_done; accepts NULL */
+
+/* Checks, before any item runs, whether a file for $STAGERUN_ENV can be created. Logs a warning
+ * if it cannot be in the directory that TMPDIR names. */
+int task_environment_check(const struct strings *env, struct error *err);
+
+/* --- install.c --- */
+
+/* The cause of a package manager's failure, collected line by line from its output. Initially all
+ * zero. */
+struct complaint {
+	char *error;     /* the last line that is an error, without "ERROR: "; NULL: none yet */
+	char *last;      /* the last line that is not blank; NULL: none yet */
+	char *package;   /* the requirement that pip could not find, or NULL */
+	bool continues;  /* error ends in ':', so the next line belongs to it */
+	bool is_managed; /* PEP 668: pip must not install into this environment */
+};
+
+/* Adds one line of output, without its line end. */
+void install_complaint_add(struct complaint *c, const char *line, size_t len);
+/* The most useful line; NULL if there was no output. */
+const char *install_complaint_text(const struct complaint *c);
+void install_complaint_done(struct complaint *c);
+
+#endif
