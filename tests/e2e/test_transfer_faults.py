@@ -470,8 +470,8 @@ def test_a_version_that_later_answers_do_not_name_is_never_mixed(stagerun, serve
 def test_servers_that_disagree_on_the_etag_alone_are_read_as_one_answer(stagerun, server, dest):
     """As the edges of a delivery network do that make ETags of their own."""
     def edge(request, response):
-        mine = f'"{request.connection % 2}"'
         begin, last = request.range or (0, len(ARCHIVE) - 1)
+        mine = '"first"' if begin == 0 else '"other"'  # by what is asked for: connections may be few
         wanted = request.headers.get("if-match", mine)
         response.headers["ETag"] = mine
         if response.status == 304:
