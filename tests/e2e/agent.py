@@ -245,8 +245,9 @@ class Agent:
                 pass
 
 
-def wait_until(condition, seconds=10, what="the condition"):
-    """Polls condition until it holds; returns its value."""
+def wait_until(condition, seconds=30, what="the condition"):
+    """Polls condition until it holds; returns its value. The limit is only for what never holds: it must be
+    longer than a machine that is busy, or stands still for seconds, can take."""
     end = time.monotonic() + seconds * slowness()
     while time.monotonic() < end:
         value = condition()

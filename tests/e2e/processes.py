@@ -50,7 +50,8 @@ def zombies_of(pid):
 
 
 def is_gone(pid):
-    return Process(pid).state in "XZ"
+    """pid: as of start_as_pid_1()."""
+    return pid is None or Process(pid).state in "XZ"
 
 
 def lines(running):
