@@ -134,7 +134,7 @@ class Running:
         match = re.search(r"VmHWM:\s*(\d+) kB", status)
         return int(match[1]) * 1024 if match else 0
 
-    def wait(self, limit=20):
+    def wait(self, limit=60):
         limit *= slowness()
         end = time.monotonic() + limit
         rss = 0
@@ -215,7 +215,7 @@ class Agent:
         self.started.append(running)
         return running
 
-    def run(self, *args, limit=20, **how):
+    def run(self, *args, limit=60, **how):
         return self.start(*args, **how).wait(limit)
 
     def fetch(self, source, to, *options, **how):
