@@ -25,7 +25,6 @@
  *   agent_resources.c  the transfer engine, S3, the store, the node cache; stages as a step
  *   agent_prepare.c    stages and the install of dependencies side by side as a step
  *   agent_actions.c    the actions or the hooks of a lifecycle point as a step
- *   registration.c     registers in the store which versions a run uses
  *
  * Functions that return int return 0 or a negative code; a step also returns -ECANCELED after a
  * signal. */
@@ -218,19 +217,5 @@ void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_
 /* Runs the operators' hooks of the point; see hook_env.on_done. */
 int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
 	struct strings *environment, struct error *err);
-
-/* --- registration.c --- */
-
-/* Registers in the store which versions a run uses, so that they are not deleted meanwhile. It is
- * an attempt only: many users can read a store but not write to it. */
-
-struct registration {
-	struct strings keys; /* of the objects that it wrote to the store */
-};
-
-/* Call it before staging. Does nothing unless the setting store.register_runs is set. */
-void registration_make(struct registration *r, struct agent *a, const struct attachments *attached);
-void registration_remove(struct registration *r, struct agent *a);
-void registration_done(struct registration *r);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* `stagerun datastore list` and `files`. Loop thread, except for list() and list_files(), which run
  * on a thread. */
+#include "../options.h"
 #include "datastore_call.h"
 #include "defer.h"
 #include "index.h"
 #include "log.h"
-#include "options.h"
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>

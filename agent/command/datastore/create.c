@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* `stagerun datastore create`. Loop thread, except for create(), which runs on a thread. */
+#include "../options.h"
 #include "datastore_call.h"
 #include "defer.h"
-#include "options.h"
 #include "source.h"
 #include <ctype.h>
 #include <limits.h>

@@ -2,19 +2,19 @@
 #ifndef STAGERUN_DATASTORE_CALL_H
 #define STAGERUN_DATASTORE_CALL_H
 
-#include "agent.h"
+#include "../agent.h"
+#include "../options.h"
 #include "datastore.h"
 #include "datastore_create.h"
 #include "datastore_fetch.h"
-#include "options.h"
 
 /* `stagerun datastore ...`: one call, and its subcommands. Loop thread, except for the functions
  * that datastore_call_work() runs.
  *
- *   datastore.c         the table of subcommands, the call, `get`, `delete` and `purge`
- *   datastore_create.c  `create`
- *   datastore_list.c    `list` and `files`
- *   datastore_policy.c  `policy` */
+ *   datastore.c  the table of subcommands, the call, `get`, `delete` and `purge`
+ *   create.c     `create`
+ *   list.c       `list` and `files`
+ *   policy.c     `policy` */
 
 struct datastore_call {
 	struct request request;

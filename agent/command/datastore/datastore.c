@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* `stagerun datastore delete` and `purge`. Loop thread, except for delete() and purge(), which run
  * on a thread. */
+#include "../options.h"
 #include "command.h"
 #include "datastore_call.h"
 #include "defer.h"
 #include "log.h"
-#include "options.h"
 #include "runfile.h"
 #include "text.h"
 #include <errno.h>

@@ -2,7 +2,7 @@
 /* `--dry-run`: prints the plan for people. The sources of the plan's head are probed at the same
  * time, on threads of libuv's pool, and printed in order. Loop thread, except for
  * probe_source(). */
-#include "agent.h"
+#include "../agent.h"
 #include "datastore.h"
 #include "defer.h"
 #include "redact.h"
