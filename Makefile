@@ -36,7 +36,7 @@ override LDFLAGS  += -pie -Wl,-z,relro,-z,now
 lib_file = $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a))
 override LDLIBS   += $(foreach l,$(STATIC),$(or $(call lib_file,$(l)),-l$(l:_a=))) $(SHARED:%=-l%)
 
-SRC  := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c hooks/*.c))
+SRC  := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c agent/*/*/*.c hooks/*.c))
 UNIT := $(wildcard tests/unit/*.c)
 LIB  := $(O)/libstagerun.a
 Q    := $(if $(V),,@)

@@ -15,6 +15,9 @@ enum {
 	/* 126, 127: the command cannot be executed, was not found; 128+n: signal n */
 };
 
+/* Calls the one that argv[1] names. argv[0] is the program here. */
+int command_dispatch(int argc, char **argv, const struct inherited *in);
+
 int command_run(int argc, char **argv, const struct inherited *in);
 int command_prewarm(int argc, char **argv, const struct inherited *in);
 int command_fetch(int argc, char **argv, const struct inherited *in);

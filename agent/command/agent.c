@@ -54,6 +54,18 @@ void agent_limit(struct agent *a, uint64_t ms)
 	uv_timer_start(&a->deadline, on_deadline, ms, 0);
 }
 
+void agent_step_cancel(struct agent *a, bool hard)
+{
+	if (a->step.ops != NULL)
+		a->step.ops->cancel(a->step.work, hard);
+}
+
+void agent_step_skip(struct agent *a, bool hard)
+{
+	if (a->step.ops != NULL && a->step.ops->skip != NULL)
+		a->step.ops->skip(a->step.work, hard);
+}
+
 static void stop_work(struct agent *a, int signum)
 {
 	bool again = a->signal != 0;
@@ -67,8 +79,7 @@ static void stop_work(struct agent *a, int signum)
 		log_info("SIG%s: stopping", sigabbrev_np(signum));
 		agent_limit(a, STOP_MS);
 	}
-	if (a->step.cancel != NULL)
-		a->step.cancel(a->step.work, again);
+	agent_step_cancel(a, again);
 }
 
 static void on_signal(void *ctx, const struct signalfd_siginfo *info)
@@ -182,15 +193,6 @@ struct outcome *agent_outcome_new(struct error *err)
 	return o;
 }
 
-bool agent_outcome_free(struct outcome *o)
-{
-	bool done = o->done;
-
-	if (done)
-		free(o);
-	return done;
-}
-
 void agent_step_done(void *ctx, int code, const struct error *err)
 {
 	struct outcome *o = ctx;
@@ -211,7 +213,7 @@ void agent_run_until(struct agent *a, const bool *done)
  * secrets, is removed. */
 static void kill_step(struct agent *a, struct outcome *o)
 {
-	a->step.cancel(a->step.work, true);
+	agent_step_cancel(a, true);
 	agent_limit(a, KILL_MS);
 	agent_run_until(a, &o->done);
 	if (o->done)
@@ -221,15 +223,32 @@ static void kill_step(struct agent *a, struct outcome *o)
 	o->err = NULL; /* the caller's err is gone when the step ends */
 }
 
-int agent_await(struct agent *a, struct outcome *o)
+static int await_step(struct agent *a, struct outcome *o)
 {
 	if (a->cancelled)
-		a->step.cancel(a->step.work, false); /* the signal arrived between two steps */
+		agent_step_cancel(a, false); /* the signal arrived between two steps */
 	agent_run_until(a, &o->done);
 	if (!o->done)
 		kill_step(a, o);
-	a->step.cancel = a->step.skip = NULL;
+	a->step = (struct agent_step){0};
 	return o->done ? o->code : -ECANCELED;
+}
+
+int agent_step_run(
+	struct agent *a, const struct step_ops *ops, void *work, struct outcome *o, int started)
+{
+	int code = started;
+
+	if (started == 0 && work != NULL) {
+		a->step = (struct agent_step){.ops = ops, .work = work};
+		code = await_step(a, o);
+		if (!o->done)
+			return code; /* it was abandoned and still uses both */
+	}
+	if (ops->free != NULL)
+		ops->free(work);
+	free(o);
+	return code;
 }
 
 /* A blocking function on its own thread. */
@@ -306,31 +325,27 @@ static int start_work(struct agent *a, struct agent_work *w, struct error *err)
 	return code;
 }
 
+static void free_work(void *work)
+{
+	cancel_done(&((struct agent_work *)work)->cancel);
+	free(work);
+}
+
 int agent_work(struct agent *a, agent_work_fn run, void *ctx, const struct progress *progress,
 	struct error *err)
 {
+	static const struct step_ops ops = {.cancel = cancel_work, .free = free_work};
 	struct agent_work *w = zalloc(sizeof(*w));
 	int code;
 
 	w->run = run;
 	w->ctx = ctx;
+	w->outcome = agent_outcome_new(err);
 	cancel_init(&w->cancel);
 	code = start_work(a, w, err);
-	if (code < 0) {
-		cancel_done(&w->cancel);
-		free(w);
-		return code;
-	}
-	show_progress(a, w, progress);
-	w->outcome = agent_outcome_new(err);
-	a->step.cancel = cancel_work;
-	a->step.work = w;
-	code = agent_await(a, w->outcome);
-	if (agent_outcome_free(w->outcome)) {
-		cancel_done(&w->cancel);
-		free(w);
-	}
-	return code;
+	if (code == 0)
+		show_progress(a, w, progress);
+	return agent_step_run(a, &ops, w, w->outcome, code);
 }
 
 /* A pause. */
@@ -361,15 +376,12 @@ static void cancel_pause(void *pause, bool hard)
 
 void agent_pause(struct agent *a, uint64_t ms)
 {
+	static const struct step_ops ops = {.cancel = cancel_pause, .free = free};
 	struct pause *p = zalloc(sizeof(*p));
 
 	p->outcome = agent_outcome_new(NULL);
 	uv_timer_init(&a->loop, &p->timer);
 	uv_update_time(&a->loop);
 	uv_timer_start(&p->timer, on_pause_over, ms, 0);
-	a->step.cancel = cancel_pause;
-	a->step.work = p;
-	(void)agent_await(a, p->outcome);
-	if (agent_outcome_free(p->outcome))
-		free(p);
+	(void)agent_step_run(a, &ops, p, p->outcome, 0);
 }

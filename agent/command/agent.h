@@ -25,7 +25,6 @@
  *   agent_resources.c  the transfer engine, S3, the store, the node cache; stages as a step
  *   agent_prepare.c    stages and the install of dependencies side by side as a step
  *   agent_actions.c    the actions or the hooks of a lifecycle point as a step
- *   registration.c     registers in the store which versions a run uses
  *
  * Functions that return int return 0 or a negative code; a step also returns -ECANCELED after a
  * signal. */
@@ -62,12 +61,18 @@ struct agent_policy {
 	struct strings *environment;
 };
 
-/* The current step; all NULL between two. */
-struct agent_step {
+/* A kind of step: what can be done to its work. */
+struct step_ops {
 	void (*cancel)(void *work, bool hard); /* ends it; hard: with SIGKILL */
 	/* Ends only its current item; hard: kills the item if it was skipped before. May
 	 * be NULL. */
 	void (*skip)(void *work, bool hard);
+	void (*free)(void *work); /* NULL: the caller frees it */
+};
+
+/* The current step; both NULL between two. */
+struct agent_step {
+	const struct step_ops *ops;
 	void *work;
 };
 
@@ -130,6 +135,13 @@ void agent_run_until(struct agent *a, const bool *done);
 /* Sets out_of_time after ms. A further call sets a new limit and clears out_of_time. */
 void agent_limit(struct agent *a, uint64_t ms);
 
+/* A step is run like this:
+ *
+ *	struct outcome *o = agent_outcome_new(err);
+ *	int code = work_start(..., agent_step_done, o, &work, err);
+ *
+ *	return agent_step_run(a, &ops, work, o, code); */
+
 /* The result of a step: agent_step_done() is the step's on_done, the outcome its ctx. On the heap,
  * because an abandoned step may end later and write to it. */
 struct outcome {
@@ -139,13 +151,18 @@ struct outcome {
 };
 
 struct outcome *agent_outcome_new(struct error *err);
-/* Returns false, and frees nothing, if the step was abandoned. */
-bool agent_outcome_free(struct outcome *o);
 void agent_step_done(void *ctx, int code, const struct error *err);
 
-/* Runs the loop until the step that a->cancel describes is done. When time is over before that, the
- * step is killed and has a short time to clean up; if it is not done then, it is abandoned. */
-int agent_await(struct agent *a, struct outcome *o);
+/* Runs the loop until the step is done. When time is over before that, the step is killed and has a
+ * short time to clean up; if it is not done then, it is abandoned. Frees work and o, unless the
+ * step was abandoned. started: what its start returned; if that is a failure, or work is NULL,
+ * there is nothing to wait for, and it is the result. */
+int agent_step_run(
+	struct agent *a, const struct step_ops *ops, void *work, struct outcome *o, int started);
+
+/* End the current step, or its current item, if there is one; see step_ops. */
+void agent_step_cancel(struct agent *a, bool hard);
+void agent_step_skip(struct agent *a, bool hard);
 
 /* A function that blocks, as a step on its own thread; it must end soon after cancel is requested.
  * If a->abandoned is set afterwards, the thread still runs, and ctx must stay valid. progress:
@@ -211,26 +228,12 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 	size_t first, struct strings *environment, struct error *err);
 
 /* Runs all actions of the point, also after one that failed (which is logged). Logs each action
- * that a->cancel cut off, with why_cut as the reason. */
+ * that was cut off by agent_step_cancel(), with why_cut as the reason. */
 void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
 	struct strings *environment, const char *why_cut);
 
 /* Runs the operators' hooks of the point; see hook_env.on_done. */
 int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
 	struct strings *environment, struct error *err);
-
-/* --- registration.c --- */
-
-/* Registers in the store which versions a run uses, so that they are not deleted meanwhile. It is
- * an attempt only: many users can read a store but not write to it. */
-
-struct registration {
-	struct strings keys; /* of the objects that it wrote to the store */
-};
-
-/* Call it before staging. Does nothing unless the setting store.register_runs is set. */
-void registration_make(struct registration *r, struct agent *a, const struct attachments *attached);
-void registration_remove(struct registration *r, struct agent *a);
-void registration_done(struct registration *r);
 
 #endif

@@ -47,7 +47,7 @@ static int stage_item(void *ctx, struct stage_spec *spec,
 struct action_step {
 	struct stage_item item;
 	struct action_run *run;
-	struct outcome outcome;
+	struct outcome *outcome;
 };
 
 static void cancel_actions(void *work, bool hard)
@@ -74,15 +74,14 @@ static struct action_step *step_new(struct agent *a, const struct runfile *f, st
 
 	step->item.agent = a;
 	step->item.runfile = f;
-	step->outcome.err = err;
+	step->outcome = agent_outcome_new(err);
 	return step;
 }
 
-/* Frees nothing if the step was abandoned. */
-static void step_free(struct action_step *step)
+static void free_actions(void *work)
 {
-	if (!step->outcome.done)
-		return;
+	struct action_step *step = work;
+
 	actions_free(step->run);
 	free(step);
 }
@@ -99,31 +98,18 @@ static struct action_env make_env(struct agent *a, struct action_step *step,
 		.stage_ctx = &step->item,
 		.environment = environment,
 		.on_done = agent_step_done,
-		.on_done_ctx = &step->outcome};
-}
-
-static int await_actions(struct agent *a, struct action_step *step)
-{
-	a->step.cancel = cancel_actions;
-	a->step.skip = skip_action;
-	a->step.work = step;
-	return agent_await(a, &step->outcome);
+		.on_done_ctx = step->outcome};
 }
 
 int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
 	size_t first, struct strings *environment, struct error *err)
 {
+	static const struct step_ops ops = {cancel_actions, skip_action, free_actions};
 	struct action_step *step = step_new(a, f, err);
 	const struct action_env env = make_env(a, step, f, environment);
 	int code = actions_start(&env, point, &f->actions[point], first, &step->run, err);
 
-	if (code < 0) {
-		free(step);
-		return code;
-	}
-	code = await_actions(a, step);
-	step_free(step);
-	return code;
+	return agent_step_run(a, &ops, step, step->outcome, code);
 }
 
 /* Logs each action that was not run or not finished. */
@@ -142,19 +128,21 @@ static void log_unfinished(const struct runfile *f, enum lifecycle_point point,
 void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
 	struct strings *environment, const char *why_cut)
 {
+	static const struct step_ops ops = {cancel_actions, skip_action, NULL};
 	struct error err = {0};
 	struct action_step *step = step_new(a, f, &err);
 	struct action_env env = make_env(a, step, f, environment);
+	int code;
 
 	env.keep_going = true;
-	if (actions_start(&env, point, &f->actions[point], 0, &step->run, &err) < 0) {
+	code = actions_start(&env, point, &f->actions[point], 0, &step->run, &err);
+	if (code < 0)
 		log_error("%s", err.msg);
-		free(step);
-		return;
-	}
-	if (await_actions(a, step) == -ECANCELED)
+	code = agent_step_run(a, &ops, step, step->outcome, code);
+	if (code == -ECANCELED && step->run != NULL)
 		log_unfinished(f, point, step->run, why_cut);
-	step_free(step);
+	if (!a->abandoned)
+		free_actions(step);
 }
 
 /* The operators' hooks of a point. */
@@ -169,9 +157,15 @@ static void skip_hook(void *work, bool hard)
 	hooks_skip(work, hard);
 }
 
+static void free_hooks(void *work)
+{
+	hook_run_free(work);
+}
+
 int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
 	struct strings *environment, struct error *err)
 {
+	static const struct step_ops ops = {cancel_hooks, skip_hook, free_hooks};
 	struct hook_run *run = NULL;
 	struct hook_env env = {.loop = &a->loop,
 		.settings = a->settings,
@@ -187,15 +181,5 @@ int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point poin
 	outcome = agent_outcome_new(err);
 	env.on_done_ctx = outcome;
 	code = hooks_start(&env, hooks, point, &run, err);
-	if (code < 0) {
-		free(outcome);
-		return code;
-	}
-	a->step.cancel = cancel_hooks;
-	a->step.skip = skip_hook;
-	a->step.work = run;
-	code = agent_await(a, outcome);
-	if (agent_outcome_free(outcome))
-		hook_run_free(run);
-	return code;
+	return agent_step_run(a, &ops, run, outcome, code);
 }

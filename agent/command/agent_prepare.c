@@ -12,7 +12,7 @@ struct prepare_step {
 	bool staging, installing;
 	int code; /* the first failure; -ECANCELED only if there is no other */
 	struct error err;
-	struct outcome outcome;
+	struct outcome *outcome;
 };
 
 static void cancel_prepare(void *work, bool hard)
@@ -39,7 +39,7 @@ static void finish_part(struct prepare_step *step, int code, const struct error 
 	if (code < 0)
 		note_failure(step, code, err);
 	if (!step->staging && !step->installing)
-		agent_step_done(&step->outcome, step->code, &step->err);
+		agent_step_done(step->outcome, step->code, &step->err);
 }
 
 static void on_staged(void *ctx, int code, const struct error *err)
@@ -89,31 +89,19 @@ static int start_stages(struct agent *a, const struct stage_spec *specs, size_t 
 	return code;
 }
 
-/* Waits for those of the two that were started. A thread that does not stop in time is
- * abandoned. */
-static int await_prepare(struct agent *a, struct prepare_step *step)
+static void free_prepare(void *work)
 {
-	if (!step->staging && !step->installing)
-		return step->code;
-	a->step.cancel = cancel_prepare;
-	a->step.work = step;
-	return agent_await(a, &step->outcome);
-}
+	struct prepare_step *step = work;
 
-/* Frees nothing that abandoned work still uses. */
-static void prepare_step_free(struct prepare_step *step)
-{
-	if (!step->installing)
-		install_free(step->install);
-	if (!step->staging)
-		stage_set_free(step->set);
-	if (!step->installing && !step->staging)
-		free(step);
+	install_free(step->install);
+	stage_set_free(step->set);
+	free(step);
 }
 
 int agent_prepare(struct agent *a, const struct stage_spec *specs, size_t n,
 	const struct dependencies *d, const struct strings *environment, struct error *err)
 {
+	static const struct step_ops ops = {.cancel = cancel_prepare, .free = free_prepare};
 	struct install_env env;
 	struct error why = {0};
 	struct prepare_step *step;
@@ -122,7 +110,7 @@ int agent_prepare(struct agent *a, const struct stage_spec *specs, size_t n,
 	if (d == NULL)
 		return n == 0 ? 0 : agent_stage(a, specs, n, err);
 	step = zalloc(sizeof(*step));
-	step->outcome.err = err;
+	step->outcome = agent_outcome_new(err);
 	env = install_env(a, environment, step);
 	code = start_stages(a, specs, n, step, &why);
 	if (code == 0) {
@@ -134,9 +122,9 @@ int agent_prepare(struct agent *a, const struct stage_spec *specs, size_t n,
 		note_failure(step, code, &why);
 		*err = why;
 	}
-	code = await_prepare(a, step);
-	prepare_step_free(step);
-	return code;
+	if (step->staging || step->installing)
+		code = 0;
+	return agent_step_run(a, &ops, step, step->outcome, code);
 }
 
 static void cancel_check(void *work, bool hard)
@@ -144,9 +132,15 @@ static void cancel_check(void *work, bool hard)
 	install_cancel(work, hard);
 }
 
+static void free_check(void *work)
+{
+	install_free(work);
+}
+
 int agent_check_dependencies(struct agent *a, const struct dependencies *d,
 	const struct strings *environment, struct error *err)
 {
+	static const struct step_ops ops = {.cancel = cancel_check, .free = free_check};
 	struct outcome *outcome = agent_outcome_new(err);
 	struct install *check = NULL;
 	const struct install_env env = {.loop = &a->loop,
@@ -156,14 +150,5 @@ int agent_check_dependencies(struct agent *a, const struct dependencies *d,
 		.on_done_ctx = outcome};
 	int code = d == NULL ? 0 : dependencies_check(&env, d, &check, err);
 
-	if (check == NULL) {
-		free(outcome);
-		return code;
-	}
-	a->step.cancel = cancel_check;
-	a->step.work = check;
-	code = agent_await(a, outcome);
-	if (agent_outcome_free(outcome))
-		install_free(check);
-	return code;
+	return agent_step_run(a, &ops, check, outcome, code);
 }

@@ -231,8 +231,14 @@ static void cancel_stages(void *set, bool hard)
 	stage_set_cancel(set);
 }
 
+static void free_stages(void *set)
+{
+	stage_set_free(set);
+}
+
 int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struct error *err)
 {
+	static const struct step_ops ops = {.cancel = cancel_stages, .free = free_stages};
 	struct outcome *outcome = agent_outcome_new(err);
 	struct stage_env env;
 	struct stage_set *set = NULL;
@@ -244,15 +250,7 @@ int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struc
 	env.on_done_ctx = outcome;
 	if (code == 0)
 		code = stage_set_start(&env, specs, n, &set, err);
-	if (code < 0) {
+	if (code < 0)
 		log_error("%s", err->msg);
-		free(outcome);
-		return code;
-	}
-	a->step.cancel = cancel_stages;
-	a->step.work = set;
-	code = agent_await(a, outcome);
-	if (agent_outcome_free(outcome))
-		stage_set_free(set);
-	return code;
+	return agent_step_run(a, &ops, set, outcome, code);
 }

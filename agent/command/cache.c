@@ -2,21 +2,20 @@
 /* `stagerun cache list|evict|verify|clear`: shows the entries of the node cache and removes some.
  * Each subcommand works on a thread of agent_work(), and prints on the loop thread afterwards. */
 #include "cache.h"
-#include "agent.h"
 #include "command.h"
 #include "defer.h"
 #include "log.h"
-#include "options.h"
+#include "subcommand.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 /* One call. On the heap, because an abandoned thread goes on using it. */
 struct cache_call {
-	struct request request;
 	struct strings keys;
 	struct cache *cache;
-	uint64_t max_size;
+	bool json, deep;
+	uint64_t keep; /* evict: down to this size */
 
 	/* The result. */
 	struct strings there, chosen; /* keys of all entries; of those to verify */
@@ -108,7 +107,7 @@ static int list_one(void *ctx, const struct cache_info *i, struct error *err)
 		log_error("%s", i->unreadable);
 		c->failed++;
 	}
-	if (c->request.json) {
+	if (c->json) {
 		list_json(c, i);
 		return 0;
 	}
@@ -122,7 +121,7 @@ static int list_one(void *ctx, const struct cache_info *i, struct error *err)
 	return 0;
 }
 
-static int cache_call_list(void *ctx, struct cancel *cancel, struct error *err)
+static int list_work(void *ctx, struct cancel *cancel, struct error *err)
 {
 	struct cache_call *c = ctx;
 	int code;
@@ -135,9 +134,9 @@ static int cache_call_list(void *ctx, struct cancel *cancel, struct error *err)
 	return code;
 }
 
-static void cache_print_list(const struct cache_call *c)
+static void print_list(const struct cache_call *c)
 {
-	if (c->request.json) {
+	if (c->json) {
 		printf("[%s]\n", c->array.s != NULL ? c->array.s : "");
 	} else if (c->table.cells.n == 0 && c->keys.n == 0) {
 		log_info("there is nothing in the node cache %s", cache_dir(c->cache));
@@ -164,22 +163,19 @@ static void evict_keys(struct cache_call *c)
 	}
 }
 
-static int cache_call_evict(void *ctx, struct cancel *cancel, struct error *err)
+static int evict_work(void *ctx, struct cancel *cancel, struct error *err)
 {
 	struct cache_call *c = ctx;
-	uint64_t keep = c->request.evict_to != UINT64_MAX ? c->request.evict_to
-			: c->max_size > 0                 ? c->max_size
-							  : UINT64_MAX;
 
 	(void)cancel;
 	if (c->keys.n > 0) {
 		evict_keys(c);
 		return 0;
 	}
-	return cache_evict(c->cache, keep, NULL, &c->evicted, &c->evicted_bytes, err);
+	return cache_evict(c->cache, c->keep, NULL, &c->evicted, &c->evicted_bytes, err);
 }
 
-static int cache_call_clear(void *ctx, struct cancel *cancel, struct error *err)
+static int clear_work(void *ctx, struct cancel *cancel, struct error *err)
 {
 	struct cache_call *c = ctx;
 
@@ -187,11 +183,11 @@ static int cache_call_clear(void *ctx, struct cancel *cancel, struct error *err)
 	return cache_evict(c->cache, 0, NULL, &c->evicted, &c->evicted_bytes, err);
 }
 
-static void cache_print_evicted(const struct cache_call *c)
+static void print_evicted(const struct cache_call *c)
 {
 	char size[32];
 
-	if (c->request.json)
+	if (c->json)
 		printf("{\"evicted\": %llu, \"bytes\": %llu}\n", (unsigned long long)c->evicted,
 			(unsigned long long)c->evicted_bytes);
 	else
@@ -249,7 +245,7 @@ static void report_unread(struct cache_call *c, const char *key, const struct er
 static int verify_one(
 	struct cache_call *c, const char *key, struct cancel *cancel, struct error *err)
 {
-	int code = cache_verify(c->cache, key, c->request.deep, cancel, err);
+	int code = cache_verify(c->cache, key, c->deep, cancel, err);
 
 	if (code == -ENOENT && c->keys.n == 0)
 		return 0; /* it was evicted meanwhile */
@@ -263,7 +259,7 @@ static int verify_one(
 	return 0;
 }
 
-static int cache_call_verify(void *ctx, struct cancel *cancel, struct error *err)
+static int verify_work(void *ctx, struct cancel *cancel, struct error *err)
 {
 	struct cache_call *c = ctx;
 	int code = cache_each(c->cache, choose_key, c, err);
@@ -275,9 +271,9 @@ static int cache_call_verify(void *ctx, struct cancel *cancel, struct error *err
 	return code;
 }
 
-static void cache_print_verified(const struct cache_call *c)
+static void print_verified(const struct cache_call *c)
 {
-	if (c->request.json) {
+	if (c->json) {
 		printf("{\"verified\": %llu, \"damaged\": [%s]}\n", (unsigned long long)c->verified,
 			c->array.s != NULL ? c->array.s : "");
 	} else {
@@ -286,49 +282,7 @@ static void cache_print_verified(const struct cache_call *c)
 	}
 }
 
-/* The subcommands. */
-
-static const struct option_row *const list_tables[] = {json_rows, cache_rows, common_rows, NULL};
-static const struct option_row *const evict_tables[] = {
-	evict_rows, json_rows, cache_rows, common_rows, NULL};
-static const struct option_row *const verify_tables[] = {
-	verify_rows, json_rows, cache_rows, common_rows, NULL};
-
-static const struct cache_subcommand {
-	const char *name, *words, *help;
-	const struct option_row *const *tables;
-	size_t max_words;
-	agent_work_fn work;
-	void (*print)(const struct cache_call *c);
-} subcommands[] = {
-	{"list", "[KEY...]", "what is in the node cache, the least recently used first",
-		list_tables, SIZE_MAX, cache_call_list, cache_print_list},
-	{"evict", "[KEY...]", "remove down to cache.max_size and cache.min_free, or these entries",
-		evict_tables, SIZE_MAX, cache_call_evict, cache_print_evicted},
-	{"verify", "[KEY...]", "compare entries with what they were, and remove the damaged ones",
-		verify_tables, SIZE_MAX, cache_call_verify, cache_print_verified},
-	{"clear", "", "remove all that is not in use", list_tables, 0, cache_call_clear,
-		cache_print_evicted},
-};
-
-static int print_help(void)
-{
-	puts("Usage: stagerun cache SUBCOMMAND ...\n\n"
-	     "The node cache (cache.dir), where what was staged is kept for later runs.\n");
-	for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
-		printf("  %-7s %-9s %s\n", subcommands[i].name, subcommands[i].words,
-			subcommands[i].help);
-	puts("\nstagerun cache SUBCOMMAND --help tells more.");
-	return EXIT_DONE;
-}
-
-static int print_subcommand_help(const struct cache_subcommand *s)
-{
-	printf("Usage: stagerun cache %s %s [OPTIONS]\n\n%s.\n\nOptions:\n", s->name, s->words,
-		s->help);
-	options_print(s->tables);
-	return EXIT_DONE;
-}
+/* One call. */
 
 static void cache_call_free(struct cache_call *c)
 {
@@ -338,7 +292,6 @@ static void cache_call_free(struct cache_call *c)
 	text_strings_done(&c->keys);
 	text_strings_done(&c->there);
 	text_strings_done(&c->chosen);
-	request_done(&c->request);
 	free(c);
 }
 
@@ -350,82 +303,90 @@ static int open_cache(const struct settings *s, struct cache_call *c, struct err
 	if (s->cache_dir[0] == '\0')
 		return error_set(err, -ERR_CONFIG,
 			"there is no node cache: name it with --dir, $STAGERUN_CACHE_DIR or cache.dir in agent.ini");
-	c->max_size = s->cache_max_size;
 	return cache_open(&opts, &c->cache, err);
 }
 
-/* Returns the exit code. Frees c, unless an abandoned thread still uses it. */
-static int run_subcommand(const struct cache_subcommand *s, struct cache_call *c, struct agent *a)
-{
-	struct error err = {0};
-	int code = open_cache(a->settings, c, &err);
-	bool bad = false;
-
-	if (code == 0)
-		code = agent_work(a, s->work, c, NULL, &err);
-	if (a->abandoned)
-		return EXIT_FAILED;
-	if (code == 0)
-		s->print(c);
-	else
-		log_error("cache %s: %s", s->name, err.msg);
-	bad = c->damaged > 0 || c->failed > 0;
-	cache_call_free(c);
-	return code < 0 || bad ? EXIT_FAILED : EXIT_DONE;
-}
-
-static int run_call(
-	const struct cache_subcommand *s, struct cache_call *c, const struct inherited *in)
-{
-	struct settings *settings = NULL;
-	struct agent agent = {0};
-	struct error err = {0};
-	int exit_code = EXIT_FAILED;
-
-	if (request_settings(&c->request, &settings, &err) < 0 ||
-		agent_open(&agent, settings, in, &err) < 0) {
-		log_error("cache %s: %s", s->name, err.msg);
-		cache_call_free(c);
-	} else {
-		exit_code = run_subcommand(s, c, &agent);
-	}
-	agent_close(&agent);
-	if (agent.signal != 0)
-		exit_code = 128 + agent.signal;
-	exit_code = agent_leave(&agent, exit_code);
-	settings_free(settings);
-	return exit_code;
-}
-
-static int parse_and_run(
-	const struct cache_subcommand *s, int argc, char **argv, const struct inherited *in)
+static struct cache_call *cache_call_new(struct subcommand_call *call)
 {
 	struct cache_call *c = zalloc(sizeof(*c));
-	struct error err = {0};
-	int exit_code = EXIT_USAGE;
+	uint64_t evict_to = call->request.evict_to, max_size = call->settings->cache_max_size;
 
-	c->request.evict_to = UINT64_MAX;
-	if (options_parse_all(argc, argv, s->tables, &c->request, &c->keys, &err) < 0)
-		log_error("cache %s: %s", s->name, err.msg);
-	else if (c->request.help)
-		exit_code = print_subcommand_help(s);
-	else if (c->keys.n > s->max_words)
-		log_error("cache %s: usage: stagerun cache %s [OPTIONS]", s->name, s->name);
-	else
-		return run_call(s, c, in);
-	cache_call_free(c);
-	return exit_code;
+	c->keys = call->words;
+	call->words = (struct strings){0};
+	c->json = call->request.json;
+	c->deep = call->request.deep;
+	c->keep = evict_to != UINT64_MAX ? evict_to : max_size > 0 ? max_size : UINT64_MAX;
+	return c;
 }
+
+static int cache_call_run(struct subcommand_call *call, agent_work_fn work,
+	void (*print)(const struct cache_call *c), struct error *err)
+{
+	struct cache_call *c = cache_call_new(call);
+	int code = open_cache(call->settings, c, err);
+
+	if (code == 0)
+		code = agent_work(&call->agent, work, c, NULL, err);
+	if (call->agent.abandoned)
+		return code;
+	if (code == 0)
+		print(c);
+	call->incomplete = c->damaged > 0 || c->failed > 0;
+	cache_call_free(c);
+	return code;
+}
+
+/* The subcommands. */
+
+static int cache_command_list(struct subcommand_call *call, struct error *err)
+{
+	return cache_call_run(call, list_work, print_list, err);
+}
+
+static int cache_command_evict(struct subcommand_call *call, struct error *err)
+{
+	return cache_call_run(call, evict_work, print_evicted, err);
+}
+
+static int cache_command_verify(struct subcommand_call *call, struct error *err)
+{
+	return cache_call_run(call, verify_work, print_verified, err);
+}
+
+static int cache_command_clear(struct subcommand_call *call, struct error *err)
+{
+	return cache_call_run(call, clear_work, print_evicted, err);
+}
+
+static const struct option_row *const list_tables[] = {json_rows, cache_rows, common_rows, NULL};
+static const struct option_row *const evict_tables[] = {
+	evict_rows, json_rows, cache_rows, common_rows, NULL};
+static const struct option_row *const verify_tables[] = {
+	verify_rows, json_rows, cache_rows, common_rows, NULL};
+
+static const struct subcommand subcommands[] = {
+	{"list", "[KEY...]", "what is in the node cache, the least recently used first", NULL,
+		list_tables, 0, SIZE_MAX, cache_command_list},
+	{"evict", "[KEY...]", "remove down to cache.max_size and cache.min_free, or these entries",
+		NULL, evict_tables, 0, SIZE_MAX, cache_command_evict},
+	{"verify", "[KEY...]", "compare entries with what they were, and remove the damaged ones",
+		NULL, verify_tables, 0, SIZE_MAX, cache_command_verify},
+	{"clear", "", "remove all that is not in use", NULL, list_tables, 0, 0,
+		cache_command_clear},
+};
+
+static const struct subcommand_list list = {
+	.name = "cache",
+	.usage = "Usage: stagerun cache SUBCOMMAND ...\n\n"
+		 "The node cache (cache.dir), where what was staged is kept for later runs.\n",
+	.more = "\nstagerun cache SUBCOMMAND --help tells more.",
+	.name_columns = 7,
+	.word_columns = 9,
+	.v = subcommands,
+	.n = ARRAY_LEN(subcommands),
+};
 
 int command_cache(int argc, char **argv, const struct inherited *in)
 {
-	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
-		return print_help();
-	for (size_t i = 0; i < ARRAY_LEN(subcommands) && argc >= 2; i++) {
-		if (strcmp(argv[1], subcommands[i].name) == 0)
-			return parse_and_run(&subcommands[i], argc - 2, argv + 2, in);
-	}
-	log_error("cache: %s; stagerun cache --help lists what there is",
-		argc < 2 ? "no subcommand" : "unknown subcommand");
-	return EXIT_USAGE;
+	return subcommand_dispatch(&list, argc, argv, in);
 }

@@ -532,6 +532,7 @@ def test_an_entry_that_cannot_be_read_is_neither_used_nor_removed(stagerun, serv
 @pytest.mark.parametrize("words, code, says", [
     (["list"], 1, "there is no node cache"),
     (["drop"], 2, "unknown subcommand"),
+    (["lst"], 2, "did you mean list"),
     ([], 2, "no subcommand"),
     (["clear", "x"], 2, "usage"),
     (["evict", "--to", "much"], 2, "--to"),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What `stagerun datastore` makes of words, and how it prints. */
-#include "../../agent/command/datastore_call.h"
+#include "../../agent/command/datastore/datastore_call.h"
 #include "../../agent/command/options.h"
 #include "defer.h"
 #include "test.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "../../agent/command/run.h"
+#include "../../agent/command/run/run.h"
 #include "test.h"
 
 TEST(grace_that_does_not_run_never_ends)

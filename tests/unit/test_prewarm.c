@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Lists of what to stage, and the summary for schedulers. */
 #include "../../agent/command/plan.h"
-#include "../../agent/command/run.h"
+#include "../../agent/command/run/run.h"
 #include "config_fixture.h"
 #include "defer.h"
 #include "process.h"

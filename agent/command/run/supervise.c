@@ -178,8 +178,7 @@ static void on_actions_kill_time(uv_timer_t *h)
 {
 	const struct supervision *s = h->data;
 
-	if (s->agent->step.cancel != NULL)
-		s->agent->step.cancel(s->agent->step.work, true);
+	agent_step_cancel(s->agent, true);
 }
 
 static void on_actions_time_over(uv_timer_t *h)
@@ -187,8 +186,7 @@ static void on_actions_time_over(uv_timer_t *h)
 	struct supervision *s = h->data;
 
 	s->agent->cancelled = true;
-	if (s->agent->step.cancel != NULL)
-		s->agent->step.cancel(s->agent->step.work, false);
+	agent_step_cancel(s->agent, false);
 	start_budget_timer(s, supervise_grace_actions_killed(&s->grace), on_actions_kill_time);
 }
 
@@ -224,15 +222,15 @@ static void on_step_kill(uv_timer_t *h)
 
 	if (s->job != NULL)
 		kill_command(s);
-	else if (s->agent->step.skip != NULL)
-		s->agent->step.skip(s->agent->step.work, true);
+	else
+		agent_step_skip(s->agent, true);
 }
 
 static void end_step_early(struct supervision *s, int signum)
 {
 	log_info("SIG%s again: the step under way has 1 s", sigabbrev_np(signum));
-	if (s->job == NULL && s->agent->step.skip != NULL)
-		s->agent->step.skip(s->agent->step.work, false);
+	if (s->job == NULL)
+		agent_step_skip(s->agent, false);
 	uv_timer_start(&s->step_kill, on_step_kill, STEP_KILL_MS, 0);
 }
 

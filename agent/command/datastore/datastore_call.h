@@ -2,28 +2,18 @@
 #ifndef STAGERUN_DATASTORE_CALL_H
 #define STAGERUN_DATASTORE_CALL_H
 
-#include "agent.h"
+#include "../subcommand.h"
 #include "datastore.h"
 #include "datastore_create.h"
 #include "datastore_fetch.h"
-#include "options.h"
 
-/* `stagerun datastore ...`: one call, and its subcommands. Loop thread, except for the functions
- * that datastore_call_work() runs.
+/* The subcommands of `stagerun datastore`. Loop thread, except for the functions that
+ * datastore_call_work() runs.
  *
- *   datastore.c         the table of subcommands, the call, `get`, `delete` and `purge`
- *   datastore_create.c  `create`
- *   datastore_list.c    `list` and `files`
- *   datastore_policy.c  `policy` */
-
-struct datastore_call {
-	struct request request;
-	struct strings words;
-	struct settings *settings;
-	struct agent agent; /* opened */
-	bool logged;        /* the error was already logged */
-	bool incomplete; /* a part failed, which was logged, and the rest was done: exit status 1 */
-};
+ *   datastore.c  the table of subcommands, the work in the store, `get`, `delete` and `purge`
+ *   create.c     `create`
+ *   list.c       `list` and `files`
+ *   policy.c     `policy` */
 
 /* NAME[:VERSION]; version 0: none was given. */
 struct datastore_target {
@@ -39,18 +29,18 @@ int datastore_target_parse(const char *word, struct datastore_target *ret, struc
  * the work was abandoned and still uses it. Returns 0 or a negative code. */
 struct datastore_work {
 	int (*work)(void *ctx, struct store_conn *h, struct cancel *cancel, struct error *err);
-	void (*print)(void *ctx, struct datastore_call *c);
+	void (*print)(void *ctx, struct subcommand_call *c);
 	void (*done)(void *ctx);
 	const struct progress *progress; /* NULL: none is shown */
 };
 int datastore_call_work(
-	struct datastore_call *c, const struct datastore_work *w, void *ctx, struct error *err);
+	struct subcommand_call *c, const struct datastore_work *w, void *ctx, struct error *err);
 
 /* The subcommands. Each returns 0 or a negative code. */
-int datastore_command_create(struct datastore_call *c, struct error *err);
-int datastore_command_list(struct datastore_call *c, struct error *err);
-int datastore_command_files(struct datastore_call *c, struct error *err);
-int datastore_command_policy(struct datastore_call *c, struct error *err);
+int datastore_command_create(struct subcommand_call *c, struct error *err);
+int datastore_command_list(struct subcommand_call *c, struct error *err);
+int datastore_command_files(struct subcommand_call *c, struct error *err);
+int datastore_command_policy(struct subcommand_call *c, struct error *err);
 
 /* The default name of a datastore: the last part of its source up to the first '.', in lower case.
  * Heap. */

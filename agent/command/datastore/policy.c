@@ -90,7 +90,7 @@ int datastore_policy(const char *url, const char *role, char **ret, struct error
 				 "--role or the store's address has bytes that are not UTF-8, which no policy can have");
 }
 
-int datastore_command_policy(struct datastore_call *c, struct error *err)
+int datastore_command_policy(struct subcommand_call *c, struct error *err)
 {
 	_free_ char *url = agent_store_url(c->settings);
 	_free_ char *json = NULL;

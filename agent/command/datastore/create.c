@@ -2,7 +2,6 @@
 /* `stagerun datastore create`. Loop thread, except for create(), which runs on a thread. */
 #include "datastore_call.h"
 #include "defer.h"
-#include "options.h"
 #include "source.h"
 #include <ctype.h>
 #include <limits.h>
@@ -67,7 +66,7 @@ static double rate(const struct create_call *c)
 	return c->elapsed_ns > 0 ? (double)c->manifest->bytes * 1e9 / (double)c->elapsed_ns : 0;
 }
 
-static void print_json(const struct create_call *c, const struct datastore_call *call)
+static void print_json(const struct create_call *c, const struct subcommand_call *call)
 {
 	const struct manifest *m = c->manifest;
 	struct text t = {0};
@@ -88,7 +87,7 @@ static void print_json(const struct create_call *c, const struct datastore_call 
 	text_done(&t);
 }
 
-static void print_created(void *ctx, struct datastore_call *call)
+static void print_created(void *ctx, struct subcommand_call *call)
 {
 	const struct create_call *c = ctx;
 	const struct manifest *m = c->manifest;
@@ -142,7 +141,7 @@ static int choose_name(const struct request *r, const char *source, char **ret, 
 	return -ERR_USAGE;
 }
 
-static void fill_options(struct create_call *w, struct datastore_call *c)
+static void fill_options(struct create_call *w, struct subcommand_call *c)
 {
 	const struct request *r = &c->request;
 	const struct settings *s = c->settings;
@@ -167,7 +166,7 @@ static void fill_options(struct create_call *w, struct datastore_call *c)
 		.lock_timeout_ms = agent_lock_timeout_ms(s)};
 }
 
-int datastore_command_create(struct datastore_call *c, struct error *err)
+int datastore_command_create(struct subcommand_call *c, struct error *err)
 {
 	struct datastore_work work = {
 		.work = create, .print = print_created, .done = create_call_free};

@@ -5,7 +5,6 @@
 #include "defer.h"
 #include "index.h"
 #include "log.h"
-#include "options.h"
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -79,7 +78,7 @@ static int list(void *ctx, struct store_conn *h, struct cancel *cancel, struct e
 	return datastore_each(h, l->name, add_version, l, err);
 }
 
-static void print(void *ctx, struct datastore_call *c)
+static void print(void *ctx, struct subcommand_call *c)
 {
 	struct version_listing *l = ctx;
 
@@ -103,7 +102,7 @@ static void listing_free(void *ctx)
 	free(l);
 }
 
-int datastore_command_list(struct datastore_call *c, struct error *err)
+int datastore_command_list(struct subcommand_call *c, struct error *err)
 {
 	const struct datastore_work work = {.work = list, .print = print, .done = listing_free};
 	struct version_listing *l;
@@ -242,7 +241,7 @@ static void files_free(void *ctx)
 	free(f);
 }
 
-int datastore_command_files(struct datastore_call *c, struct error *err)
+int datastore_command_files(struct subcommand_call *c, struct error *err)
 {
 	const struct datastore_work work = {.work = list_files, .done = files_free};
 	struct files *f;

@@ -2,10 +2,10 @@
 /* `stagerun prewarm`: stages what a run would stage and starts no command; once, or repeatedly to
  * follow changed sources. Its summary is built as text, without jansson, because file names need
  * not be UTF-8. Loop thread. */
+#include "../options.h"
 #include "command.h"
 #include "defer.h"
 #include "log.h"
-#include "options.h"
 #include "process.h"
 #include "progress.h"
 #include "random.h"

@@ -2,7 +2,7 @@
 /* `--dry-run`: prints the plan for people. The sources of the plan's head are probed at the same
  * time, on threads of libuv's pool, and printed in order. Loop thread, except for
  * probe_source(). */
-#include "agent.h"
+#include "../agent.h"
 #include "datastore.h"
 #include "defer.h"
 #include "redact.h"
@@ -313,6 +313,7 @@ static int print_dependencies(struct agent *a, const struct plan *p)
 static int probe_and_print(const struct plan *p, const struct settings *s,
 	const struct inherited *in, struct error *err)
 {
+	static const struct step_ops ops = {.cancel = cancel_probes};
 	struct settings impatient = *s; /* no retries: the plan is wanted now */
 	struct agent agent;
 	struct cancel cancel;
@@ -321,8 +322,7 @@ static int probe_and_print(const struct plan *p, const struct settings *s,
 	impatient.network.patience_ms = 0;
 	code = agent_open(&agent, &impatient, in, err);
 	cancel_init(&cancel);
-	agent.step.cancel = cancel_probes;
-	agent.step.work = &cancel;
+	agent.step = (struct agent_step){.ops = &ops, .work = &cancel};
 	if (code == 0 && p->n_head > 0)
 		code = agent_need_sources(&agent, p->head, p->n_head, err);
 	if (code == 0) {

@@ -5,7 +5,6 @@
 #include "datastore_call.h"
 #include "defer.h"
 #include "log.h"
-#include "options.h"
 #include "runfile.h"
 #include "text.h"
 #include <errno.h>
@@ -55,7 +54,7 @@ static void print_json(const char *key, const char *name, unsigned version, uint
 	text_done(&t);
 }
 
-static void print_deleted(void *ctx, struct datastore_call *c)
+static void print_deleted(void *ctx, struct subcommand_call *c)
 {
 	struct deletion *d = ctx;
 	char size[32];
@@ -82,7 +81,7 @@ static void deletion_free(void *ctx)
 	free(d);
 }
 
-static int datastore_command_delete(struct datastore_call *c, struct error *err)
+static int datastore_command_delete(struct subcommand_call *c, struct error *err)
 {
 	const struct datastore_work work = {
 		.work = delete, .print = print_deleted, .done = deletion_free};
@@ -124,7 +123,7 @@ static int purge(void *ctx, struct store_conn *h, struct cancel *cancel, struct 
 	return store_purge(h, &p->objects, err);
 }
 
-static void print_purged(void *ctx, struct datastore_call *c)
+static void print_purged(void *ctx, struct subcommand_call *c)
 {
 	struct purge *p = ctx;
 
@@ -144,7 +143,7 @@ static void purge_free(void *ctx)
 	free(p);
 }
 
-static int datastore_command_purge(struct datastore_call *c, struct error *err)
+static int datastore_command_purge(struct subcommand_call *c, struct error *err)
 {
 	const struct datastore_work work = {
 		.work = purge, .print = print_purged, .done = purge_free};
@@ -163,8 +162,7 @@ static int datastore_command_purge(struct datastore_call *c, struct error *err)
 	return datastore_call_work(c, &work, p, err);
 }
 
-/* `stagerun datastore ...`: parses the command line, calls the subcommand, and what the subcommands
- * share. Loop thread, except for run_with_conn(). */
+/* What the subcommands share. Loop thread, except for run_with_conn(). */
 
 int datastore_target_parse(const char *word, struct datastore_target *ret, struct error *err)
 {
@@ -208,7 +206,7 @@ static int run_with_conn(void *ctx, struct cancel *cancel, struct error *err)
 }
 
 int datastore_call_work(
-	struct datastore_call *c, const struct datastore_work *w, void *ctx, struct error *err)
+	struct subcommand_call *c, const struct datastore_work *w, void *ctx, struct error *err)
 {
 	struct datastore_step *step = zalloc(sizeof(*step));
 	int code = agent_need_store(&c->agent, err);
@@ -227,7 +225,7 @@ int datastore_call_work(
 
 /* `stagerun datastore get`: a stage with one source. */
 
-static int datastore_command_get(struct datastore_call *c, struct error *err)
+static int datastore_command_get(struct subcommand_call *c, struct error *err)
 {
 	struct stage_spec *spec = &c->request.fetch;
 	struct datastore_target target = {0};
@@ -259,13 +257,7 @@ TABLES(delete_tables, delete_rows, json_rows, );
 TABLES(purge_tables, purge_rows, json_rows, );
 TABLES(policy_tables, policy_rows, );
 
-static const struct datastore_subcommand {
-	const char *name, *words, *help;
-	const char *more; /* a further paragraph of its help; NULL: none */
-	const struct option_row *const *tables;
-	size_t min_words, max_words;
-	int (*run)(struct datastore_call *c, struct error *err);
-} subcommands[] = {
+static const struct subcommand subcommands[] = {
 	{"create", "SOURCE", "a new version of a datastore",
 		"SOURCE is a directory, a file, an http(s) URL, or s3://bucket/prefix/. Only files that\nchanged since the version before are sent. An archive on a disk stays one file;\nof an archive by URL the content is taken.",
 		create_tables, 1, 1, datastore_command_create},
@@ -284,106 +276,18 @@ static const struct datastore_subcommand {
 		policy_tables, 0, 0, datastore_command_policy},
 };
 
-static int print_help(void)
-{
-	puts("Usage: stagerun datastore SUBCOMMAND ...\n\n"
-	     "Named, numbered, immutable datasets in a store: an S3 bucket, or a directory.\n");
-	for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
-		printf("  %-8s %-20s %s\n", subcommands[i].name, subcommands[i].words,
-			subcommands[i].help);
-	puts("\nstagerun datastore SUBCOMMAND --help tells more.");
-	return EXIT_DONE;
-}
-
-static int print_subcommand_help(const struct datastore_subcommand *s)
-{
-	printf("Usage: stagerun datastore %s %s [OPTIONS]\n\n%s.\n%s%s%s\nOptions:\n", s->name,
-		s->words, s->help, s->more != NULL ? "\n" : "", s->more != NULL ? s->more : "",
-		s->more != NULL ? "\n" : "");
-	options_print(s->tables);
-	return EXIT_DONE;
-}
-
-static int unknown_subcommand(const char *word)
-{
-	const char *names[ARRAY_LEN(subcommands)], *nearest;
-
-	for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
-		names[i] = subcommands[i].name;
-	nearest = nearest_word(word, names, ARRAY_LEN(names));
-	if (nearest != NULL)
-		log_error("datastore: unknown subcommand '%s'; did you mean %s?", word, nearest);
-	else
-		log_error(
-			"datastore: unknown subcommand '%s'; stagerun datastore --help lists them",
-			word);
-	return EXIT_USAGE;
-}
-
-static int report(const struct datastore_subcommand *s, int code, const struct error *err)
-{
-	if (code >= 0)
-		return EXIT_DONE;
-	if (code != -EPIPE) /* output_end() logs it */
-		log_error("datastore %s: %s", s->name, err->msg);
-	return code == -ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
-}
-
-static int run_subcommand(
-	const struct datastore_subcommand *s, struct datastore_call *c, const struct inherited *in)
-{
-	struct error err = {0};
-	int exit_code, code = request_settings(&c->request, &c->settings, &err);
-
-	if (code < 0)
-		return report(s, code, &err);
-	code = agent_open(&c->agent, c->settings, in, &err);
-	if (code == 0)
-		code = s->run(c, &err);
-	agent_close(&c->agent);
-	if (c->agent.signal != 0)
-		exit_code = 128 + c->agent.signal;
-	else
-		exit_code = c->logged ? EXIT_FAILED : report(s, code, &err);
-	if (exit_code == EXIT_DONE && c->incomplete)
-		exit_code = EXIT_FAILED;
-	return agent_leave(&c->agent, exit_code);
-}
-
-static int parse_and_run(
-	const struct datastore_subcommand *s, int argc, char **argv, const struct inherited *in)
-{
-	struct datastore_call c = {0};
-	struct error err = {0};
-	int exit_code = EXIT_USAGE;
-	int code = options_parse_all(argc, argv, s->tables, &c.request, &c.words, &err);
-
-	if (code < 0)
-		log_error("datastore %s: %s", s->name, err.msg);
-	else if (c.request.help)
-		exit_code = print_subcommand_help(s);
-	else if (c.words.n < s->min_words || c.words.n > s->max_words)
-		log_error("datastore %s: usage: stagerun datastore %s %s [OPTIONS]", s->name,
-			s->name, s->words);
-	else
-		exit_code = run_subcommand(s, &c, in);
-	settings_free(c.settings);
-	text_strings_done(&c.words);
-	request_done(&c.request);
-	return exit_code;
-}
+static const struct subcommand_list list = {
+	.name = "datastore",
+	.usage = "Usage: stagerun datastore SUBCOMMAND ...\n\n"
+		 "Named, numbered, immutable datasets in a store: an S3 bucket, or a directory.\n",
+	.more = "\nstagerun datastore SUBCOMMAND --help tells more.",
+	.name_columns = 8,
+	.word_columns = 20,
+	.v = subcommands,
+	.n = ARRAY_LEN(subcommands),
+};
 
 int command_datastore(int argc, char **argv, const struct inherited *in)
 {
-	if (argc < 2) {
-		log_error("datastore: no subcommand; stagerun datastore --help lists them");
-		return EXIT_USAGE;
-	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
-		return print_help();
-	for (size_t i = 0; i < ARRAY_LEN(subcommands); i++) {
-		if (strcmp(argv[1], subcommands[i].name) == 0)
-			return parse_and_run(&subcommands[i], argc - 2, argv + 2, in);
-	}
-	return unknown_subcommand(argv[1]);
+	return subcommand_dispatch(&list, argc, argv, in);
 }

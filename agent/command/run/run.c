@@ -3,7 +3,7 @@
  * and runs the end actions. Sections: up to the end of staging (`prewarm` shares it), how a run
  * ended, the end of remaining processes, the command `run`. Loop thread. */
 #include "run.h"
-#include "agent.h"
+#include "../agent.h"
 #include "cache.h"
 #include "command.h"
 #include "defer.h"

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Registers in the store which versions a run uses. A failure is only logged, at debug level. Loop
  * thread, except for register_all() and remove_all(), which run on a thread of agent_work(). */
-#include "agent.h"
+#include "../agent.h"
 #include "datastore.h"
 #include "defer.h"
 #include "log.h"
+#include "run.h"
 #include <string.h>
 #include <time.h>
 

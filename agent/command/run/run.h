@@ -2,11 +2,11 @@
 #ifndef STAGERUN_RUN_H
 #define STAGERUN_RUN_H
 
-#include "agent.h"
+#include "../agent.h"
+#include "../options.h"
+#include "../plan.h"
 #include "hooks.h"
 #include "oom.h"
-#include "options.h"
-#include "plan.h"
 #include "process.h"
 #include "report.h"
 #include "runfile.h"
@@ -18,14 +18,34 @@
 /* `run` and `prewarm`: prepare, stage, run the start actions, then exec the command or supervise
  * it. Loop thread only.
  *
- *   run.c        `run`: the steps in order; how a run ended; the end of remaining processes
- *   prewarm.c    `prewarm`: the same up to the end of staging, once or repeatedly; its summary
- *   supervise.c  the agent as the command's parent; the grace period
- *   dry_run.c    `--dry-run`: prints the plan
- *   plan.c       config.yml, options and environment to a plan (plan.h)
- *   attach.c     datastores that a run gets by name (plan.h)
- *   agent*.c     the steps that they consist of (agent.h)
- *   request.c    the options and what each sets (options.h); options.c parses them */
+ *   run.c           `run`: the steps in order; how a run ended; the end of remaining processes
+ *   prewarm.c       `prewarm`: the same up to the end of staging, once or repeatedly; its summary
+ *   supervise.c     the agent as the command's parent; the grace period
+ *   hook.c          `hook`: a single point of config.yml, by hand
+ *   dry_run.c       `--dry-run`: prints the plan
+ *   registration.c  registers in the store which versions a run uses
+ *
+ * The folder above has what other commands use as well:
+ *
+ *   plan.c, attach.c      config.yml, options and environment to a plan (plan.h)
+ *   agent*.c              the steps that they consist of (agent.h)
+ *   request.c, options.c  the options and what each sets (options.h) */
+
+/* --- registration.c --- */
+
+/* Registers in the store which versions a run uses, so that they are not deleted meanwhile. It is
+ * an attempt only: many users can read a store but not write to it. */
+
+struct registration {
+	struct strings keys; /* of the objects that it wrote to the store */
+};
+
+/* Call it before staging. Does nothing unless the setting store.register_runs is set. */
+void registration_make(struct registration *r, struct agent *a, const struct attachments *attached);
+void registration_remove(struct registration *r, struct agent *a);
+void registration_done(struct registration *r);
+
+/* --- run.c --- */
 
 /* The operators' hooks of a run, and the end points that are due because their start point was
  * reached. */
@@ -45,8 +65,6 @@ struct run {
 	const char *phase; /* "config", "stage", "start", "exec", "command": where it failed */
 	struct error why;  /* how it ended */
 };
-
-/* --- run.c --- */
 
 /* Reads the settings, finds the hooks and makes the plan; changes nothing. words: the command; none
  * for prewarm. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* `stagerun hook POINT`: runs one lifecycle point of config.yml by hand, as `RUN stagerun hook
  * on_build_end` does in a Dockerfile. Loop thread. */
-#include "agent.h"
+#include "../agent.h"
+#include "../plan.h"
 #include "command.h"
 #include "defer.h"
 #include "log.h"
-#include "plan.h"
 #include "run.h"
 #include <stdio.h>
 #include <string.h>
