@@ -3,6 +3,7 @@
 #define STAGERUN_AGENT_H
 
 #include "actions.h"
+#include "cache.h"
 #include "dependencies.h"
 #include "hooks.h"
 #include "job.h"
@@ -23,6 +24,7 @@
  *
  *   agent.c            the loop, signals, steps; a blocking function or a pause as a step
  *   agent_resources.c  the transfer engine, S3, the store, the node cache; stages as a step
+ *   agent_options.c    what the settings mean for the transfer engine, S3, the node cache, trees
  *   agent_prepare.c    stages and the install of dependencies side by side as a step
  *   agent_actions.c    the actions or the hooks of a lifecycle point as a step
  *   registration.c     registers in the store which versions a run uses
@@ -189,6 +191,14 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env);
 
 /* Stages n specs at the same time. The reasons of failures were logged. */
 int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
+
+/* --- agent_options.c --- */
+
+/* The options that the settings determine; others are zero. Their strings are those of s. */
+struct transfer_options agent_network_options(const struct settings *s);
+struct s3_options agent_s3_options(const struct settings *s);
+struct cache_options agent_cache_options(const struct settings *s);
+struct tree_options agent_tree_options(const struct settings *s);
 
 /* --- agent_prepare.c --- */
 

@@ -5,7 +5,6 @@
 #include "defer.h"
 #include "redact.h"
 #include "settings_table.h"
-#include "source.h"
 #include "url.h"
 #include <ctype.h>
 #include <fnmatch.h>
@@ -19,12 +18,9 @@ static const char *origin_text(const struct origin *o)
 	return o->where != NULL ? o->where : "default";
 }
 
-/* Sets the fields that are computed from other fields. */
+/* Sets the fields that are computed from owner. */
 static void derive(struct settings *s)
 {
-	s->network.ca_file = *s->ca_file != '\0' ? s->ca_file : NULL;
-	s->network.netrc_file = *s->netrc_file != '\0' ? s->netrc_file : NULL;
-	s->network.headers = (const char *const *)s->headers.v;
 	s->owner_uid = (uid_t)-1;
 	s->owner_gid = (gid_t)-1;
 	if (*s->owner != '\0')
