@@ -506,24 +506,3 @@ int settings_find(const char *section, const char *key)
 	}
 	return -1;
 }
-
-const char *settings_nearest_key(const char *section, const char *key)
-{
-	const char *keys[ARRAY_LEN(settings_table)];
-	size_t n = 0;
-
-	for (size_t i = 0; i < settings_count; i++) {
-		if (strcmp(settings_table[i].section, section) == 0)
-			keys[n++] = settings_table[i].key;
-	}
-	return nearest_word(key, keys, n);
-}
-
-const char *settings_nearest_section(const char *section)
-{
-	const char *sections[ARRAY_LEN(settings_table)];
-
-	for (size_t i = 0; i < settings_count; i++)
-		sections[i] = settings_table[i].section;
-	return nearest_word(section, sections, settings_count);
-}
