@@ -27,9 +27,8 @@ struct action_run {
 	bool skipped;      /* this item gets no further attempt */
 	bool cancelled, finished;
 	struct task *task; /* not NULL while a script runs */
-	bool staging;      /* env.stage() was called with spec, and is not done */
-	struct stage_spec spec;
-	uv_timer_t turn; /* starts the next item, or the next attempt */
+	bool staging;      /* env.stage() was called, and is not done */
+	uv_timer_t turn;   /* starts the next item, or the next attempt */
 	struct error err;
 };
 
@@ -124,8 +123,6 @@ static void on_item_done(void *ctx, int code, const struct error *err)
 
 	task_free(take_ptr(&run->task));
 	run->staging = false;
-	stage_spec_done(&run->spec);
-	run->spec = (struct stage_spec){0};
 	if (run->cancelled) {
 		finish_cancelled(run);
 	} else if (code == 0) {
@@ -205,19 +202,10 @@ static int start_script(struct action_run *run, const struct action *a, struct e
 	return code;
 }
 
-static const char *get_variable(void *ctx, const char *name)
-{
-	return environment_get(ctx, name);
-}
-
 static int start_stage(struct action_run *run, const struct action *a, struct error *err)
 {
-	int r = runfile_stage(a, get_variable, run->env.environment, &run->spec, err);
-
-	if (r < 0)
-		return r;
 	run->staging = true;
-	return run->env.stage(run->env.stage_ctx, &run->spec, on_item_done, run, err);
+	return run->env.stage(run->env.stage_ctx, &a->stage, on_item_done, run, err);
 }
 
 static int (*const starters[])(struct action_run *, const struct action *, struct error *) = {
@@ -324,7 +312,6 @@ void actions_free(struct action_run *run)
 {
 	if (run == NULL)
 		return;
-	stage_spec_done(&run->spec);
 	free(run->label);
 	free(run->prefix);
 	free(run);

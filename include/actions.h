@@ -6,7 +6,6 @@
 #include "process.h"
 #include "runfile.h"
 #include "settings.h"
-#include "stage.h"
 
 /* Runs the items (actions) of one lifecycle point in config.yml, one after another, in the order
  * in which they are written. A stage item is staged by the caller's stage(). A run item gets a
@@ -14,15 +13,17 @@
  * later items and for the command by appending NAME=VALUE lines to the file that $STAGERUN_ENV
  * names. Loop thread. */
 
+typedef struct uv_loop_s uv_loop_t;
+
 struct action_env {
 	uv_loop_t *loop;
 	const struct settings *settings;
 	const struct inherited *inherited;
 	const struct run_facts *facts; /* read for each item */
 	const char *config_path;       /* of config.yml; for messages */
-	/* Starts to stage spec, which is already expanded and to which limits may be added. If it
-	 * returns 0, on_done is called once, as by stage_set_start(). */
-	int (*stage)(void *ctx, struct stage_spec *spec,
+	/* Expands the stage item and starts to stage it. If it returns 0, on_done is called once,
+	 * later. */
+	int (*stage)(void *ctx, const struct action_stage *item,
 		void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,
 		struct error *err);
 	void *stage_ctx;

@@ -3,7 +3,6 @@
 #define STAGERUN_RUNFILE_H
 
 #include "error.h"
-#include "stage.h"
 #include "text.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,17 +39,30 @@ int runfile_point_parse(const char *name, enum lifecycle_point *ret, struct erro
 
 enum action_kind { ACTION_RUN, ACTION_STAGE };
 
+/* The stage: map of an action. agent_stage_spec() makes a spec of it. */
+struct action_stage {
+	/* One URL, path or "datastore:NAME[:VERSION]"; with join, the parts of a split file in
+	 * order, none of which is empty or contains a line feed. */
+	struct strings sources;
+	bool join;
+	char *sha256; /* 64 lower-case hexadecimal digits, or NULL */
+	char *to;     /* the destination directory */
+	struct strings include, exclude;
+	unsigned strip_components;
+	char *zip_names; /* NULL: as in the settings */
+	bool no_extract, replace;
+	char *shard_rank, *shard_world; /* numbers or "${VAR}"; both NULL: everything */
+	char *origin;                   /* for messages: "config.yml:12" */
+};
+
 struct action {
 	enum action_kind kind;
-	unsigned number;     /* from 1, within its point */
-	unsigned line;       /* in config.yml */
-	char *script;        /* ACTION_RUN */
-	uint64_t timeout_ms; /* ACTION_RUN; 0: as in the settings */
-	unsigned retries;    /* ACTION_RUN: attempts after the first */
-	struct stage_spec
-		stage; /* ACTION_STAGE: one source; of a datastore "datastore:NAME[:VERSION]" */
-	char *shard_rank,
-		*shard_world; /* ACTION_STAGE: numbers or "${VAR}"; both NULL: everything */
+	unsigned number;           /* from 1, within its point */
+	unsigned line;             /* in config.yml */
+	char *script;              /* ACTION_RUN */
+	uint64_t timeout_ms;       /* ACTION_RUN; 0: as in the settings */
+	unsigned retries;          /* ACTION_RUN: attempts after the first */
+	struct action_stage stage; /* ACTION_STAGE */
 };
 
 struct actions {
@@ -108,15 +120,6 @@ int runfile_read(const char *path, struct runfile **ret, struct error *err);
 int runfile_parse(
 	const char *name, const char *bytes, size_t len, struct runfile **ret, struct error *err);
 void runfile_free(struct runfile *r); /* accepts NULL */
-
-/* Stores in *ret a copy of an ACTION_STAGE's spec, with each "${VAR}" of source, directory and
- * shard expanded. To be called when the action starts, not when config.yml is read: actions
- * before it may set variables. The caller frees *ret with stage_spec_done(). */
-int runfile_stage(const struct action *a, const char *(*lookup)(void *ctx, const char *name),
-	void *ctx, struct stage_spec *ret, struct error *err);
-
-/* If s->to (already expanded) is below a scratch directory, limits the stage to its size_gb. */
-void runfile_limit_stage(const struct runfile *r, struct stage_spec *s);
 
 /* Replaces each "${NAME}" in s by the value that lookup() returns; "$NAME" and "$" are not
  * changed, and a value is not expanded again. -ERR_CONFIG if lookup() returns NULL, and for any

@@ -2,14 +2,12 @@
 #ifndef STAGERUN_SETTINGS_H
 #define STAGERUN_SETTINGS_H
 
-#include "cache.h"
 #include "error.h"
 #include "log.h"
-#include "s3.h"
 #include "text.h"
-#include "transfer.h"
-#include "tree.h"
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
 
 /* The agent's settings. Layers, from weakest to strongest: built-in default, agent.ini,
  * environment, config.yml, command line. The environment variable of a setting is
@@ -19,6 +17,9 @@
  * The table in agent/config/settings_table.c has one row for each setting: section, key, type,
  * default, unit, and a line of explanation. The parsers, agent.ini.example and --dry-run all use
  * it.
+ *
+ * A struct settings contains plain values only. The commands fill in the options of the other
+ * modules from it (agent/command/agent_options.c).
  *
  * The loop thread reads the settings once, before any other thread starts. They are constant
  * after that, and every thread may read them. */
@@ -35,6 +36,21 @@ struct origin {
 
 /* The effect of a failed hook: a warning, or the failure of the run. */
 enum hook_policy { HOOK_WARNS, HOOK_FAILS };
+
+/* How an entry of the node cache is delivered; AUTO: the first safe method that works. */
+enum deliver {
+	DELIVER_AUTO,
+	DELIVER_BIND,
+	DELIVER_SYMLINK,
+	DELIVER_REFLINK,
+	DELIVER_HARDLINK,
+	DELIVER_COPY,
+};
+
+/* Where a request to S3 names the bucket; AUTO: in the host for AWS, else in the path. */
+enum bucket_style { BUCKET_STYLE_AUTO, BUCKET_STYLE_PATH, BUCKET_STYLE_VIRTUAL };
+/* Whether a request to S3 is signed; AUTO: if there are credentials. */
+enum signing { SIGNING_AUTO, SIGNING_YES, SIGNING_NO };
 
 /* Whether the agent stays as the command's parent instead of replacing itself with the command. */
 enum supervise {
@@ -59,13 +75,29 @@ struct settings {
 	struct strings lock;         /* keys ("network.ca_file") that later layers may not change */
 
 	/* [network] */
-	struct transfer_options network; /* its strings point into the next three fields */
-	char *ca_file, *netrc_file;
-	struct strings headers;
-	uint64_t max_rate; /* bytes per second, summed over all downloads; 0: no limit */
+	struct {
+		unsigned connections;          /* for all hosts together */
+		unsigned connections_per_host; /* for one host:port */
+		uint64_t max_rate; /* bytes per second, summed over all downloads; 0: no limit */
+		uint64_t range_min, range_max;  /* bytes of one ranged GET: at first, and at most */
+		uint64_t connect_timeout_ms;    /* for TCP, TLS and proxy, each attempt */
+		uint64_t first_byte_timeout_ms; /* from a request to the start of its response */
+		uint64_t stall_timeout_ms;      /* for which no byte of a body arrives */
+		uint64_t patience_ms;           /* for a host that has not answered yet; 0: none */
+		unsigned retries; /* attempts after the first, for each range, without progress */
+		uint64_t retry_base_ms, retry_max_ms; /* backoff: doubled each time, full jitter */
+		char *ca_file;                        /* PEM; "": the system's */
+		char *netrc_file;                     /* "": none */
+		struct strings headers;               /* "URL-PREFIX NAME: VALUE" */
+	} network;
 
-	/* [limits] */
-	struct tree_limits limits;
+	/* [limits], for one staged directory */
+	struct {
+		uint64_t max_bytes; /* of content; UINT64_MAX: no limit */
+		uint64_t max_entries;
+		uint64_t max_ratio; /* expanded bytes by compressed bytes; 0: no limit */
+		unsigned max_path;  /* bytes of one name in an archive */
+	} limits;
 
 	/* [stage] */
 	bool same_owner;
@@ -79,7 +111,7 @@ struct settings {
 	/* [cache] */
 	char *cache_dir;                         /* "": none */
 	uint64_t cache_max_size, cache_min_free; /* 0: no limit */
-	enum cache_delivery cache_deliver;
+	enum deliver cache_deliver;
 
 	/* [store] */
 	unsigned max_datastores; /* in the store; each version counts as one */
@@ -89,8 +121,8 @@ struct settings {
 
 	/* [s3] */
 	char *s3_endpoint, *s3_region, *s3_profile; /* "": from the environment, or detected */
-	enum s3_style s3_style;
-	enum s3_sign s3_sign;
+	enum bucket_style s3_style;
+	enum signing s3_sign;
 
 	/* [actions] */
 	char *shell;                /* path; "": bash when present, else sh */

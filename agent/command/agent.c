@@ -119,13 +119,14 @@ int agent_open(
 	char why[THREAD_WHY_SIZE];
 	int code;
 
-	*a = (struct agent){.settings = s, .inherited = in, .resources.network = s->network};
+	*a = (struct agent){
+		.settings = s, .inherited = in, .resources.network = agent_network_options(s)};
 	code = uv_loop_init(&a->loop);
 	if (code < 0)
 		return error_set(err, code, "cannot start the event loop: %s",
 			thread_explain_call(-code, "epoll_create1() or eventfd2()", why));
 	a->opened = true;
-	a->resources.network.throttle = throttle_new(s->max_rate);
+	a->resources.network.throttle = throttle_new(s->network.max_rate);
 	a->resources.network.patience = patience_new(s->network.patience_ms);
 	uv_timer_init(&a->loop, &a->deadline);
 	uv_unref((uv_handle_t *)&a->deadline);

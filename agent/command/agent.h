@@ -3,6 +3,7 @@
 #define STAGERUN_AGENT_H
 
 #include "actions.h"
+#include "cache.h"
 #include "dependencies.h"
 #include "hooks.h"
 #include "job.h"
@@ -23,6 +24,8 @@
  *
  *   agent.c            the loop, signals, steps; a blocking function or a pause as a step
  *   agent_resources.c  the transfer engine, S3, the store, the node cache; stages as a step
+ *   agent_options.c    what settings and config.yml mean for the transfer engine, S3, the node
+ *                      cache, trees and stages
  *   agent_prepare.c    stages and the install of dependencies side by side as a step
  *   agent_actions.c    the actions or the hooks of a lifecycle point as a step
  *
@@ -206,6 +209,27 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env);
 
 /* Stages n specs at the same time. The reasons of failures were logged. */
 int agent_stage(struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
+
+/* --- agent_options.c --- */
+
+/* The options that the settings determine; others are zero. Their strings are those of s. */
+struct transfer_options agent_network_options(const struct settings *s);
+struct s3_options agent_s3_options(const struct settings *s);
+struct cache_options agent_cache_options(const struct settings *s);
+struct tree_options agent_tree_options(const struct settings *s);
+
+/* runfile_expand() with the variables of environment. */
+int agent_expand(
+	const char *text, const struct strings *environment, char **ret, struct error *err);
+/* The source as one URL, not expanded; heap. */
+char *agent_stage_url(const struct action_stage *s);
+/* Fills *ret, with each "${VAR}" of source, directory and shard expanded. To be called when the
+ * action starts, not when config.yml is read: actions before it may set variables. The caller
+ * frees *ret with stage_spec_done(). */
+int agent_stage_spec(const struct action_stage *s, const struct strings *environment,
+	struct stage_spec *ret, struct error *err);
+/* If s->to (already expanded) is below a scratch directory, limits the stage to its size_gb. */
+void agent_limit_stage(const struct runfile *r, struct stage_spec *s);
 
 /* --- agent_prepare.c --- */
 

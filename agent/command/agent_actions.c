@@ -10,6 +10,8 @@
 struct stage_item {
 	struct agent *agent;
 	const struct runfile *runfile;
+	const struct strings *environment;
+	struct stage_spec spec;
 	struct stage_set *set;
 	void (*on_done)(void *ctx, int code, const struct error *err);
 	void *ctx;
@@ -21,27 +23,39 @@ static void on_item_staged(void *ctx, int code, const struct error *err)
 	struct error why = *err; /* err belongs to the set, which is freed next */
 
 	stage_set_free(take_ptr(&item->set));
+	stage_spec_done(&item->spec);
 	item->on_done(item->ctx, code, &why);
 }
 
-static int stage_item(void *ctx, struct stage_spec *spec,
-	void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,
-	struct error *err)
+static int start_item(struct stage_item *item, struct error *err)
 {
-	struct stage_item *item = ctx;
 	struct stage_env env;
-	int code = agent_need_sources(item->agent, spec, 1, err);
+	int code = agent_need_sources(item->agent, &item->spec, 1, err);
 
 	if (code < 0)
 		return code;
 	agent_fill_stage_env(item->agent, &env);
-	runfile_limit_stage(item->runfile, spec);
-	spec->replace |= item->agent->policy.replace;
-	item->on_done = on_done;
-	item->ctx = done_ctx;
+	agent_limit_stage(item->runfile, &item->spec);
+	item->spec.replace |= item->agent->policy.replace;
 	env.on_done = on_item_staged;
 	env.on_done_ctx = item;
-	return stage_set_start(&env, spec, 1, &item->set, err);
+	return stage_set_start(&env, &item->spec, 1, &item->set, err);
+}
+
+static int stage_item(void *ctx, const struct action_stage *s,
+	void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,
+	struct error *err)
+{
+	struct stage_item *item = ctx;
+	int code = agent_stage_spec(s, item->environment, &item->spec, err);
+
+	item->on_done = on_done;
+	item->ctx = done_ctx;
+	if (code == 0)
+		code = start_item(item, err);
+	if (code < 0)
+		stage_spec_done(&item->spec);
+	return code;
 }
 
 struct action_step {
@@ -89,6 +103,7 @@ static void free_actions(void *work)
 static struct action_env make_env(struct agent *a, struct action_step *step,
 	const struct runfile *f, struct strings *environment)
 {
+	step->item.environment = environment;
 	return (struct action_env){.loop = &a->loop,
 		.settings = a->settings,
 		.inherited = a->inherited,

@@ -2,7 +2,6 @@
 /* The resources that staging needs, created when they are first needed: the transfer engine, S3,
  * the store, the node cache. Then: stages as a step of the agent. Loop thread. */
 #include "agent.h"
-#include "cache.h"
 #include "cgroup.h"
 #include "defer.h"
 #include "log.h"
@@ -55,15 +54,10 @@ bool agent_has_store(const struct settings *s)
 
 static void agent_need_s3(struct agent *a)
 {
-	const struct settings *s = a->settings;
-	const struct s3_options opts = {.endpoint = s->s3_endpoint,
-		.region = s->s3_region,
-		.profile = s->s3_profile,
-		.style = s->s3_style,
-		.sign = s->s3_sign,
-		.network = &a->resources.network,
-		.environment = environ};
+	struct s3_options opts = agent_s3_options(a->settings);
 
+	opts.network = &a->resources.network;
+	opts.environment = environ;
 	if (a->resources.s3 == NULL)
 		a->resources.s3 = s3_new(&opts);
 }
@@ -110,15 +104,11 @@ int agent_need_sources(struct agent *a, const struct stage_spec *specs, size_t n
 
 void agent_need_cache(struct agent *a)
 {
-	const struct settings *s = a->settings;
-	const struct cache_options opts = {.dir = s->cache_dir,
-		.make = true,
-		.max_size = s->cache_max_size,
-		.min_free = s->cache_min_free,
-		.deliver = s->cache_deliver};
+	struct cache_options opts = agent_cache_options(a->settings);
 	struct error err;
 
-	if (s->cache_dir[0] == '\0' || a->resources.cache != NULL || a->resources.cache_refused)
+	opts.make = true;
+	if (opts.dir[0] == '\0' || a->resources.cache != NULL || a->resources.cache_refused)
 		return;
 	a->resources.cache_refused = cache_open(&opts, &a->resources.cache, &err) < 0;
 	if (a->resources.cache_refused)
@@ -208,10 +198,7 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 		.cache_keeps = a->policy.cache_keeps,
 		.connections = s->network.connections_per_host,
 		.budget = a->resources.budget,
-		.tree = {.limits = s->limits,
-			.same_owner = s->same_owner,
-			.uid = s->owner_uid,
-			.gid = s->owner_gid},
+		.tree = agent_tree_options(s),
 		.threads = agent_threads(s),
 		.parallel = s->parallel_stages,
 		.keep_download = s->keep_download,

@@ -297,8 +297,7 @@ static void cache_call_free(struct cache_call *c)
 
 static int open_cache(const struct settings *s, struct cache_call *c, struct error *err)
 {
-	const struct cache_options opts = {
-		.dir = s->cache_dir, .max_size = s->cache_max_size, .min_free = s->cache_min_free};
+	const struct cache_options opts = agent_cache_options(s);
 
 	if (s->cache_dir[0] == '\0')
 		return error_set(err, -ERR_CONFIG,

@@ -16,15 +16,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *lookup(void *environment, const char *name)
-{
-	return environment_get(environment, name);
-}
-
 /* Expands "${VAR}" from the run's environment. */
 static int plan_expand(struct plan *p, const char *text, char **ret, struct error *err)
 {
-	return runfile_expand(text, lookup, &p->environment, ret, err);
+	return agent_expand(text, &p->environment, ret, err);
 }
 
 /* The --list files: one source or datastore in each line. */
@@ -351,14 +346,14 @@ static int finish_spec(struct plan *p, struct error *err)
 	if (code < 0)
 		return error_prefix(err, "%s", spec->origin);
 	if (p->runfile != NULL)
-		runfile_limit_stage(p->runfile, spec);
+		agent_limit_stage(p->runfile, spec);
 	return 0;
 }
 
 static int add_item(struct plan *p, const struct action *a, struct error *err)
 {
 	struct stage_spec *spec = &p->head[p->n_head];
-	int code = runfile_stage(a, lookup, &p->environment, spec, err);
+	int code = agent_stage_spec(&a->stage, &p->environment, spec, err);
 
 	if (code < 0)
 		return error_prefix(err, "%s", a->stage.origin);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Reads config.yml: the file, its outer maps, the environment, scratch directories, dependency
- * file and parameters of the run, and the items of its lifecycle points. Keys that describe the
- * machine to rent are known and ignored. Loop thread, before any other thread starts. */
+ * file and parameters of the run, and the items of its lifecycle points with their stage: maps.
+ * Keys that describe the machine to rent are known and ignored. Loop thread, before any other
+ * thread starts. */
 #include "runfile.h"
 #include "defer.h"
 #include "runfile_reader.h"
+#include <ctype.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -178,15 +180,206 @@ static int read_dependency_info(struct runfile_reader *p, const struct yaml_node
 	return READ(p, node, dependency_fields);
 }
 
+/* The stage: map of an action. Whether the source can be reached is checked when it is staged. */
+
+struct stage_map {
+	const char *source, *datastore; /* belong to the tree */
+	const struct yaml_node *shard_node;
+	bool extract;
+	struct action_stage stage; /* its sources are the items, if source is a list */
+};
+
+static void stage_done(struct action_stage *s)
+{
+	text_strings_done(&s->sources);
+	text_strings_done(&s->include);
+	text_strings_done(&s->exclude);
+	free(s->sha256);
+	free(s->to);
+	free(s->zip_names);
+	free(s->shard_rank);
+	free(s->shard_world);
+	free(s->origin);
+}
+
+static int read_sha256(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	char **hex = into;
+	int code = runfile_read_text(p, node, into);
+
+	if (code < 0 || *hex == NULL)
+		return code;
+	if (strlen(*hex) != 64 || (*hex)[strspn(*hex, "0123456789abcdefABCDEF")] != '\0')
+		return runfile_refuse_kind(p, node, "64 hexadecimal digits");
+	for (char *at = *hex; *at != '\0'; at++)
+		*at = (char)tolower((unsigned char)*at);
+	return 0;
+}
+
+static int read_number_or_variable(
+	struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	const char *text = NULL;
+	int code = runfile_read_borrow(p, node, &text);
+
+	if (code < 0 || text == NULL)
+		return code;
+	if (strstr(text, "${") == NULL &&
+		(*text == '\0' || text[strspn(text, "0123456789")] != '\0'))
+		return runfile_refuse_kind(p, node, "a whole number, or ${VARIABLE}");
+	return runfile_read_text(p, node, into);
+}
+
+static const struct runfile_field shard_fields[] = {
+	{"rank", read_number_or_variable, offsetof(struct action_stage, shard_rank)},
+	{"world", read_number_or_variable, offsetof(struct action_stage, shard_world)},
+};
+
+/* The defaults are the variables that launchers such as torchrun set. */
+static int read_shard(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	struct stage_map *m = into;
+
+	if (yaml_is_null(node))
+		return 0;
+	m->shard_node = node;
+	m->stage.shard_rank = text_copy("${RANK}");
+	m->stage.shard_world = text_copy("${WORLD_SIZE}");
+	return runfile_read_fields(
+		p, node, shard_fields, ARRAY_LEN(shard_fields), UNKNOWN_FAILS, &m->stage);
+}
+
+/* A URL or path, or a list of the parts of a split file. */
+static int read_source(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	struct stage_map *m = into;
+
+	return node->kind == YAML_LIST ? runfile_read_texts(p, node, &m->stage.sources)
+				       : runfile_read_borrow(p, node, &m->source);
+}
+
+#define IN_STAGE(field) offsetof(struct stage_map, stage.field)
+
+static const struct runfile_field stage_fields[] = {
+	{"source", read_source},
+	{"join", runfile_read_bool, IN_STAGE(join)},
+	{"datastore", runfile_read_borrow, offsetof(struct stage_map, datastore)},
+	{"to", runfile_read_text, IN_STAGE(to)},
+	{"sha256", read_sha256, IN_STAGE(sha256)},
+	{"include", runfile_read_texts, IN_STAGE(include)},
+	{"exclude", runfile_read_texts, IN_STAGE(exclude)},
+	{"strip_components", runfile_read_count, IN_STAGE(strip_components)},
+	{"zip_names", runfile_read_text, IN_STAGE(zip_names)},
+	{"extract", runfile_read_bool, offsetof(struct stage_map, extract)},
+	{"replace", runfile_read_bool, IN_STAGE(replace)},
+	{"shard", read_shard},
+};
+
+static bool is_given(const char *text)
+{
+	return text != NULL && *text != '\0';
+}
+
+/* Checks the keys that exclude or need each other. */
+static int check_keys(
+	const struct runfile_reader *p, const struct yaml_node *node, const struct stage_map *m)
+{
+	if ((is_given(m->source) || m->stage.sources.n > 0) == is_given(m->datastore))
+		return runfile_refuse(p, node, "%s needs one of source and datastore", p->key_path);
+	if (!is_given(m->stage.to))
+		return runfile_refuse(
+			p, node, "%s needs to, the directory to stage into", p->key_path);
+	if (m->shard_node != NULL && !is_given(m->datastore))
+		return runfile_refuse(
+			p, m->shard_node, "%s: shard needs a datastore, not a source", p->key_path);
+	if (m->stage.sha256 != NULL && is_given(m->datastore))
+		return runfile_refuse(p, node,
+			"%s: sha256 is for a source; a datastore's version says what it holds",
+			p->key_path);
+	return 0;
+}
+
+static int check_datastore(
+	const struct runfile_reader *p, const struct yaml_node *node, const struct stage_map *m)
+{
+	struct datastore_ref ref = {0};
+	struct error why;
+	int code = 0;
+
+	if (!is_given(m->datastore))
+		return 0;
+	if (runfile_datastore_ref_parse(m->datastore, &ref, &why) < 0)
+		code = runfile_refuse(p, node, "%s: %s", p->key_path, why.msg);
+	else if (ref.mount_dir != NULL)
+		code = runfile_refuse(p, node, "%s: '%s': the directory goes under to", p->key_path,
+			m->datastore);
+	runfile_datastore_ref_done(&ref);
+	return code;
+}
+
+static int check_parts(
+	const struct runfile_reader *p, const struct yaml_node *node, const struct stage_map *m)
+{
+	const struct strings *parts = &m->stage.sources;
+
+	if (parts->n > 0 && !m->stage.join)
+		return runfile_refuse(p, node,
+			"%s: source is one, not a list; with join: true, a list of the parts of a split file, in their order",
+			p->key_path);
+	if (m->stage.join && parts->n == 0)
+		return runfile_refuse(p, node,
+			"%s: join needs source to be a list, of the parts of a split file in their order",
+			p->key_path);
+	for (size_t i = 0; i < parts->n; i++) {
+		if (parts->v[i][0] == '\0' || strchr(parts->v[i], '\n') != NULL)
+			return runfile_refuse(
+				p, node, "%s: a part of source is no URL or path", p->key_path);
+	}
+	return 0;
+}
+
+/* into: struct action *, which becomes an ACTION_STAGE. */
+static int read_stage(struct runfile_reader *p, const struct yaml_node *node, void *into)
+{
+	struct stage_map m = {.extract = true};
+	struct action *a = into;
+	int code;
+
+	if (yaml_is_null(node))
+		return 0;
+	code = runfile_read_fields(
+		p, node, stage_fields, ARRAY_LEN(stage_fields), UNKNOWN_FAILS, &m);
+	if (code == 0)
+		code = check_parts(p, node, &m);
+	if (code == 0)
+		code = check_keys(p, node, &m);
+	if (code == 0)
+		code = check_datastore(p, node, &m);
+	if (code < 0) {
+		stage_done(&m.stage);
+		return code;
+	}
+	if (is_given(m.datastore)) {
+		_free_ char *source = text_format("datastore:%s", m.datastore);
+
+		text_strings_add(&m.stage.sources, source);
+	} else if (m.stage.sources.n == 0) {
+		text_strings_add(&m.stage.sources, m.source);
+	}
+	m.stage.no_extract = !m.extract;
+	m.stage.origin = text_format("%s:%u", p->r->path, node->line);
+	a->kind = ACTION_STAGE;
+	a->stage = m.stage;
+	return 0;
+}
+
 /* The items of a lifecycle point: shell text, or a map with run or stage. An unknown key in these
  * maps is an error, not a warning, because a misspelt digest or retry must not be ignored. */
 
 static void action_done(struct action *a)
 {
 	free(a->script);
-	free(a->shard_rank);
-	free(a->shard_world);
-	stage_spec_done(&a->stage);
+	stage_done(&a->stage);
 }
 
 static void actions_done(struct actions *actions)
@@ -202,7 +395,7 @@ static const struct runfile_field item_fields[] = {
 	{"run", runfile_read_text, offsetof(struct action, script)},
 	{"timeout", runfile_read_duration, offsetof(struct action, timeout_ms)},
 	{"retries", runfile_read_count, offsetof(struct action, retries)},
-	{"stage", runfile_read_stage},
+	{"stage", read_stage},
 };
 
 static int read_item_map(struct runfile_reader *p, const struct yaml_node *node, struct action *a)

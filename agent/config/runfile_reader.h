@@ -13,9 +13,9 @@
  *
  *   yaml_tree.c           text -> tree, by libyaml; does not know config.yml
  *   runfile_reader.c      walks over maps and lists by the tables; single values; "${NAME}"
- *   runfile.c             the outer maps, environment, scratch, parameters and actions
+ *   runfile.c             the outer maps, environment, scratch, parameters, actions with their
+ *                         stage: maps
  *   runfile_datastores.c  the datastores to attach
- *   runfile_stage.c       the stage: map of an action
  *
  * All of it runs on the loop thread, before any other thread starts. */
 
@@ -133,10 +133,5 @@ int runfile_read_datastore_mount_dir(
 int runfile_read_datastores(struct runfile_reader *p, const struct yaml_node *node, void *into);
 /* To be called after the last key: appends p->attached to p->r, if it has a name. */
 void runfile_finish_attached(struct runfile_reader *p);
-
-/* --- runfile_stage.c --- */
-
-/* Reads the stage: map of an action. into: struct action *, which becomes an ACTION_STAGE. */
-int runfile_read_stage(struct runfile_reader *p, const struct yaml_node *node, void *into);
 
 #endif

@@ -5,7 +5,6 @@
 #include "defer.h"
 #include "redact.h"
 #include "settings_table.h"
-#include "source.h"
 #include "url.h"
 #include <ctype.h>
 #include <fnmatch.h>
@@ -19,12 +18,9 @@ static const char *origin_text(const struct origin *o)
 	return o->where != NULL ? o->where : "default";
 }
 
-/* Sets the fields that are computed from other fields. */
+/* Sets the fields that are computed from owner. */
 static void derive(struct settings *s)
 {
-	s->network.ca_file = *s->ca_file != '\0' ? s->ca_file : NULL;
-	s->network.netrc_file = *s->netrc_file != '\0' ? s->netrc_file : NULL;
-	s->network.headers = (const char *const *)s->headers.v;
 	s->owner_uid = (uid_t)-1;
 	s->owner_gid = (gid_t)-1;
 	if (*s->owner != '\0')
@@ -540,10 +536,33 @@ static char *read_line(char *buf, int size, void *stream)
 	return buf;
 }
 
+/* The nearest key of the section, or NULL; see nearest_word(). */
+static const char *nearest_key(const char *section, const char *key)
+{
+	_free_ const char **keys = zalloc(settings_count * sizeof(*keys));
+	size_t n = 0;
+
+	for (size_t i = 0; i < settings_count; i++) {
+		if (strcmp(settings_table[i].section, section) == 0)
+			keys[n++] = settings_table[i].key;
+	}
+	return nearest_word(key, keys, n);
+}
+
+/* The nearest section, or NULL. */
+static const char *nearest_section(const char *section)
+{
+	_free_ const char **sections = zalloc(settings_count * sizeof(*sections));
+
+	for (size_t i = 0; i < settings_count; i++)
+		sections[i] = settings_table[i].section;
+	return nearest_word(section, sections, settings_count);
+}
+
 static void warn_of_unknown_keys(const struct ini_file *file, const char *section, const char *key)
 {
-	const char *nearest = settings_nearest_key(section, key);
-	const char *near_section = settings_nearest_section(section);
+	const char *nearest = nearest_key(section, key);
+	const char *near_section = nearest_section(section);
 
 	if (nearest != NULL)
 		log_warn("%s:%u: unknown key '%s' in [%s]; did you mean '%s'?", file->path,

@@ -3,7 +3,7 @@
  * locked values are copied from one struct settings to another as text. Loop thread. */
 #include "settings_table.h"
 #include "defer.h"
-#include "source.h"
+#include "url.h"
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
@@ -264,10 +264,10 @@ static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL}
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const hook_policies[] = {"warn", "fail", NULL}; /* as enum hook_policy */
 
-static const char *const cache_deliveries[] = {/* as enum cache_delivery */
+static const char *const cache_deliveries[] = {/* as enum deliver */
 	"auto", "bind", "symlink", "reflink", "hardlink", "copy", NULL};
-static const char *const s3_styles[] = {"auto", "path", "virtual", NULL}; /* as enum s3_style */
-static const char *const s3_signs[] = {"auto", "yes", "no", NULL};        /* as enum s3_sign */
+static const char *const s3_styles[] = {"auto", "path", "virtual", NULL}; /* as enum bucket_style */
+static const char *const s3_signs[] = {"auto", "yes", "no", NULL};        /* as enum signing */
 static const char *const supervise_choices[] = {"auto", "always", "never", NULL};
 static const char *const forward_choices[] = {"command", "group", "none", NULL};
 
@@ -307,18 +307,18 @@ static char *redact_header(const char *line)
 	_free_ char *head = text_format("%.*s", (int)(header_value(line) - line), line);
 	size_t prefix = strcspn(head, " \t");
 	_free_ char *url = text_format("%.*s", (int)prefix, head);
-	_free_ char *shown = source_display(url);
+	_free_ char *shown = url_display(url);
 
 	return text_format("%s%s: ***", shown, head + prefix);
 }
 
-/* source_display() needs a scheme, which an endpoint may lack. */
+/* url_display() needs a scheme, which an endpoint may lack. */
 static char *redact_endpoint(const char *value)
 {
 	bool has_scheme = *value == '\0' || strstr(value, "://") != NULL;
 	_free_ char *url = has_scheme ? text_copy(value) : text_format("https://%s", value);
 
-	return source_display(url);
+	return url_display(url);
 }
 
 static int check_absolute(const char *path, struct error *err)
@@ -357,7 +357,7 @@ const struct setting settings_table[] = {
 		"Connections at once, to all hosts together.", .min = 1, .max = 4096},
 	{"network", "connections_per_host", SETTING_UINT, AT(network.connections_per_host), "16",
 		"Connections at once to one host and port.", .min = 1, .max = 4096},
-	{"network", "max_rate", SETTING_SIZE, AT(max_rate), "none",
+	{"network", "max_rate", SETTING_SIZE, AT(network.max_rate), "none",
 		"Bytes a second of all downloads together.", .min = 65536, .zero = "none"},
 	{"network", "range_min", SETTING_SIZE, AT(network.range_min), "1M",
 		"What one ranged request asks for at first.", .min = 4096, .max = 1 << 30},
@@ -382,11 +382,11 @@ const struct setting settings_table[] = {
 		.max = 3600000},
 	{"network", "retry_max", SETTING_DURATION, AT(network.retry_max_ms), "20s",
 		"The longest wait before any retry.", .min = 1, .max = 3600000},
-	{"network", "ca_file", SETTING_TEXT, AT(ca_file), "",
+	{"network", "ca_file", SETTING_TEXT, AT(network.ca_file), "",
 		"The certificates to trust; empty: the system's.", .unit = "a PEM file"},
-	{"network", "netrc_file", SETTING_TEXT, AT(netrc_file), "",
+	{"network", "netrc_file", SETTING_TEXT, AT(network.netrc_file), "",
 		"Names and passwords for hosts; empty: none.", .unit = "a netrc file"},
-	{"network", "headers", SETTING_LINES, AT(headers), "",
+	{"network", "headers", SETTING_LINES, AT(network.headers), "",
 		"Headers for the requests whose URL begins so; never sent on to another host or port.",
 		.unit = "URL-PREFIX NAME: VALUE", .check = check_header, .redact = redact_header},
 
@@ -430,7 +430,7 @@ const struct setting settings_table[] = {
 	{"store", "url", SETTING_TEXT, AT(store), "",
 		"Where datastores are kept; empty: in a directory of this user's.",
 		.unit = "s3://bucket/prefix or file:///dir", .short_env = "STAGERUN_STORE",
-		.redact = source_display},
+		.redact = url_display},
 	{"store", "max_datastores", SETTING_UINT, AT(max_datastores), "50",
 		"Datastores in the store, every version counted; no more can be created.", .min = 1,
 		.max = 1000000},
@@ -505,25 +505,4 @@ int settings_find(const char *section, const char *key)
 			return (int)i;
 	}
 	return -1;
-}
-
-const char *settings_nearest_key(const char *section, const char *key)
-{
-	const char *keys[ARRAY_LEN(settings_table)];
-	size_t n = 0;
-
-	for (size_t i = 0; i < settings_count; i++) {
-		if (strcmp(settings_table[i].section, section) == 0)
-			keys[n++] = settings_table[i].key;
-	}
-	return nearest_word(key, keys, n);
-}
-
-const char *settings_nearest_section(const char *section)
-{
-	const char *sections[ARRAY_LEN(settings_table)];
-
-	for (size_t i = 0; i < settings_count; i++)
-		sections[i] = settings_table[i].section;
-	return nearest_word(section, sections, settings_count);
 }

@@ -55,10 +55,6 @@ extern const size_t settings_count;
 
 /* The index of a row, or -1. */
 int settings_find(const char *section, const char *key);
-/* The nearest key of the section, or NULL; see nearest_word(). */
-const char *settings_nearest_key(const char *section, const char *key);
-/* The nearest section, or NULL. */
-const char *settings_nearest_section(const char *section);
 
 /* --- settings_table.c: values by type --- */
 

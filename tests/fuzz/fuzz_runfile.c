@@ -19,7 +19,7 @@ static void check_actions(const struct actions *actions)
 			abort();
 		if (a->kind == ACTION_RUN ? a->script == NULL : a->stage.to == NULL)
 			abort();
-		if (a->stage.n_sources != (a->kind == ACTION_STAGE))
+		if ((a->stage.sources.n > 0) != (a->kind == ACTION_STAGE))
 			abort();
 	}
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The items of a lifecycle point: order, environment, failure, retries, time limits, cancelling. */
+#include "../../agent/command/agent.h"
 #include "actions.h"
 #include "defer.h"
 #include "log.h"
@@ -36,7 +37,6 @@ struct point {
 	struct error err;
 
 	/* The stage room's part. */
-	struct stage_spec staged; /* borrowed: the last that was asked for */
 	unsigned stages;
 	int stage_result;
 	uv_timer_t stage_timer;
@@ -55,15 +55,19 @@ static void on_stage_time(uv_timer_t *h)
 	p->on_staged(p->on_staged_ctx, p->stage_result, &err);
 }
 
-static int stage(void *ctx, struct stage_spec *spec,
+static int stage(void *ctx, const struct action_stage *item,
 	void (*on_done)(void *ctx, int code, const struct error *err), void *done_ctx,
 	struct error *err)
 {
 	struct point *p = ctx;
+	struct stage_spec spec;
+	int code = agent_stage_spec(item, &p->environment, &spec, err);
 
-	(void)err;
+	if (code < 0)
+		return code;
 	p->stages++;
-	text_addf(&p->stage_seen, "%s -> %s|", spec->sources[0].url, spec->to);
+	text_addf(&p->stage_seen, "%s -> %s|", spec.sources[0].url, spec.to);
+	stage_spec_done(&spec);
 	p->on_staged = on_done;
 	p->on_staged_ctx = done_ctx;
 	uv_timer_start(&p->stage_timer, on_stage_time, 20, 0);
@@ -560,13 +564,13 @@ TEST(cancelled_hard_an_item_that_ignores_sigterm_is_killed)
 
 TEST(cancelled_during_a_stage_item_its_end_is_waited_for)
 {
-	struct stage_source source = {.url = "https://host/x.tar"};
+	char *source[] = {"https://host/x.tar"};
 	struct point p;
 	struct action *a;
 
 	setup(&p);
 	a = add_item(&p, ACTION_STAGE);
-	a->stage = (struct stage_spec){.sources = &source, .n_sources = 1, .to = "/data"};
+	a->stage = (struct action_stage){.sources = {.v = source, .n = 1}, .to = "/data"};
 	add_script(&p, "echo never >> $D/out");
 	start(&p);
 	while (p.stages == 0)
@@ -583,14 +587,14 @@ TEST(cancelled_during_a_stage_item_its_end_is_waited_for)
 
 TEST(stage_item_is_expanded_when_its_turn_comes)
 {
-	struct stage_source source = {.url = "https://host/${NAME}.tar"};
+	char *source[] = {"https://host/${NAME}.tar"};
 	struct point p;
 	struct action *a;
 
 	setup(&p);
 	add_script(&p, "echo NAME=cats >> $STAGERUN_ENV");
 	a = add_item(&p, ACTION_STAGE);
-	a->stage = (struct stage_spec){.sources = &source, .n_sources = 1, .to = "/data/${NAME}"};
+	a->stage = (struct action_stage){.sources = {.v = source, .n = 1}, .to = "/data/${NAME}"};
 	add_script(&p, "echo after >> $D/out");
 	run_all(&p);
 	assert_int_equal(0, p.code);
@@ -601,13 +605,13 @@ TEST(stage_item_is_expanded_when_its_turn_comes)
 
 TEST(stage_item_with_an_undefined_variable_is_refused_by_line)
 {
-	struct stage_source source = {.url = "https://host/${NO_SUCH}.tar"};
+	char *source[] = {"https://host/${NO_SUCH}.tar"};
 	struct point p;
 	struct action *a;
 
 	setup(&p);
 	a = add_item(&p, ACTION_STAGE);
-	a->stage = (struct stage_spec){.sources = &source, .n_sources = 1, .to = "/data"};
+	a->stage = (struct action_stage){.sources = {.v = source, .n = 1}, .to = "/data"};
 	run_all(&p);
 	assert_int_equal(-ERR_CONFIG, p.code);
 	assert_non_null(strstr(p.err.msg, "action 1 (config.yml:11) failed"));
@@ -618,14 +622,14 @@ TEST(stage_item_with_an_undefined_variable_is_refused_by_line)
 
 TEST(stage_item_that_fails_ends_the_point_with_its_code)
 {
-	struct stage_source source = {.url = "https://host/x.tar"};
+	char *source[] = {"https://host/x.tar"};
 	struct point p;
 	struct action *a;
 
 	setup(&p);
 	p.stage_result = -ERR_HTTP;
 	a = add_item(&p, ACTION_STAGE);
-	a->stage = (struct stage_spec){.sources = &source, .n_sources = 1, .to = "/data"};
+	a->stage = (struct action_stage){.sources = {.v = source, .n = 1}, .to = "/data"};
 	add_script(&p, "echo never >> $D/out");
 	run_all(&p);
 	assert_int_equal(-ERR_HTTP, p.code);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The lifecycle points of config.yml and their items. */
+#include "../../agent/command/agent.h"
 #include "defer.h"
 #include "runfile.h"
 #include "test.h"
@@ -153,9 +154,9 @@ TEST(stage_actions_carry_every_key)
 
 	assert_int_equal(1, start_of(r)->n);
 	assert_int_equal(ACTION_STAGE, a->kind);
-	assert_int_equal(1, a->stage.n_sources);
-	assert_string_equal("https://h/${NAME}.zip?a=b", a->stage.sources[0].url);
-	assert_string_equal(DIGEST, a->stage.sources[0].sha256);
+	assert_int_equal(1, a->stage.sources.n);
+	assert_string_equal("https://h/${NAME}.zip?a=b", a->stage.sources.v[0]);
+	assert_string_equal(DIGEST, a->stage.sha256);
 	assert_string_equal("/tmp/scratch", a->stage.to);
 	assert_int_equal(2, a->stage.include.n);
 	assert_string_equal("train/**", a->stage.include.v[0]);
@@ -175,8 +176,7 @@ TEST(stage_actions_extract_and_do_not_replace_unless_told)
 
 	assert_false(a->stage.no_extract);
 	assert_false(a->stage.replace);
-	assert_null(a->stage.sources[0].sha256);
-	assert_int_equal(0, a->stage.max_bytes);
+	assert_null(a->stage.sha256);
 	runfile_free(r);
 }
 
@@ -187,9 +187,9 @@ TEST(stage_actions_may_name_a_datastore)
 	const struct action *a = &start_of(r)->v[0];
 
 	assert_int_equal(ACTION_STAGE, a->kind);
-	assert_int_equal(1, a->stage.n_sources);
-	assert_string_equal("datastore:cats:1", a->stage.sources[0].url);
-	assert_null(a->shard_rank);
+	assert_int_equal(1, a->stage.sources.n);
+	assert_string_equal("datastore:cats:1", a->stage.sources.v[0]);
+	assert_null(a->stage.shard_rank);
 	assert_string_equal("/d", a->stage.to);
 	assert_int_equal(1, a->stage.include.n);
 	runfile_free(r);
@@ -201,21 +201,13 @@ TEST(stage_actions_may_name_a_datastore)
 }
 
 /* What the first start action stages, with RANK=2, WORLD_SIZE=4, USER_DATA=ann:cats:3. */
-static const char *variable(void *ctx, const char *name)
-{
-	(void)ctx;
-	if (strcmp(name, "RANK") == 0)
-		return "2";
-	if (strcmp(name, "USER_DATA") == 0)
-		return "ann:cats:3";
-	return strcmp(name, "WORLD_SIZE") == 0 ? "4" : NULL;
-}
-
 static int stage_first(const char *item, struct stage_spec *ret, struct error *err)
 {
+	char *variables[] = {"RANK=2", "WORLD_SIZE=4", "USER_DATA=ann:cats:3"};
+	const struct strings environment = {.v = variables, .n = ARRAY_LEN(variables)};
 	_free_ char *yaml = text_format(START "        - stage: {%s}\n", item);
 	struct runfile *r = parse(yaml);
-	int code = runfile_stage(&start_of(r)->v[0], variable, NULL, ret, err);
+	int code = agent_stage_spec(&start_of(r)->v[0].stage, &environment, ret, err);
 
 	runfile_free(r);
 	return code;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The settings without files: defaults, options, the environment, what is told about them. */
+#include "../../agent/command/agent.h"
 #include "config_fixture.h"
 #include "defer.h"
 #include "settings.h"
@@ -65,8 +66,8 @@ TEST(settings_begin_with_the_documented_defaults)
 	assert_int_equal(5, s->network.retries);
 	assert_int_equal(200, s->network.retry_base_ms);
 	assert_int_equal(20000, s->network.retry_max_ms);
-	assert_null(s->network.ca_file);
-	assert_null(s->network.headers);
+	assert_string_equal("", s->network.ca_file);
+	assert_int_equal(0, s->network.headers.n);
 	assert_true(s->limits.max_bytes == UINT64_MAX);
 	assert_int_equal(20000000, s->limits.max_entries);
 	assert_int_equal(1100, s->limits.max_ratio);
@@ -132,22 +133,41 @@ TEST(settings_refuse_wrong_values_and_keep_the_old_one)
 	settings_free(s);
 }
 
-TEST(settings_follow_through_to_the_fields_that_others_use)
+TEST(settings_follow_through_to_the_options_of_others)
+{
+	struct settings *s = settings_new();
+	struct transfer_options network;
+
+	assert_int_equal(0, set_option(s, "network.ca_file", "/ca.pem", NULL));
+	assert_string_equal("/ca.pem", agent_network_options(s).ca_file);
+	assert_int_equal(0, set_option(s, "network.ca_file", "", NULL));
+	assert_null(agent_network_options(s).ca_file);
+	assert_null(agent_network_options(s).headers);
+	assert_int_equal(0, set_option(s, "stage.owner", "1000:100", NULL));
+	assert_int_equal(1000, agent_tree_options(s).uid);
+	assert_int_equal(100, agent_tree_options(s).gid);
+	assert_int_equal(0, set_option(s, "network.headers", "https://a/ X: 1", NULL));
+	assert_int_equal(0, set_option(s, "network.headers", "https://b/ Y: 2", NULL));
+	network = agent_network_options(s);
+	assert_string_equal("https://a/ X: 1", network.headers[0]);
+	assert_string_equal("https://b/ Y: 2", network.headers[1]);
+	assert_null(network.headers[2]);
+	settings_free(s);
+}
+
+TEST(settings_with_words_for_values_mean_the_same_to_others)
 {
 	struct settings *s = settings_new();
 
-	assert_int_equal(0, set_option(s, "network.ca_file", "/ca.pem", NULL));
-	assert_string_equal("/ca.pem", s->network.ca_file);
-	assert_int_equal(0, set_option(s, "network.ca_file", "", NULL));
-	assert_null(s->network.ca_file);
-	assert_int_equal(0, set_option(s, "stage.owner", "1000:100", NULL));
-	assert_int_equal(1000, s->owner_uid);
-	assert_int_equal(100, s->owner_gid);
-	assert_int_equal(0, set_option(s, "network.headers", "https://a/ X: 1", NULL));
-	assert_int_equal(0, set_option(s, "network.headers", "https://b/ Y: 2", NULL));
-	assert_string_equal("https://a/ X: 1", s->network.headers[0]);
-	assert_string_equal("https://b/ Y: 2", s->network.headers[1]);
-	assert_null(s->network.headers[2]);
+	assert_int_equal(CACHE_AUTO, agent_cache_options(s).deliver);
+	assert_int_equal(0, set_option(s, "cache.deliver", "hardlink", NULL));
+	assert_int_equal(CACHE_HARDLINK, agent_cache_options(s).deliver);
+	assert_int_equal(0, set_option(s, "cache.deliver", "copy", NULL));
+	assert_int_equal(CACHE_COPY, agent_cache_options(s).deliver);
+	assert_int_equal(0, set_option(s, "s3.style", "virtual", NULL));
+	assert_int_equal(S3_STYLE_VIRTUAL, agent_s3_options(s).style);
+	assert_int_equal(0, set_option(s, "s3.sign", "no", NULL));
+	assert_int_equal(S3_SIGN_NO, agent_s3_options(s).sign);
 	settings_free(s);
 }
 
@@ -198,7 +218,7 @@ TEST(settings_come_from_the_environment_by_section_and_key_or_short_name)
 	set_variable("STAGERUN_STORE", "file:///short");
 	assert_int_equal(0, settings_read_environment(s, NULL));
 	assert_int_equal(7, s->network.connections);
-	assert_int_equal(2, s->headers.n);
+	assert_int_equal(2, s->network.headers.n);
 	assert_told(s, "network.retries", "5", "default");
 	assert_told(s, "network.connections", "7", "env STAGERUN_NETWORK_CONNECTIONS");
 	assert_told(s, "store.url", "file:///short", "env STAGERUN_STORE");

@@ -83,7 +83,7 @@ TEST(settings_file_takes_lines_of_any_length_whole)
 	memcpy(value, "https://h/?a=b ;c=d# Cookie: a=1; b=2 ;", 39);
 	snprintf(content, sizeof(content), "[network]\nca_file = %s\nretries = 7\n", value);
 	s = settings_of(content);
-	assert_string_equal(value, s->ca_file);
+	assert_string_equal(value, s->network.ca_file);
 	assert_int_equal(7, s->network.retries);
 	settings_free(s);
 }
@@ -104,11 +104,11 @@ TEST(settings_file_lists_grow_by_repeated_keys_and_indented_lines)
 		"\thttps://d/ D: 4\n",
 		long_line);
 	s = settings_of(content);
-	assert_int_equal(4, s->headers.n);
-	assert_string_equal("https://a/ A: x=1; y", s->headers.v[0]);
-	assert_string_equal("https://b/ B: 2", s->headers.v[1]);
-	assert_string_equal(long_line, s->headers.v[2]);
-	assert_string_equal("https://d/ D: 4", s->headers.v[3]);
+	assert_int_equal(4, s->network.headers.n);
+	assert_string_equal("https://a/ A: x=1; y", s->network.headers.v[0]);
+	assert_string_equal("https://b/ B: 2", s->network.headers.v[1]);
+	assert_string_equal(long_line, s->network.headers.v[2]);
+	assert_string_equal("https://d/ D: 4", s->network.headers.v[3]);
 	settings_free(s);
 }
 
@@ -209,8 +209,8 @@ TEST(settings_layers_win_in_order_and_lists_are_replaced)
 	assert_int_equal(1, s->network.retries);
 	assert_int_equal(2, s->network.connections);
 	assert_int_equal(3, s->network.connections_per_host);
-	assert_int_equal(1, s->headers.n);
-	assert_string_equal("https://b/ B: 2", s->headers.v[0]);
+	assert_int_equal(1, s->network.headers.n);
+	assert_string_equal("https://b/ B: 2", s->network.headers.v[0]);
 	assert_int_equal(ORIGIN_FILE, s->origins[settings_find("network", "retries")].kind);
 	assert_int_equal(ORIGIN_ENV, s->origins[settings_find("network", "connections")].kind);
 	settings_free(s);
@@ -280,8 +280,8 @@ TEST(settings_locks_of_the_system_carry_lists_and_odd_values_over_exactly)
 
 	assert_int_equal(0, settings_read_files(s, mine, system, NULL));
 	assert_int_equal(2, s->secret_names.n);
-	assert_int_equal(2, s->headers.n);
-	assert_string_equal("https://a/ A: 1, 2; 3", s->headers.v[0]);
+	assert_int_equal(2, s->network.headers.n);
+	assert_string_equal("https://a/ A: 1, 2; 3", s->network.headers.v[0]);
 	assert_int_equal(90001, s->network.stall_timeout_ms);
 	assert_int_equal(1025, s->limits.max_bytes);
 	settings_free(s);

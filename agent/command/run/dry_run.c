@@ -255,7 +255,8 @@ static void print_action(const struct action *a, const char *config_path)
 	if (a->kind == ACTION_RUN) {
 		dry_run_print("run    %.*s\n", (int)strcspn(a->script, "\n"), a->script);
 	} else {
-		_free_ char *name = source_display(a->stage.sources[0].url);
+		_free_ char *url = agent_stage_url(&a->stage);
+		_free_ char *name = source_display(url);
 
 		dry_run_print("stage  %s -> %s\n", name, a->stage.to);
 	}
