@@ -248,10 +248,11 @@ static void compute_lineage(const struct stage *s, char lineage[static 65])
 
 static void new_progress(struct stage *s)
 {
+	s->names = zalloc(s->n_sources * sizeof(*s->names));
 	s->progress = zalloc(s->n_sources * sizeof(*s->progress));
 	s->outcomes = zalloc(s->n_sources * sizeof(*s->outcomes));
 	for (size_t i = 0; i < s->n_sources; i++)
-		s->progress[i].name = source_display(s->sources[i].url);
+		s->progress[i].name = s->names[i] = source_display(s->sources[i].url);
 }
 
 /* Refuses a '~' that no shell has expanded, and the empty path that an unset variable leaves. */
@@ -319,15 +320,17 @@ int stage_join(const struct stage_env *env, const struct stage_spec *specs, size
 void stage_done(struct stage *s)
 {
 	for (size_t i = 0; i < s->n_sources; i++) {
-		free((char *)s->progress[i].name);
+		free(s->names[i]);
 		free(s->outcomes[i].format);
 		free(s->outcomes[i].datastore);
 	}
+	free(s->names);
 	free(s->progress);
 	free(s->outcomes);
 	free(s->versions);
 	free(s->sources);
 	free(s->to);
+	free(s->entry_path);
 	cancel_done(&s->attempt);
 }
 

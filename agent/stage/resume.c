@@ -196,7 +196,7 @@ static bool is_digested_at_the_end(const struct stage *s)
 static int write_unfinished(
 	struct stage *s, const struct identity *id, struct timespec *ret_since, struct error *err)
 {
-	struct record_source source = {.name = (char *)s->progress[0].name, .identity = *id};
+	struct record_source source = {.name = s->names[0], .identity = *id};
 	const struct record r = {.key = s->key, .sources = &source, .n_sources = 1};
 
 	return destination_note(s->destination, &r, ret_since, err);

@@ -133,7 +133,7 @@ static bool start_stage(struct stage_thread *t)
 	t->started = code > 0;
 	t->has_slot = code != 0;
 	if (code < 0) {
-		s->code = error_prefix(&s->err, "cannot stage into %s", s->to);
+		s->code = error_prefix(&s->err, "cannot stage into %s", s->shown);
 		end_unstarted(t);
 	}
 	return code != 0;
@@ -199,10 +199,7 @@ static void init_stages(struct stage_set *set)
 	unsigned threads = threads_per_source(set);
 
 	for (size_t i = 0; i < set->n; i++) {
-		if (set->env.cache_only) {
-			free(set->stages[i].to);
-			set->stages[i].to = text_copy("the node cache");
-		}
+		set->stages[i].shown = set->env.cache_only ? "the node cache" : set->stages[i].to;
 		set->stages[i].env = &set->env;
 		set->stages[i].cancel = &set->cancel;
 		set->stages[i].signalled = &set->signalled;

@@ -53,7 +53,9 @@ const char *stage_end_name(enum stage_end e)
 
 const char *stage_content_path(const struct stage *s)
 {
-	return s->env->cache_only ? s->to : s->spec->to;
+	if (!s->env->cache_only)
+		return s->spec->to;
+	return s->entry_path != NULL ? s->entry_path : s->shown;
 }
 
 void stage_store_versions(struct stage *s, const struct record *r)
@@ -260,7 +262,7 @@ static void add_totals(const struct stage *s, struct record *record)
 static void report_published(const struct stage *s)
 {
 	for (size_t i = 0; i < s->n_sources; i++)
-		report_source_done(&s->progress[i], s->to, s->outcomes[i].format,
+		report_source_done(&s->progress[i], s->shown, s->outcomes[i].format,
 			s->outcomes[i].elapsed_ns, false);
 }
 
@@ -355,7 +357,7 @@ int stage_fill(struct stage *s, struct error *err)
 void stage_report_warm(const struct stage *s)
 {
 	for (size_t i = 0; i < s->n_sources; i++)
-		report_source_done(&s->progress[i], s->to, NULL, 0, true);
+		report_source_done(&s->progress[i], s->shown, NULL, 0, true);
 }
 
 /* Returns 0 instead of code, after a warning, if the user's changes are the reason and are to be
@@ -406,9 +408,9 @@ void stage_run(struct stage *s)
 	s->elapsed_ns = now_ns() - started;
 	if (s->code >= 0)
 		return;
-	error_item(&s->err, "%s", s->n_sources == 1 ? s->progress[0].name : s->to);
-	if (strstr(s->err.msg, s->to) != NULL)
+	error_item(&s->err, "%s", s->n_sources == 1 ? s->progress[0].name : s->shown);
+	if (strstr(s->err.msg, s->shown) != NULL)
 		error_prefix(&s->err, "%s", s->spec->origin);
 	else
-		error_prefix(&s->err, "cannot stage into %s (%s)", s->to, s->spec->origin);
+		error_prefix(&s->err, "cannot stage into %s (%s)", s->shown, s->spec->origin);
 }

@@ -62,15 +62,15 @@ struct source_version {
 };
 
 struct stage {
-	/* Set by stage_join() and stage_set_start(), and constant; but stage_into_cache()
-	 * replaces to. */
+	/* Set by stage_join() and stage_set_start(), and constant. */
 	const struct stage_env *env;
 	/* the first of the joined specs; the others have the same options */
 	const struct stage_spec *spec;
 	struct stage_source *sources; /* of all joined specs, which own the strings */
 	size_t n_sources;
-	/* Canonical destination. With cache_only: a text for messages, later the entry's path. */
-	char *to;
+	char **names;      /* of the sources, for messages; heap, each */
+	char *to;          /* the canonical destination, which cache_only leaves alone */
+	const char *shown; /* where, for messages: to, or "the node cache" with cache_only */
 	char key[65];     /* identifies sources and options in state files */
 	char lineage[65]; /* identifies the sources alone */
 	/* The key, without options that are applied when an entry is delivered. */
@@ -97,6 +97,7 @@ struct stage {
 
 	/* Stage thread, then the loop thread once it has ended. */
 	enum stage_end end;
+	char *entry_path; /* with cache_only: of the entry, once it is complete; otherwise NULL */
 	struct source_version *versions; /* one for each source; NULL: no on_result, or it failed */
 	uint64_t bytes, entries, elapsed_ns;
 	int code;
@@ -123,8 +124,8 @@ void stage_run(struct stage *s);
 /* Stage thread. Stores the versions, bytes and entries of r, which may be NULL, if there is an
  * on_result. */
 void stage_store_versions(struct stage *s, const struct record *r);
-/* The path of the content, as the user has given it; with cache_only, the entry's path.
- * Borrowed. */
+/* The path of the content, as the user has given it; with cache_only, the entry's path, or
+ * "the node cache" if there is no complete entry. Borrowed. */
 const char *stage_content_path(const struct stage *s);
 /* Loop thread: calls on_result. */
 void stage_report_result(const struct stage *s);
