@@ -71,8 +71,8 @@ struct stage {
 	char **names;      /* of the sources, for messages; heap, each */
 	char *to;          /* the canonical destination, which cache_only leaves alone */
 	const char *shown; /* where, for messages: to, or "the node cache" with cache_only */
-	char key[65];     /* identifies sources and options in state files */
-	char lineage[65]; /* identifies the sources alone */
+	char key[65];      /* identifies sources and options in state files */
+	char lineage[65];  /* identifies the sources alone */
 	/* The key, without options that are applied when an entry is delivered. */
 	char cache_key[65];
 	struct cancel *cancel;        /* the set's: a signal, or another stage failed */
