@@ -210,7 +210,7 @@ void state_dir_remove_parents(struct state_dir *p);
 
 /* Takes the destination's lock and sleeps as long as another agent holds it; opts' on_wait or
  * log lines report that. -ENOENT when the state directory was removed meanwhile: open it again.
- * -ECANCELED within 250 ms of the request. -EBUSY after opts' lock_timeout_ms. */
+ * -ECANCELED within 250 ms of the request. -EBUSY after opts' lock_limit. */
 int state_dir_lock(const struct state_dir *p, const struct destination_options *opts, int *ret_fd,
 	struct error *err);
 

@@ -21,7 +21,7 @@ static struct cache_request make_request(struct stage *s)
 		.what = s->progress[0].name,
 		.cancel = s->cancel,
 		.progress = &s->progress[0],
-		.lock_timeout_ms = s->env->lock_timeout_ms};
+		.lock_limit = s->env->lock_limit};
 }
 
 bool stage_retain_shared(struct stage *s, const struct record *had)

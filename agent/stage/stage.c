@@ -379,7 +379,7 @@ static int stage_into_destination(struct stage *s, struct error *err)
 		.alone = s->spec->read_only,
 		.keep_replaced = s->spec->keep_replaced,
 		.cancel = s->cancel,
-		.lock_timeout_ms = s->env->lock_timeout_ms};
+		.lock_limit = s->env->lock_limit};
 	int code = destination_open(s->to, &opts, &s->destination, err);
 
 	if (code < 0)

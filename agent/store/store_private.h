@@ -253,7 +253,8 @@ uint64_t lease_process_start(pid_t pid);
 uint64_t lease_clock_ms(void);
 
 struct lease_times {
-	uint64_t life_ms, timeout_ms;
+	uint64_t life_ms;
+	struct wait_limit limit; /* of the wait for a collection */
 };
 /* lease_take() with another lifetime. */
 int lease_take_for(struct store *s, const char *name, const struct lease_times *times,
