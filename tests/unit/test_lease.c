@@ -552,7 +552,7 @@ static void create_with_a_pack(struct race *r, struct store_conn *h, unsigned i)
 	lease_release(l);
 	atomic_fetch_add(&r->broken, store_has(h, pack, NULL, NULL) != 1);
 	/* From now on the collector may take it, unless another version names it. */
-	atomic_fetch_add(&r->failed, delete_mark_version(h, "cats", m->version, NULL) < 0);
+	atomic_fetch_add(&r->failed, version_mark_deleted(h, "cats", m->version, NULL) < 0);
 	manifest_free(m);
 }
 
