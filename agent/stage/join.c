@@ -219,11 +219,6 @@ static void describe_options(const struct stage *s, bool read_only, struct text 
 			spec->shard_world);
 }
 
-void stage_digest(const struct text *t, char hex[static 65])
-{
-	digest_hex(t->s, t->len, hex);
-}
-
 /* The key covers sources and options, but not versions: the same request later has the same key. */
 static void compute_key(const struct stage *s, bool read_only, char key[static 65])
 {
@@ -231,7 +226,7 @@ static void compute_key(const struct stage *s, bool read_only, char key[static 6
 
 	describe_sources(s, true, &t);
 	describe_options(s, read_only, &t);
-	stage_digest(&t, key);
+	digest_hex(t.s, t.len, key);
 	text_done(&t);
 }
 
@@ -242,7 +237,7 @@ static void compute_lineage(const struct stage *s, char lineage[static 65])
 	struct text t = {0};
 
 	describe_sources(s, false, &t);
-	stage_digest(&t, lineage);
+	digest_hex(t.s, t.len, lineage);
 	text_done(&t);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The versions of datastores: listing them, reading their manifests, marking them as deleted, and
- * the messages for missing ones. Worker threads. A listing alone decides which versions exist: a version exists if it has a
- * manifest and no tombstone. */
+ * the messages for missing ones. Worker threads. A listing alone decides which versions exist: a
+ * version exists if it has a manifest and no tombstone. */
 #include "defer.h"
 #include "store_private.h"
 #include "text.h"
