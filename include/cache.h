@@ -83,8 +83,8 @@ struct cache_request {
 	const char *what;      /* for messages */
 	struct cancel *cancel; /* checked while waiting, making room and removing */
 	struct progress
-		*progress;        /* set to the other agent's progress while waiting; may be NULL */
-	uint64_t lock_timeout_ms; /* limit of the wait, as in struct destination_options */
+		*progress; /* set to the other agent's progress while waiting; may be NULL */
+	struct wait_limit lock_limit; /* of the wait for another agent */
 };
 
 struct cache_entry;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* One cancel request for all threads of a stage set. Threads at work poll cancel_requested()
  * between entries and blocks. A thread that sleeps on a condition is woken because its condition is
@@ -38,5 +39,11 @@ static inline bool cancel_requested(const struct cancel *c)
  * w->mutex. c may be NULL: then nothing happens. */
 void cancel_watch(struct cancel *c, struct cancel_watch *w);
 void cancel_unwatch(struct cancel *c, struct cancel_watch *w);
+
+/* How long a wait for somebody else may last at most. Zeroed: without a limit. */
+struct wait_limit {
+	bool limited;
+	uint64_t ms; /* when limited; 0: there is no wait at all */
+};
 
 #endif

@@ -45,9 +45,10 @@ int datastore_check_limit(struct store_conn *h, unsigned max, struct error *err)
 /* The lease of a creation. It is renewed by a thread of its own until it is released. Nothing is
  * collected as long as it exists. */
 struct lease;
-/* Waits for a collection in progress, for at most timeout_ms (0: no limit): then -EBUSY. */
-int lease_take(struct store *s, const char *name, uint64_t timeout_ms, struct cancel *cancel,
-	struct lease **ret, struct error *err);
+/* Waits for a collection in progress; -EBUSY when that takes longer than the limit, which may be
+ * NULL: none. */
+int lease_take(struct store *s, const char *name, const struct wait_limit *limit,
+	struct cancel *cancel, struct lease **ret, struct error *err);
 /* 0 as long as the lease is certainly valid; -ERR_RESTART if not. Does not sleep. Called right
  * before a manifest is published. */
 int lease_check(struct lease *l, struct error *err);

@@ -34,7 +34,7 @@ struct create_options {
 	const struct selection *selection; /* the entries to store; NULL: all */
 	unsigned max_datastores;           /* limit of the store */
 	uint64_t grace_ms;                 /* of the collection that follows */
-	uint64_t lock_timeout_ms;          /* of waiting for a collection; 0: no limit */
+	struct wait_limit lock_limit;      /* of the wait for a collection */
 };
 struct create_result {
 	uint64_t sent_bytes;   /* to the store */

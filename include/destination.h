@@ -136,9 +136,8 @@ struct destination_options {
 	 * the log lines. May be NULL. */
 	void (*on_wait)(void *ctx);
 	void *on_wait_ctx;
-	/* -EBUSY when another agent holds the lock for longer; 0: no limit */
-	uint64_t lock_timeout_ms;
-	uint64_t log_every_ms; /* interval of the log lines; 0: one minute */
+	struct wait_limit lock_limit; /* -EBUSY when another agent holds the lock for longer */
+	uint64_t log_every_ms;        /* interval of the log lines; 0: one minute */
 };
 
 struct destination;

@@ -62,12 +62,4 @@ char *source_file_name(const char *url);
  * if that is the name of a program rather than a file, the values of its parameters. */
 void source_names(const char *url, struct strings *ret);
 
-/* One row of the scheme table. */
-struct source_scheme {
-	const char *prefix; /* "https://"; compared without regard to case */
-	int (*check)(const char *url, struct error *err); /* may be NULL */
-	int (*open)(const struct source_env *env, const struct source_request *req,
-		struct object **ret, struct error *err);
-};
-
 #endif

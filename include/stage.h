@@ -3,6 +3,7 @@
 #define STAGERUN_STAGE_H
 
 #include "budget.h"
+#include "cancel.h"
 #include "error.h"
 #include "text.h"
 #include "tree.h"
@@ -137,10 +138,9 @@ struct stage_env {
 	const char *zip_names;
 	/* stores the compressed bytes of an archive that is a single stream until it is unpacked */
 	bool keep_download;
-	/* milliseconds of waiting for another agent, as in struct destination_options */
-	uint64_t lock_timeout_ms;
-	bool show_progress; /* a live line for each source, on a terminal */
-	bool keep_going;    /* a stage that fails does not end the others */
+	struct wait_limit lock_limit; /* of the wait for another agent */
+	bool show_progress;           /* a live line for each source, on a terminal */
+	bool keep_going;              /* a stage that fails does not end the others */
 	/* logs the reason of each failure; otherwise only on_done() has one */
 	bool log_failures;
 	/* Called exactly once for each set, by the loop thread, after every thread has ended: 0, or

@@ -79,4 +79,20 @@ struct unpacker {
 int unpack(const struct unpack_env *env, const struct unpack_input *input, const char **ret_format,
 	struct error *err);
 
+/* An open object, for unpack_decoded(). Everything but in is borrowed. */
+struct unpack_object {
+	struct object *object;
+	struct reader *in;  /* its stream, or readers around that; closed in any case */
+	const char *source; /* for messages */
+	const char *url;    /* as requested: a single file is named after it */
+	bool extract;       /* false: the bytes are stored as one file, compressed or not */
+};
+
+/* Worker thread. Decodes the object on a thread of its own, if it is compressed, and unpacks it. It
+ * has succeeded when the last entry is written and every reader has come to its end, where digests
+ * are verified. *ret_format: the name of the format, with the first suffix of its compression
+ * ("tar.gz"); heap. */
+int unpack_decoded(const struct unpack_env *env, const struct unpack_object *from,
+	char **ret_format, struct error *err);
+
 #endif

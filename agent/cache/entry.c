@@ -140,7 +140,7 @@ static int lock_to_fill(struct cache_entry *e, const struct cache_request *wish,
 	const struct destination_options opts = {.cancel = wish->cancel,
 		.on_wait = on_wait,
 		.on_wait_ctx = &waiting,
-		.lock_timeout_ms = wish->lock_timeout_ms};
+		.lock_limit = wish->lock_limit};
 	int code = destination_open_in(e->key_fd, e->path, &opts, &e->to, err);
 
 	return code < 0 ? code : check_locked(e, err);

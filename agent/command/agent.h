@@ -199,9 +199,8 @@ void agent_free_store(struct agent *a); /* frees the store and S3; no thread may
 /* Frees what staging needed: connections, memory, threads. The next stage creates them again. */
 void agent_release_resources(struct agent *a);
 
-/* How long to wait for a lock that another agent holds; 0: without limit. One is added to the
- * setting, so that 0 there means 1 ms. */
-uint64_t agent_lock_timeout_ms(const struct settings *s);
+/* How long to wait for a lock that another agent holds. */
+struct wait_limit agent_lock_limit(const struct settings *s);
 unsigned agent_threads(const struct settings *s); /* number of threads to decode or compress with */
 
 /* Opens the node cache, if there is one. The caller sets on_done and on_done_ctx. */

@@ -163,9 +163,10 @@ unsigned agent_threads(const struct settings *s)
 	return (unsigned)(n < quota ? n : quota);
 }
 
-uint64_t agent_lock_timeout_ms(const struct settings *s)
+struct wait_limit agent_lock_limit(const struct settings *s)
 {
-	return s->lock_timeout_ms == UINT64_MAX ? 0 : s->lock_timeout_ms + 1;
+	return (struct wait_limit){
+		.limited = s->lock_timeout_ms != UINT64_MAX, .ms = s->lock_timeout_ms};
 }
 
 /* Logs the version, as a record of the data that the run used. */
@@ -202,7 +203,7 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 		.threads = agent_threads(s),
 		.parallel = s->parallel_stages,
 		.keep_download = s->keep_download,
-		.lock_timeout_ms = agent_lock_timeout_ms(s),
+		.lock_limit = agent_lock_limit(s),
 		.zip_names = s->zip_names,
 		.show_progress = s->progress && s->log_format == LOG_TEXT,
 		.keep_going = a->policy.keep_going,

@@ -54,8 +54,7 @@ static int prepare_store(struct version_making *v, struct error *err)
 	if ((r = store_conn_open(o->store, o->cancel, &v->store, err)) < 0 ||
 		(r = store_probe(v->store, err)) < 0 || (r = store_claim(v->store, err)) < 0 ||
 		(r = datastore_check_limit(v->store, o->max_datastores, err)) < 0 ||
-		(r = lease_take(o->store, o->name, o->lock_timeout_ms, o->cancel, &v->lease, err)) <
-			0)
+		(r = lease_take(o->store, o->name, &o->lock_limit, o->cancel, &v->lease, err)) < 0)
 		return r;
 	r = datastore_find(v->store, o->name, 0, &v->previous, err);
 	return r == -ENOENT ? 0 : r;

@@ -4,7 +4,6 @@
  * First kind: one object, which is an archive or a single file. It is read once, as a stream; only
  * a zip whose source does not support random reads is stored locally, in a temporary file. */
 #include "create_private.h"
-#include "decode.h"
 #include "defer.h"
 #include "log.h"
 #include "open_beneath.h"
@@ -20,53 +19,16 @@
 #include <strings.h>
 #include <unistd.h>
 
-/* Decoded blocks that may wait for the unpacker. */
-enum { AHEAD_SLICES = 4 };
-
 struct streaming {
 	struct planner *p;
 	const struct create_options *opts;
 	const struct create_source *source;
 	struct object *object;
-	const struct decoder *decoder; /* NULL: not compressed */
 	struct tree *tree;
 	int scratch_fd;
 };
 
-/* The Last-Modified time in seconds; 0 when the source has none. */
-static time_t last_modified(const struct streaming *x)
-{
-	struct tm tm = {0};
-
-	if (strptime(x->object->identity.last_modified, "%a, %d %b %Y %H:%M:%S GMT", &tm) == NULL)
-		return 0;
-	return timegm(&tm);
-}
-
-static char *single_file_name(const struct streaming *x)
-{
-	_free_ char *name = source_file_name(x->opts->source);
-
-	return x->decoder != NULL ? decode_strip_suffix(x->decoder, name) : take_ptr(&name);
-}
-
-static int open_decoder(struct streaming *x, struct reader **in, struct error *err)
-{
-	const struct create_options *o = x->opts;
-	const struct decode_env env = {.budget = o->budget,
-		.cancel = o->cancel,
-		.progress = o->progress,
-		.threads = o->threads > 0 ? o->threads : 1};
-	struct reader *decoded = NULL;
-	int r = decode_open(*in, &env, &decoded, &x->decoder, err);
-
-	if (r == 0 && x->decoder != NULL)
-		decoded = ahead_reader(decoded, AHEAD_SLICES, o->cancel, o->progress);
-	*in = decoded;
-	return r;
-}
-
-static int unpack_stream(struct streaming *x, struct reader *in, struct error *err)
+static int unpack_stream(struct streaming *x, struct error *err)
 {
 	const struct create_options *o = x->opts;
 	const struct unpack_env env = {.tree = x->tree,
@@ -76,32 +38,14 @@ static int unpack_stream(struct streaming *x, struct reader *in, struct error *e
 		.selection = o->selection,
 		.threads = o->threads > 0 ? o->threads : 1,
 		.scratch_fd = x->scratch_fd};
-	_free_ char *name = single_file_name(x);
-	const struct unpack_input input = {.in = in,
-		.object = x->decoder == NULL ? x->object : NULL,
+	const struct unpack_object from = {.object = x->object,
+		.in = object_stream(x->object),
 		.source = x->source->display,
 		.url = o->source,
-		.said = &x->object->said,
-		.compression = x->decoder != NULL ? x->decoder->name : NULL,
-		.file_name = name,
-		.extract = !o->no_extract,
-		.mtime = last_modified(x)};
-	const char *format;
+		.extract = !o->no_extract};
+	_free_ char *format = NULL;
 
-	return unpack(&env, &input, &format, err);
-}
-
-static int decode_and_unpack(struct streaming *x, struct error *err)
-{
-	struct reader *in = object_stream(x->object);
-	int r = x->opts->no_extract ? 0 : open_decoder(x, &in, err);
-
-	if (r == 0)
-		r = unpack_stream(x, in, err);
-	if (r == 0)
-		r = reader_drain(in, err);
-	reader_close(in);
-	return r;
+	return unpack_decoded(&env, &from, &format, err);
 }
 
 static int stream_object(struct streaming *x, struct error *err)
@@ -115,7 +59,7 @@ static int stream_object(struct streaming *x, struct error *err)
 
 	stream_init(&s, x->p);
 	x->tree = tree_new_sink(&stream_sink, &s, &options);
-	r = decode_and_unpack(x, err);
+	r = unpack_stream(x, err);
 	tree_free(x->tree);
 	if (r == 0)
 		r = stream_finish(&s, err);

@@ -90,11 +90,10 @@ static enum record_condition check_files(const struct destination *d, struct jou
 }
 
 /* Each record is checked several times in a run, but surveyed only once. */
-static enum record_condition check_files_once(
-	const struct destination *d, struct journal *j, enum record_condition *known)
+static enum record_condition check_files_once(struct destination *d, struct journal *j)
 {
-	if (known == NULL)
-		return check_files(d, j);
+	enum record_condition *known = &d->conditions[j->kind];
+
 	if (*known == RECORD_UNKNOWN) {
 		log_info("%s was staged before this machine was started: its files are looked at",
 			d->place.path);
@@ -154,7 +153,7 @@ static void renumber(const struct destination *d, struct journal *j, const char 
 		renew_link(d, &j->marks);
 }
 
-void crash_check_record(const struct destination *d, struct journal *j, const char *name)
+void crash_check_record(struct destination *d, struct journal *j, const char *name)
 {
 	struct record *r = j->record;
 
@@ -165,8 +164,7 @@ void crash_check_record(const struct destination *d, struct journal *j, const ch
 	/* A run that can only read cannot stage anything else. */
 	if (r->condition == RECORD_TOUCHED || j->this_boot || r->synced || d->lock_fd < 0)
 		return;
-	r->condition =
-		check_files_once(d, j, d->conditions != NULL ? &d->conditions[j->kind] : NULL);
+	r->condition = check_files_once(d, j);
 	if (r->condition != RECORD_SOUND)
 		return;
 	/* This kernel has read from the disk what an earlier one wrote, so it cannot be lost any
@@ -225,9 +223,9 @@ bool crash_check_survey_lost(const struct destination *d, struct survey *ret)
 	return true;
 }
 
-struct record *crash_check_lost_record(const struct destination *d)
+struct record *crash_check_lost_record(struct destination *d)
 {
-	enum record_condition known = RECORD_UNKNOWN, *kept = d->conditions;
+	enum record_condition *known = &d->conditions[PUBLISH_WHOLE];
 	struct record *r;
 	struct survey s;
 	struct stat st;
@@ -235,10 +233,8 @@ struct record *crash_check_lost_record(const struct destination *d)
 	if (d->lock_fd < 0 || !link_matches_dest(d) ||
 		fstatat(d->place.state_fd, PUBLISHED_LINK, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return NULL;
-	if (kept == NULL)
-		kept = &known;
-	if (kept[PUBLISH_WHOLE] == RECORD_UNKNOWN && crash_check_survey_lost(d, &s)) {
-		kept[PUBLISH_WHOLE] = classify_mismatch(&s);
+	if (*known == RECORD_UNKNOWN && crash_check_survey_lost(d, &s)) {
+		*known = classify_mismatch(&s);
 		replace_survey_done(&s);
 	}
 	r = zalloc(sizeof(*r));
@@ -247,7 +243,7 @@ struct record *crash_check_lost_record(const struct destination *d)
 	r->n_sources = 1;
 	r->sources[0].name = text_copy("what was");
 	r->staged_at = st.st_mtim.tv_sec;
-	r->condition = kept[PUBLISH_WHOLE];
+	r->condition = *known;
 	return r;
 }
 

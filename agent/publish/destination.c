@@ -70,7 +70,7 @@ static int refuse_file_system(const struct destination *d, int errnum, struct er
 		d->place.path, disk, strerrordesc_np(errnum));
 }
 
-static int check_renames(const struct destination *d, struct error *err)
+static int check_renames(struct destination *d, struct error *err)
 {
 	_close_ int dest_fd = -1;
 	enum dest_kind kind = DEST_OTHER;
@@ -105,7 +105,7 @@ static int try_state_dir(struct destination *d, bool inside, struct error *err)
 	return code;
 }
 
-static bool holds_whole(const struct destination *d)
+static bool holds_whole(struct destination *d)
 {
 	struct record *record = holdings_whole(d);
 
@@ -116,7 +116,7 @@ static bool holds_whole(const struct destination *d)
 /* This user cannot write here, but the wanted version may be here already: a volume that was filled
  * before and is now mounted read-only. */
 static bool try_read_only(
-	struct destination *d, bool inside, bool (*suffices)(const struct destination *))
+	struct destination *d, bool inside, bool (*suffices)(struct destination *))
 {
 	for (enum state_dir_name n = 0; n < STATE_DIR_NAMES; n++) {
 		if (state_dir_open_existing(&d->place, inside, n) == 0 && suffices(d))
@@ -271,7 +271,7 @@ static bool is_link(const struct destination *d)
 	return link != NULL;
 }
 
-int destination_classify(const struct destination *d, enum dest_kind *ret, struct error *err)
+int destination_classify(struct destination *d, enum dest_kind *ret, struct error *err)
 {
 	struct inode dest = {0};
 	struct record *whole;
@@ -324,7 +324,6 @@ static struct destination *destination_new(const struct destination_options *opt
 	struct destination *d = zalloc(sizeof(*d));
 
 	*d = (struct destination){.opts = *opts, .lock_fd = -1, .dest_fd = -1, .tree_fd = -1};
-	d->conditions = zalloc(2 * sizeof(*d->conditions));
 	d->conditions[PUBLISH_WHOLE] = d->conditions[PUBLISH_MERGE] = RECORD_UNKNOWN;
 	state_dir_init(&d->place);
 	d->losses = zalloc(sizeof(*d->losses));
@@ -407,7 +406,6 @@ void destination_close(struct destination *d, bool leave_tree)
 	state_dir_done(&d->place);
 	publish_record_free(d->held);
 	free(d->link);
-	free(d->conditions);
 	losses_done(d->losses);
 	free(d->losses);
 	free(d);

@@ -92,7 +92,7 @@ static bool has_own_records(const struct destination *d)
 	return destination_open_directory(d, &fd, NULL) == 0 && packed_is_one(fd, STATE_NAME);
 }
 
-struct journal *holdings_open(const struct destination *d)
+struct journal *holdings_open(struct destination *d)
 {
 	struct journal_entry e;
 	struct journal *j;
@@ -116,7 +116,7 @@ struct journal *holdings_open(const struct destination *d)
 	return NULL;
 }
 
-struct record *holdings_whole(const struct destination *d)
+struct record *holdings_whole(struct destination *d)
 {
 	struct journal *j = holdings_open(d);
 	struct record *record = j != NULL ? take_record(j) : NULL;
@@ -191,7 +191,7 @@ bool holdings_any_entry_left(struct journal *j, int dest_fd)
 	return false;
 }
 
-static struct record *take_merged(const struct destination *d, struct journal *j, int dest_fd)
+static struct record *take_merged(struct destination *d, struct journal *j, int dest_fd)
 {
 	_free_ char *name = text_format(MERGED_DIR "/%s.json", j->record->key);
 	bool safe = merged_is_safe(d, j, dest_fd);
@@ -203,7 +203,7 @@ static struct record *take_merged(const struct destination *d, struct journal *j
 	return take_record(j);
 }
 
-struct record *holdings_find(const struct destination *d, const char *key)
+struct record *holdings_find(struct destination *d, const char *key)
 {
 	struct record *record = holdings_whole(d);
 	_close_ int dest_fd = -1;
@@ -224,7 +224,7 @@ struct record *holdings_find(const struct destination *d, const char *key)
 }
 
 /* The target of a link into a node cache belongs to the cache, and is not surveyed. */
-static bool has_changed(const struct destination *d, const char *key)
+static bool has_changed(struct destination *d, const char *key)
 {
 	_free_ char *link = link_read_target(d->place.parent_fd, d->place.name);
 	struct journal *j = link == NULL ? holdings_open(d) : NULL;
@@ -248,7 +248,7 @@ static bool has_changed(const struct destination *d, const char *key)
 	return changed;
 }
 
-struct record *holdings_sound(const struct destination *d, const char *key)
+struct record *holdings_sound(struct destination *d, const char *key)
 {
 	struct record *record = holdings_find(d, key);
 	bool sound = record != NULL && record->condition == RECORD_SOUND;
@@ -345,7 +345,7 @@ static bool journal_holds_all(
 	return all_entries_match(d, j, dest_fd);
 }
 
-bool holdings_any(const struct destination *d)
+bool holdings_any(struct destination *d)
 {
 	struct record *record = holdings_whole(d);
 
@@ -355,7 +355,7 @@ bool holdings_any(const struct destination *d)
 	return record != NULL;
 }
 
-static void renumber_merged(const struct destination *d)
+static void renumber_merged(struct destination *d)
 {
 	_close_ int dest_fd = -1;
 	struct holdings_list list;
@@ -375,7 +375,7 @@ static void renumber_merged(const struct destination *d)
 	holdings_list_done(&list);
 }
 
-void holdings_renumber(const struct destination *d)
+void holdings_renumber(struct destination *d)
 {
 	struct journal *j = holdings_open(d); /* renumbers it */
 

@@ -210,7 +210,7 @@ void state_dir_remove_parents(struct state_dir *p);
 
 /* Takes the destination's lock and sleeps as long as another agent holds it; opts' on_wait or
  * log lines report that. -ENOENT when the state directory was removed meanwhile: open it again.
- * -ECANCELED within 250 ms of the request. -EBUSY after opts' lock_timeout_ms. */
+ * -ECANCELED within 250 ms of the request. -EBUSY after opts' lock_limit. */
 int state_dir_lock(const struct state_dir *p, const struct destination_options *opts, int *ret_fd,
 	struct error *err);
 
@@ -303,13 +303,14 @@ struct destination {
 	struct owned *owned;
 	size_t n_owned;
 	bool surveyed; /* a survey found that nobody has changed what is to be replaced */
-	/* Results of crash checks, for each publish_kind; NULL: they are not stored. */
-	enum record_condition *conditions;
+	/* The stage's thread, under the lock. What a crash check found, for each publish_kind but
+	 * PUBLISH_UNFINISHED; RECORD_UNKNOWN: there was none yet. */
+	enum record_condition conditions[2];
 	struct record *continued; /* version of the continued tree; NULL: the tree is new */
 };
 
 /* Finds out what DEST is now. Asks the file system at every call. */
-int destination_classify(const struct destination *d, enum dest_kind *ret, struct error *err);
+int destination_classify(struct destination *d, enum dest_kind *ret, struct error *err);
 
 /* Opens DEST's directory (O_PATH), to rename entries into it. */
 int destination_open_directory(const struct destination *d, int *ret_fd, struct error *err);
@@ -421,15 +422,15 @@ char *link_read_target(int dir_fd, const char *name);
  * ---- */
 
 /* The record of DEST as a whole, of any key; NULL if there is none. */
-struct record *holdings_whole(const struct destination *d);
+struct record *holdings_whole(struct destination *d);
 /* The journal of DEST as a whole; NULL also if the record was lost in a crash. */
-struct journal *holdings_open(const struct destination *d);
+struct journal *holdings_open(struct destination *d);
 /* The record of key, in whatever condition; NULL if an entry of it is missing or replaced. */
-struct record *holdings_find(const struct destination *d, const char *key);
+struct record *holdings_find(struct destination *d, const char *key);
 /* The same, but NULL unless its condition is RECORD_SOUND. */
-struct record *holdings_sound(const struct destination *d, const char *key);
+struct record *holdings_sound(struct destination *d, const char *key);
 /* Whether any record holds. */
-bool holdings_any(const struct destination *d);
+bool holdings_any(struct destination *d);
 /* The record of the merge that staged the entry DEST/name; NULL if none did. */
 struct record *holdings_owner(const struct destination *d, const char *name);
 /* Iterates over the journals of merges, in files of their own or packed. holdings_next() returns
@@ -451,7 +452,7 @@ bool holdings_any_entry_left(struct journal *j, int dest_fd);
 bool holdings_entry_matches(const struct destination *d, const struct journal *j, int dir_fd,
 	const struct journal_entry *e, const char *name);
 /* Rewrites renumbered records with the present inode numbers. The lock must be held. */
-void holdings_renumber(const struct destination *d);
+void holdings_renumber(struct destination *d);
 
 /* ---- crash_check.c: records of an earlier boot. ---- */
 
@@ -462,7 +463,7 @@ void publish_boot_id(char buf[static 64]);
  * renumbered, names, sizes and times of modification must be those that were published; the
  * result is written with the present inode numbers. If j is of an earlier boot and sound, it is
  * rewritten as synced. */
-void crash_check_record(const struct destination *d, struct journal *j, const char *name);
+void crash_check_record(struct destination *d, struct journal *j, const char *name);
 /* For entries that users other than this one and root can write: j's record stays sound only if
  * nothing in them has changed. */
 void crash_check_exposed(const struct destination *d, struct journal *j);
@@ -471,7 +472,7 @@ void crash_check_exposed(const struct destination *d, struct journal *j);
 void crash_check_write_link(const struct destination *d, const struct inode *tree);
 /* If DEST is the tree of PUBLISHED_LINK and its record was lost: a record for the messages,
  * owned by the caller; otherwise NULL. */
-struct record *crash_check_lost_record(const struct destination *d);
+struct record *crash_check_lost_record(struct destination *d);
 /* Surveys such a tree. Returns false, without a survey, if DEST is not one. */
 bool crash_check_survey_lost(const struct destination *d, struct survey *ret);
 /* Removes PUBLISHED_LINK if DEST is not that tree. */

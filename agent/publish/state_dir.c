@@ -61,7 +61,8 @@ static void log_wait(struct lock_wait *w, const char *who, uint64_t now)
 int state_dir_lock_sleep(struct lock_wait *w, long ms, struct error *err)
 {
 	struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000 * 1000};
-	uint64_t now = now_ms(), limit_ms = w->opts->lock_timeout_ms;
+	const struct wait_limit *most = &w->opts->lock_limit;
+	uint64_t now = now_ms();
 	char who[OWNER_WHO_SIZE], limit[32];
 
 	if (w->polls == 0)
@@ -71,10 +72,10 @@ int state_dir_lock_sleep(struct lock_wait *w, long ms, struct error *err)
 		return error_set(err, -ECANCELED,
 			"cancelled while waiting for another agent that is staging %s (%s)",
 			w->dir->path, who);
-	if (limit_ms > 0 && now - w->started_ms >= limit_ms - 1)
+	if (most->limited && now - w->started_ms >= most->ms)
 		return error_set(err, -EBUSY,
 			"another agent is staging %s (%s), and was waited for as long as lock_timeout in agent.ini allows (%s)",
-			w->dir->path, who, units_print_duration((limit_ms - 1) * 1000000, limit));
+			w->dir->path, who, units_print_duration(most->ms * 1000000, limit));
 	log_wait(w, who, now);
 	w->polls++;
 	nanosleep(&pause, NULL);

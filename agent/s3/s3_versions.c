@@ -33,8 +33,12 @@ int s3_is_versioned(struct s3_client *c, const char *bucket, bool *ret, struct e
 	return code;
 }
 
+struct old_version {
+	char *key, *version;
+};
+
 struct versions_page {
-	struct s3_deletion v[S3_PAGE];
+	struct old_version v[S3_PAGE];
 	size_t n;
 	char *key, *version; /* of the element that is being parsed */
 	char *next_key, *next_version;
@@ -84,8 +88,8 @@ static int on_version_field(void *ctx, const char *path, const char *text, struc
 static void page_free(struct versions_page *p)
 {
 	for (size_t i = 0; i < p->n; i++) {
-		free((char *)p->v[i].key);
-		free((char *)p->v[i].version);
+		free(p->v[i].key);
+		free(p->v[i].version);
 	}
 	free(p->key);
 	free(p->version);
@@ -117,7 +121,7 @@ static int decode_keys(struct versions_page *p, const char *bucket, struct error
 		if (clear == NULL)
 			return error_set(err, -ERR_FORMAT,
 				"s3://%s: the key '%.300s' has a NUL in it", bucket, p->v[i].key);
-		free((char *)p->v[i].key);
+		free(p->v[i].key);
 		p->v[i].key = clear;
 	}
 	return 0;
@@ -166,7 +170,8 @@ static int delete_chosen(struct s3_client *c, const char *bucket, const struct v
 
 	for (size_t i = 0; i < p->n; i++) {
 		if (which->is_chosen(which->ctx, p->v[i].key))
-			chosen[n++] = p->v[i];
+			chosen[n++] = (struct s3_deletion){
+				.key = p->v[i].key, .version = p->v[i].version};
 	}
 	return n > 0 ? s3_delete_page(c, bucket, chosen, n, err) : 0;
 }

@@ -240,7 +240,7 @@ static struct file_object *file_new(const struct source_env *env, const struct s
 	return f;
 }
 
-int file_check(const char *url, struct error *err)
+static int file_check(const char *url, struct error *err)
 {
 	_free_ char *decoded = url_file_path(url);
 	_free_ char *shown = url_display(url);
@@ -252,7 +252,7 @@ int file_check(const char *url, struct error *err)
 	return 0;
 }
 
-int file_source_open(const struct source_env *env, const struct source_request *req,
+static int file_source_open(const struct source_env *env, const struct source_request *req,
 	struct object **ret, struct error *err)
 {
 	_free_ char *path =
@@ -266,3 +266,7 @@ int file_source_open(const struct source_env *env, const struct source_request *
 	*ret = &file_new(env, req, fd, &st)->base;
 	return 0;
 }
+
+const struct source_scheme source_file = {
+	.prefix = "file://", .check = file_check, .open = file_source_open};
+const struct source_scheme source_path = {.prefix = "", .open = file_source_open};

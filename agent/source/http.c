@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int http_check(const char *url, struct error *err)
+static int http_check(const char *url, struct error *err)
 {
 	_free_ char *shown = url_display(url);
 	int loaded = libcurl_load(err);
@@ -33,8 +33,8 @@ int http_check(const char *url, struct error *err)
 	return 0;
 }
 
-int http_open(const struct source_env *env, const struct source_request *req, struct object **ret,
-	struct error *err)
+static int http_open(const struct source_env *env, const struct source_request *req,
+	struct object **ret, struct error *err)
 {
 	_free_ char *name = url_display(req->url);
 	struct http_request http = {
@@ -48,3 +48,8 @@ int http_open(const struct source_env *env, const struct source_request *req, st
 
 	return transfer_object_open(env->transfer, &http, ret, err);
 }
+
+const struct source_scheme source_https = {
+	.prefix = "https://", .remote = true, .check = http_check, .open = http_open};
+const struct source_scheme source_http = {
+	.prefix = "http://", .remote = true, .check = http_check, .open = http_open};

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-int s3_check(const char *url, struct error *err)
+static int s3_check(const char *url, struct error *err)
 {
 	struct s3_bucket_key place;
 	int code = s3_bucket_key_parse(url, &place, err);
@@ -96,7 +96,7 @@ static int open_prefix(const struct source_env *env, const struct source_request
 	return code;
 }
 
-int s3_source_open(const struct source_env *env, const struct source_request *req,
+static int s3_source_open(const struct source_env *env, const struct source_request *req,
 	struct object **ret, struct error *err)
 {
 	struct s3_bucket_key place;
@@ -114,3 +114,6 @@ int s3_source_open(const struct source_env *env, const struct source_request *re
 	s3_bucket_key_done(&place);
 	return code;
 }
+
+const struct source_scheme source_s3 = {
+	.prefix = "s3://", .remote = true, .check = s3_check, .open = s3_source_open};

@@ -21,7 +21,7 @@ static struct cache_request make_request(struct stage *s)
 		.what = s->progress[0].name,
 		.cancel = s->cancel,
 		.progress = &s->progress[0],
-		.lock_timeout_ms = s->env->lock_timeout_ms};
+		.lock_limit = s->env->lock_limit};
 }
 
 bool stage_retain_shared(struct stage *s, const struct record *had)
@@ -196,14 +196,12 @@ int stage_from_cache(struct stage *s, struct error *err)
 	return code;
 }
 
-/* Sets s->to, until now a text for messages, to the entry's path, and stores the entry's
- * versions. */
+/* Stores the entry's path and versions for the result. */
 static void report_entry(struct stage *s, const struct cache_entry *e)
 {
 	const struct record *record = cache_entry_record(e);
 
-	free(s->to);
-	s->to = text_copy(cache_entry_path(e));
+	s->entry_path = text_copy(cache_entry_path(e));
 	store_entry_versions(s, record);
 	stage_store_versions(s, record);
 }

@@ -219,11 +219,6 @@ static void describe_options(const struct stage *s, bool read_only, struct text 
 			spec->shard_world);
 }
 
-void stage_digest(const struct text *t, char hex[static 65])
-{
-	digest_hex(t->s, t->len, hex);
-}
-
 /* The key covers sources and options, but not versions: the same request later has the same key. */
 static void compute_key(const struct stage *s, bool read_only, char key[static 65])
 {
@@ -231,7 +226,7 @@ static void compute_key(const struct stage *s, bool read_only, char key[static 6
 
 	describe_sources(s, true, &t);
 	describe_options(s, read_only, &t);
-	stage_digest(&t, key);
+	digest_hex(t.s, t.len, key);
 	text_done(&t);
 }
 
@@ -242,16 +237,17 @@ static void compute_lineage(const struct stage *s, char lineage[static 65])
 	struct text t = {0};
 
 	describe_sources(s, false, &t);
-	stage_digest(&t, lineage);
+	digest_hex(t.s, t.len, lineage);
 	text_done(&t);
 }
 
 static void new_progress(struct stage *s)
 {
+	s->names = zalloc(s->n_sources * sizeof(*s->names));
 	s->progress = zalloc(s->n_sources * sizeof(*s->progress));
 	s->outcomes = zalloc(s->n_sources * sizeof(*s->outcomes));
 	for (size_t i = 0; i < s->n_sources; i++)
-		s->progress[i].name = source_display(s->sources[i].url);
+		s->progress[i].name = s->names[i] = source_display(s->sources[i].url);
 }
 
 /* Refuses a '~' that no shell has expanded, and the empty path that an unset variable leaves. */
@@ -319,15 +315,17 @@ int stage_join(const struct stage_env *env, const struct stage_spec *specs, size
 void stage_done(struct stage *s)
 {
 	for (size_t i = 0; i < s->n_sources; i++) {
-		free((char *)s->progress[i].name);
+		free(s->names[i]);
 		free(s->outcomes[i].format);
 		free(s->outcomes[i].datastore);
 	}
+	free(s->names);
 	free(s->progress);
 	free(s->outcomes);
 	free(s->versions);
 	free(s->sources);
 	free(s->to);
+	free(s->entry_path);
 	cancel_done(&s->attempt);
 }
 

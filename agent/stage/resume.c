@@ -4,6 +4,7 @@
  * datastore. */
 #include "cache.h"
 #include "defer.h"
+#include "digest.h"
 #include "log.h"
 #include "source.h"
 #include "stage_private.h"
@@ -33,7 +34,7 @@ bool resume_pin_record(const struct stage *s, const struct record *r, char versi
 	for (size_t i = 0; i < s->n_sources && pinned; i++)
 		pinned = describe_version(s, i, &r->sources[i], &t);
 	if (pinned)
-		stage_digest(&t, version);
+		digest_hex(t.s, t.len, version);
 	text_done(&t);
 	return pinned;
 }
@@ -196,7 +197,7 @@ static bool is_digested_at_the_end(const struct stage *s)
 static int write_unfinished(
 	struct stage *s, const struct identity *id, struct timespec *ret_since, struct error *err)
 {
-	struct record_source source = {.name = (char *)s->progress[0].name, .identity = *id};
+	struct record_source source = {.name = s->names[0], .identity = *id};
 	const struct record r = {.key = s->key, .sources = &source, .n_sources = 1};
 
 	return destination_note(s->destination, &r, ret_since, err);

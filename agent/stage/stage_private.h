@@ -16,9 +16,9 @@
 /* Staging: fetch, decode, unpack, write and publish the sources of one destination. In the order
  * of use:
  *
- *   set.c            a set of stages, on the loop thread: starts, joins and cancels their threads
  *   join.c           specs with the same destination become one stage; keys
- *   stage.c          one stage from its destination to its result; slots
+ *   stage.c          a set of stages, on the loop thread: starts, joins and cancels their threads;
+ *                    one stage, on its own thread, from its destination to its result
  *   cached.c         staging by way of the node cache
  *   resume.c         versions of sources; continuing the tree of a killed run
  *   unpack_source.c  one source into the tree; partial downloads
@@ -42,8 +42,6 @@ struct slots {
 void stage_slots_init(struct slots *s, unsigned n, uv_async_t *freed);
 bool stage_slots_take(struct slots *s); /* false: none is free */
 void stage_slots_release(struct slots *s);
-void stage_slots_undo_take(
-	struct slots *s); /* releases a slot that was just taken, without waking the loop */
 
 /* What a source turned out to be, and how long it took to unpack. The fields of a datastore are
  * also set if it is warm. */
@@ -62,17 +60,17 @@ struct source_version {
 };
 
 struct stage {
-	/* Set by stage_join() and stage_set_start(), and constant; but stage_into_cache()
-	 * replaces to. */
+	/* Set by stage_join() and stage_set_start(), and constant. */
 	const struct stage_env *env;
 	/* the first of the joined specs; the others have the same options */
 	const struct stage_spec *spec;
 	struct stage_source *sources; /* of all joined specs, which own the strings */
 	size_t n_sources;
-	/* Canonical destination. With cache_only: a text for messages, later the entry's path. */
-	char *to;
-	char key[65];     /* identifies sources and options in state files */
-	char lineage[65]; /* identifies the sources alone */
+	char **names;      /* of the sources, for messages; heap, each */
+	char *to;          /* the canonical destination, which cache_only leaves alone */
+	const char *shown; /* where, for messages: to, or "the node cache" with cache_only */
+	char key[65];      /* identifies sources and options in state files */
+	char lineage[65];  /* identifies the sources alone */
 	/* The key, without options that are applied when an entry is delivered. */
 	char cache_key[65];
 	struct cancel *cancel;        /* the set's: a signal, or another stage failed */
@@ -97,6 +95,7 @@ struct stage {
 
 	/* Stage thread, then the loop thread once it has ended. */
 	enum stage_end end;
+	char *entry_path; /* with cache_only: of the entry, once it is complete; otherwise NULL */
 	struct source_version *versions; /* one for each source; NULL: no on_result, or it failed */
 	uint64_t bytes, entries, elapsed_ns;
 	int code;
@@ -112,22 +111,12 @@ int stage_join(const struct stage_env *env, const struct stage_spec *specs, size
 	struct stage **ret_stages, size_t *ret_n, struct error *err);
 void stage_done(struct stage *s);
 const char *stage_zip_names(const struct stage *s); /* "": none; borrowed. Any thread */
-/* The SHA-256 of t in hexadecimal. Any thread. */
-void stage_digest(const struct text *t, char hex[static 65]);
 
 /* ---- stage.c ---- */
-
-/* Stage thread: all of the stage. Stores the result in s->code and s->err. */
-void stage_run(struct stage *s);
 
 /* Stage thread. Stores the versions, bytes and entries of r, which may be NULL, if there is an
  * on_result. */
 void stage_store_versions(struct stage *s, const struct record *r);
-/* The path of the content, as the user has given it; with cache_only, the entry's path.
- * Borrowed. */
-const char *stage_content_path(const struct stage *s);
-/* Loop thread: calls on_result. */
-void stage_report_result(const struct stage *s);
 
 /* Stage thread. Resets s->attempt for a new attempt. The set requests its own cancel first and
  * s->attempt after it, so that one of the two checks in this function sees the request. 0 or

@@ -257,60 +257,37 @@ static struct reader *download_reader(
 	return &k->reader;
 }
 
-/* From an object to entries in the tree: source -> digest -> decode -> unpack. */
+/* From a source to entries in the tree. */
 
-/* Decoded blocks that may wait for the unpacker. */
-enum { AHEAD_SLICES = 4 };
-
-/* Returns Last-Modified in seconds, 0 if it is missing or invalid. */
-static time_t last_modified(const struct identity *id)
+/* Whether a partial download of the object is of use. Of a zip, missing ranges are fetched anyway;
+ * without a certain version, nothing can be used again. */
+static bool keeps_download(
+	const struct stage *s, size_t i, const struct object *o, struct reader *in)
 {
-	struct tm tm = {0};
+	struct error ignored; /* sticky: the next read returns it */
+	char first[2] = {0};
 
-	if (strptime(id->last_modified, "%a, %d %b %Y %H:%M:%S GMT", &tm) == NULL)
-		return 0;
-	return timegm(&tm);
+	return s->env->keep_download && s->n_sources == 1 && o->seekable &&
+	       object_identity_pins(&o->identity) && source_is_remote(s->sources[i].url) &&
+	       reader_peek(in, first, sizeof(first), &ignored) == sizeof(first) &&
+	       memcmp(first, "PK", sizeof(first)) != 0;
 }
 
-/* One source while it is unpacked. */
-struct source_unpack {
-	struct stage *stage;
-	size_t i;
-	struct object *object;
-	const struct decoder *decoder; /* NULL: not compressed */
-	const char *container;         /* detected format, such as "tar" */
-};
-
-/* Replaces *in, which is consumed in any case, by a reader that decodes it on a thread of its
- * own. */
-static int start_decoding(struct source_unpack *p, struct reader **in, struct error *err)
+/* Returns the object's stream, which also keeps the download, and verifies the digest. */
+static struct reader *open_stream(struct stage *s, size_t i, struct object *o)
 {
-	struct stage *s = p->stage;
-	const struct decode_env env = {.budget = s->env->budget,
-		.cancel = &s->attempt,
-		.progress = &s->progress[p->i],
-		.threads = s->threads};
-	struct reader *decoded = NULL;
-	int code = decode_open(*in, &env, &decoded, &p->decoder, err);
+	const char *sha256 = s->sources[i].sha256;
+	struct reader *in = object_stream(o);
 
-	if (code == 0 && p->decoder != NULL)
-		decoded = ahead_reader(decoded, AHEAD_SLICES, &s->attempt, &s->progress[p->i]);
-	*in = decoded;
-	return code;
+	if (keeps_download(s, i, o, in))
+		in = download_reader(&(struct download_env){s->state_fd, &s->attempt}, o, in);
+	return sha256 != NULL ? sha256_reader(in, sha256) : in;
 }
 
-/* Returns the name of a single file: that in the URL, without the suffix of the compression;
- * heap. */
-static char *single_file_name(const struct source_unpack *p)
+/* *ret_format is set as by unpack_decoded(). */
+static int unpack_object(
+	struct stage *s, size_t i, struct object *o, char **ret_format, struct error *err)
 {
-	_free_ char *name = source_file_name(p->stage->sources[p->i].url);
-
-	return p->decoder != NULL ? decode_strip_suffix(p->decoder, name) : take_ptr(&name);
-}
-
-static int unpack_stream(struct source_unpack *p, struct reader *in, struct error *err)
-{
-	struct stage *s = p->stage;
 	const struct stage_spec *spec = s->spec;
 	const struct selection selection = {.include = (const char *const *)spec->include.v,
 		.exclude = (const char *const *)spec->exclude.v,
@@ -318,69 +295,18 @@ static int unpack_stream(struct source_unpack *p, struct reader *in, struct erro
 	const struct unpack_env env = {.tree = s->tree,
 		.budget = s->env->budget,
 		.cancel = &s->attempt,
-		.progress = &s->progress[p->i],
+		.progress = &s->progress[i],
 		.selection = &selection,
 		.threads = s->threads,
 		.zip_names = stage_zip_names(s),
 		.scratch_fd = s->state_fd};
-	_free_ char *file_name = single_file_name(p);
-	const struct unpack_input input = {.in = in,
-		.object = p->decoder == NULL ? p->object : NULL,
-		.source = s->progress[p->i].name,
-		.url = s->sources[p->i].url,
-		.said = &p->object->said,
-		.compression = p->decoder != NULL ? p->decoder->name : NULL,
-		.file_name = file_name,
-		.extract = !spec->no_extract,
-		.mtime = last_modified(&p->object->identity)};
+	const struct unpack_object from = {.object = o,
+		.in = open_stream(s, i, o),
+		.source = s->progress[i].name,
+		.url = s->sources[i].url,
+		.extract = !spec->no_extract};
 
-	return unpack(&env, &input, &p->container, err);
-}
-
-/* Whether a partial download of the object is of use. Of a zip, missing ranges are fetched anyway;
- * without a certain version, nothing can be used again. */
-static bool keeps_download(const struct source_unpack *p, struct reader *in)
-{
-	const struct stage *s = p->stage;
-	struct error ignored; /* sticky: the next read returns it */
-	char first[2] = {0};
-
-	return s->env->keep_download && s->n_sources == 1 && p->object->seekable &&
-	       object_identity_pins(&p->object->identity) &&
-	       source_is_remote(s->sources[p->i].url) &&
-	       reader_peek(in, first, sizeof(first), &ignored) == sizeof(first) &&
-	       memcmp(first, "PK", sizeof(first)) != 0;
-}
-
-/* Unpacks an open object until its last entry is written and its digest verified. */
-static int unpack_object(struct source_unpack *p, struct error *err)
-{
-	const char *sha256 = p->stage->sources[p->i].sha256;
-	struct reader *in = object_stream(p->object);
-	int code = 0;
-
-	if (keeps_download(p, in))
-		in = download_reader(&(struct download_env){p->stage->state_fd, &p->stage->attempt},
-			p->object, in);
-	if (sha256 != NULL)
-		in = sha256_reader(in, sha256);
-	if (!p->stage->spec->no_extract)
-		code = start_decoding(p, &in, err);
-	if (code == 0)
-		code = unpack_stream(p, in, err);
-	if (code == 0)
-		code = reader_drain(in, err);
-	reader_close(in);
-	return code;
-}
-
-/* Returns the format, such as "tar.gz": the container and the first suffix of its compression;
- * heap. */
-static char *format_name(const struct source_unpack *p)
-{
-	const char *suffix = p->decoder != NULL ? p->decoder->suffixes : "";
-
-	return text_format("%s%.*s", p->container, (int)strcspn(suffix, " "), suffix);
+	return unpack_decoded(&env, &from, ret_format, err);
 }
 
 static void fill_record_source(
@@ -414,24 +340,25 @@ static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret,
 	const struct source_request request = {.url = s->sources[i].url,
 		.want = continued ? WANT_PARTS : WANT_ALL,
 		.progress = &s->progress[i]};
-	struct source_unpack p = {.stage = s, .i = i};
+	_free_ char *format = NULL;
+	struct object *o = NULL;
 	uint64_t started = now_ns();
-	int code = source_open(&env, &request, &p.object, err);
+	int code = source_open(&env, &request, &o, err);
 
 	if (code < 0)
 		return code;
-	code = stage_continue(s, &p.object->identity, err);
+	code = stage_continue(s, &o->identity, err);
 	if (code == 0)
-		code = unpack_object(&p, err);
+		code = unpack_object(s, i, o, &format, err);
 	if (code == 0)
 		code = check_selection(s, i, err);
 	if (code == 0) {
-		fill_record_source(s, i, &p.object->identity, ret);
+		fill_record_source(s, i, &o->identity, ret);
 		free(s->outcomes[i].format); /* of an earlier attempt */
-		s->outcomes[i].format = format_name(&p);
+		s->outcomes[i].format = take_ptr(&format);
 		s->outcomes[i].elapsed_ns = now_ns() - started;
 	}
-	object_close(p.object);
+	object_close(o);
 	return code;
 }
 

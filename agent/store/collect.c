@@ -8,58 +8,10 @@
 #include "defer.h"
 #include "store_private.h"
 #include "text.h"
-#include <nettle/sha2.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A set of keys. Each takes 32 bytes, whatever its length. */
-
-static void digest_of(const char *key, uint8_t ret[static 32])
-{
-	struct sha256_ctx ctx;
-
-	sha256_init(&ctx);
-	sha256_update(&ctx, strlen(key), (const uint8_t *)key);
-	sha256_digest(&ctx, 32, ret);
-}
-
-static int compare(const void *a, const void *b)
-{
-	return memcmp(a, b, 32);
-}
-
-void collect_key_set_add(struct key_set *s, const char *key)
-{
-	if (s->n == s->cap) {
-		s->cap = s->cap > 0 ? 2 * s->cap : 256;
-		s->digests = realloc(s->digests, s->cap * sizeof(*s->digests));
-		if (s->digests == NULL)
-			abort();
-	}
-	digest_of(key, s->digests[s->n++]);
-	s->sorted = false;
-}
-
-bool collect_key_set_has(struct key_set *s, const char *key)
-{
-	uint8_t digest[32];
-
-	if (s->n == 0)
-		return false;
-	if (!s->sorted)
-		qsort(s->digests, s->n, sizeof(*s->digests), compare);
-	s->sorted = true;
-	digest_of(key, digest);
-	return bsearch(digest, s->digests, s->n, sizeof(*s->digests), compare) != NULL;
-}
-
-void collect_key_set_done(struct key_set *s)
-{
-	free(s->digests);
-	*s = (struct key_set){0};
-}
-
-/* The collection itself. The content of a deleted version is kept for the grace time, for its
+/* The content of a deleted version is kept for the grace time, for its
  * readers. An object that no manifest names may come from a creation that was killed; it is kept
  * for a while so that the next creation can reuse it.
  *
@@ -105,10 +57,10 @@ static void add_manifest_keys(const struct manifest *m, struct key_set *to)
 	for (size_t i = 0; i < m->n_parts; i++) {
 		_free_ char *key = manifest_part_key(&m->parts[i]);
 
-		collect_key_set_add(to, key);
+		layout_key_set_add(to, key);
 	}
 	for (size_t i = 0; i < m->n_objects; i++)
-		collect_key_set_add(to, m->objects[i].key);
+		layout_key_set_add(to, m->objects[i].key);
 }
 
 static bool names_content(void *ctx, const struct store_version *v)
@@ -214,12 +166,12 @@ static int on_object(void *ctx, const char *key, const struct layout_key *k, str
 {
 	struct collection *c = ctx;
 
-	if (collect_key_set_has(&c->needed, key))
+	if (layout_key_set_has(&c->needed, key))
 		return 0;
 	if (k->modified <= 0)
 		return error_set(err, -ERR_FORMAT, "%s does not say of when '%s' is",
 			c->h->store->name, key);
-	if (!collect_key_set_has(&c->gone, key) && c->now - k->modified <= orphan_seconds(c))
+	if (!layout_key_set_has(&c->gone, key) && c->now - k->modified <= orphan_seconds(c))
 		return 0;
 	text_strings_add(&c->garbage, key);
 	c->garbage_bytes += k->size;
@@ -353,8 +305,8 @@ static int collect_leased(struct collection *c, struct error *err)
 	layout_foreign_warn(&c->foreign, c->h);
 	layout_foreign_done(&c->foreign);
 	versions_done(&c->versions);
-	collect_key_set_done(&c->needed);
-	collect_key_set_done(&c->gone);
+	layout_key_set_done(&c->needed);
+	layout_key_set_done(&c->gone);
 	text_strings_done(&c->garbage);
 	return code;
 }

@@ -112,21 +112,6 @@ static int check_unused(struct store_conn *h, const char *name, const struct ver
 	return code < 0 ? code : check_uses(h, name, &uses, err);
 }
 
-/* An existing tombstone is kept: the grace time of the readers counts from the first one. */
-int delete_mark_version(struct store_conn *h, const char *name, unsigned number, struct error *err)
-{
-	_free_ char *key = version_key(name, number, "deleted.json");
-	char json[64];
-	struct tm tm;
-	time_t now = time(NULL);
-	int code;
-
-	gmtime_r(&now, &tm);
-	strftime(json, sizeof(json), "{\"deleted\": \"%Y-%m-%dT%H:%M:%SZ\"}\n", &tm);
-	code = store_put_if_absent(h, key, json, strlen(json), err);
-	return code == -EEXIST ? 0 : code;
-}
-
 /* Runs before anything is written, so that a misspelt store or name leaves no objects behind. */
 static int check_exists(struct store_conn *h, const char *name, const struct versions *all,
 	unsigned version, struct error *err)
@@ -146,7 +131,7 @@ static int mark_chosen_deleted(struct store_conn *h, const char *name, const str
 
 		if (!is_chosen(&all->v[i], version))
 			continue;
-		code = delete_mark_version(h, name, all->v[i].number, err);
+		code = version_mark_deleted(h, name, all->v[i].number, err);
 		if (code < 0)
 			return code;
 		store_note_written(h->store, name, all->v[i].number);

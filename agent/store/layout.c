@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Parses keys: the exact form of every key that a store writes. A key that does not parse is
- * foreign; foreign keys are only counted, never read or removed. Any thread; only layout_list()
- * does I/O. */
+ * foreign; foreign keys are only counted, never read or removed. Also sets of keys. Any thread;
+ * only layout_list() does I/O. */
 #include "datastore.h"
 #include "defer.h"
 #include "log.h"
 #include "store_private.h"
 #include "text.h"
 #include <limits.h>
+#include <nettle/sha2.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The last second of the year 9999, the latest time that can be printed. */
@@ -207,4 +209,51 @@ int layout_list(struct store_conn *h, const char *prefix, layout_each_cb *each, 
 	if (cancel_requested(h->cancel))
 		return error_set(err, -ECANCELED, "%s: cancelled", h->store->name);
 	return h->store->ops->list(h, prefix, on_object, &l, err);
+}
+
+/* A set of keys. Each takes 32 bytes, whatever its length. */
+
+static void digest_of(const char *key, uint8_t ret[static 32])
+{
+	struct sha256_ctx ctx;
+
+	sha256_init(&ctx);
+	sha256_update(&ctx, strlen(key), (const uint8_t *)key);
+	sha256_digest(&ctx, 32, ret);
+}
+
+static int compare_digests(const void *a, const void *b)
+{
+	return memcmp(a, b, 32);
+}
+
+void layout_key_set_add(struct key_set *s, const char *key)
+{
+	if (s->n == s->cap) {
+		s->cap = s->cap > 0 ? 2 * s->cap : 256;
+		s->digests = realloc(s->digests, s->cap * sizeof(*s->digests));
+		if (s->digests == NULL)
+			abort();
+	}
+	digest_of(key, s->digests[s->n++]);
+	s->sorted = false;
+}
+
+bool layout_key_set_has(struct key_set *s, const char *key)
+{
+	uint8_t digest[32];
+
+	if (s->n == 0)
+		return false;
+	if (!s->sorted)
+		qsort(s->digests, s->n, sizeof(*s->digests), compare_digests);
+	s->sorted = true;
+	digest_of(key, digest);
+	return bsearch(digest, s->digests, s->n, sizeof(*s->digests), compare_digests) != NULL;
+}
+
+void layout_key_set_done(struct key_set *s)
+{
+	free(s->digests);
+	*s = (struct key_set){0};
 }

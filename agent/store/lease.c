@@ -396,11 +396,11 @@ static void lease_free(struct lease *l)
 	free(l);
 }
 
-static bool is_too_old_locked(struct lease *l)
+/* A lease that was not renewed in time is lost for good. */
+static void update_lost_locked(struct lease *l)
 {
 	if (lease_clock_ms() - l->renewed_ms > l->life_ms - l->life_ms / MARGIN_DIVISOR)
 		l->lost = true;
-	return l->lost;
 }
 
 static int renew_serialized(struct lease *l, struct store_conn *h, struct error *err)
@@ -417,7 +417,7 @@ static int renew_serialized(struct lease *l, struct store_conn *h, struct error 
 		return code;
 	pthread_mutex_lock(&l->mutex);
 	if (l->renewed_ms != 0)
-		(void)is_too_old_locked(l);
+		update_lost_locked(l);
 	l->renewed_ms = begun;
 	pthread_mutex_unlock(&l->mutex);
 	return 0;
@@ -507,7 +507,7 @@ static void sleep_for_collector(struct lease *l, struct cancel *cancel)
 /* The wait of a creation for a collection to end. */
 struct collection_wait {
 	uint64_t begun_ms, next_ms;
-	uint64_t timeout_ms; /* 0: no limit */
+	struct wait_limit limit;
 };
 
 static int check_wait(struct collection_wait *p, const struct lease *l, const struct lease_entry *e,
@@ -516,11 +516,10 @@ static int check_wait(struct collection_wait *p, const struct lease *l, const st
 	uint64_t waited_ms = lease_clock_ms() - p->begun_ms;
 	char limit[32];
 
-	if (p->timeout_ms > 0 && waited_ms >= p->timeout_ms - 1)
+	if (p->limit.limited && waited_ms >= p->limit.ms)
 		return error_set(err, -EBUSY,
 			"%s removes from %s what nobody needs, and was waited for as long as lock_timeout in agent.ini allows (%s)",
-			e->who, l->store->name,
-			units_print_duration((p->timeout_ms - 1) * 1000000, limit));
+			e->who, l->store->name, units_print_duration(p->limit.ms * 1000000, limit));
 	if (waited_ms < p->next_ms)
 		return 1;
 	p->next_ms = waited_ms + LOG_EVERY_MS;
@@ -552,11 +551,11 @@ static int check_for_collection(
 	return code;
 }
 
-static int await_collection(struct lease *l, struct store_conn *h, uint64_t timeout_ms,
+static int await_collection(struct lease *l, struct store_conn *h, const struct wait_limit *limit,
 	struct cancel *cancel, struct error *err)
 {
 	struct collection_wait p = {
-		.begun_ms = lease_clock_ms(), .next_ms = LOG_AFTER_MS, .timeout_ms = timeout_ms};
+		.begun_ms = lease_clock_ms(), .next_ms = LOG_AFTER_MS, .limit = *limit};
 
 	for (;;) {
 		int code = check_for_collection(l, h, &p, err);
@@ -585,7 +584,7 @@ int lease_take_for(struct store *s, const char *name, const struct lease_times *
 	int code = store_conn_open(s, cancel, &h, err);
 
 	if (code == 0)
-		code = await_collection(l, h, times->timeout_ms, cancel, err);
+		code = await_collection(l, h, &times->limit, cancel, err);
 	store_conn_close(h);
 	if (code == 0)
 		code = start_renewing(l, err);
@@ -631,11 +630,13 @@ int lease_begin_removing(struct lease *l, struct store_conn *h, struct error *er
 	return code < 0 ? code : lease_check(l, err);
 }
 
-int lease_take(struct store *s, const char *name, uint64_t timeout_ms, struct cancel *cancel,
-	struct lease **ret, struct error *err)
+int lease_take(struct store *s, const char *name, const struct wait_limit *limit,
+	struct cancel *cancel, struct lease **ret, struct error *err)
 {
-	const struct lease_times times = {.life_ms = LEASE_LIFE_MS, .timeout_ms = timeout_ms};
+	struct lease_times times = {.life_ms = LEASE_LIFE_MS};
 
+	if (limit != NULL)
+		times.limit = *limit;
 	return lease_take_for(s, name, &times, cancel, ret, err);
 }
 
@@ -644,7 +645,8 @@ int lease_check(struct lease *l, struct error *err)
 	bool lost;
 
 	pthread_mutex_lock(&l->mutex);
-	lost = is_too_old_locked(l);
+	update_lost_locked(l);
+	lost = l->lost;
 	pthread_mutex_unlock(&l->mutex);
 	if (!lost)
 		return 0;

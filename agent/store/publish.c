@@ -116,7 +116,7 @@ static int on_key(void *ctx, const char *key, uint64_t size, time_t modified, st
 	(void)size;
 	(void)modified;
 	(void)err;
-	collect_key_set_add(ctx, key);
+	layout_key_set_add(ctx, key);
 	return 0;
 }
 
@@ -126,11 +126,11 @@ static char *missing_key(struct key_set *there, const struct manifest *m)
 	for (size_t i = 0; i < m->n_parts; i++) {
 		_free_ char *key = manifest_part_key(&m->parts[i]);
 
-		if (!collect_key_set_has(there, key))
+		if (!layout_key_set_has(there, key))
 			return take_ptr(&key);
 	}
 	for (size_t i = 0; i < m->n_objects; i++) {
-		if (!collect_key_set_has(there, m->objects[i].key))
+		if (!layout_key_set_has(there, m->objects[i].key))
 			return text_copy(m->objects[i].key);
 	}
 	return NULL;
@@ -148,7 +148,7 @@ static int check_content(struct store_conn *h, const struct manifest *m, struct 
 		code = store_list(h, "index/", on_key, &there, err);
 	if (code == 0)
 		missing = missing_key(&there, m);
-	collect_key_set_done(&there);
+	layout_key_set_done(&there);
 	if (missing != NULL)
 		code = error_set(err, -ERR_RESTART,
 			"'%s' was removed from the store while the creation's lease was not renewed (the store did not answer, or this machine slept): create again",
@@ -167,6 +167,6 @@ int publish_under_lease(
 		return code;
 	code = check_content(h, m, err);
 	if (code == -ERR_RESTART)
-		(void)delete_mark_version(h, m->name, m->version, NULL);
+		(void)version_mark_deleted(h, m->name, m->version, NULL);
 	return code;
 }

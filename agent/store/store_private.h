@@ -13,9 +13,9 @@
  *   store.c       store.h on top of the backends; the marker store.json; the probe
  *   store_file.c  the backend for a directory
  *   store_s3.c    the backend for S3
- *   layout.c      keys: parses them, and lists those that belong to a store
+ *   layout.c      keys: parses them, lists those that belong to a store; sets of keys
  *   manifest.c    manifests, printed as JSON and parsed
- *   versions.c    which versions exist, and their manifests
+ *   versions.c    which versions exist, their manifests and tombstones
  *   publish.c     publishing a version; registering a run
  *   lease.c       leases of creations and collections
  *   delete.c      deleting versions, purging a store
@@ -253,7 +253,8 @@ uint64_t lease_process_start(pid_t pid);
 uint64_t lease_clock_ms(void);
 
 struct lease_times {
-	uint64_t life_ms, timeout_ms;
+	uint64_t life_ms;
+	struct wait_limit limit; /* of the wait for a collection */
 };
 /* lease_take() with another lifetime. */
 int lease_take_for(struct store *s, const char *name, const struct lease_times *times,
@@ -322,6 +323,16 @@ typedef int layout_each_cb(
 int layout_list(struct store_conn *h, const char *prefix, layout_each_cb *each, void *ctx,
 	struct layout_foreign *foreign, struct error *err);
 
+/* A set of keys, as digests. Zeroed: empty. */
+struct key_set {
+	uint8_t (*digests)[32];
+	size_t n, cap;
+	bool sorted;
+};
+void layout_key_set_add(struct key_set *s, const char *key);
+bool layout_key_set_has(struct key_set *s, const char *key);
+void layout_key_set_done(struct key_set *s);
+
 /* --- manifests --- */
 
 /* Larger manifests are neither written nor read. Enough for 250,000 packs, 8 TB. */
@@ -365,6 +376,10 @@ char *version_key(const char *name, unsigned number, const char *file);
 int version_manifest(struct store_conn *h, const char *name, unsigned number, struct manifest **ret,
 	struct error *err);
 
+/* Writes the version's tombstone, unless one exists. */
+int version_mark_deleted(
+	struct store_conn *h, const char *name, unsigned number, struct error *err);
+
 /* Reads the manifests of the versions for which want() returns true and passes them to each(), in
  * their order. Several are read in parallel, since each is a round trip. m is NULL if it could not
  * be read: then err holds the reason, -ENOENT if it does not exist any more. A negative result of
@@ -378,9 +393,6 @@ int versions_read(struct store_conn *h, const struct versions *all,
 /* Writes the manifest of version m->version unless one exists. 1: this creation owns the number
  * now; 0: another one does. */
 int publish_number(struct store_conn *h, struct manifest *m, struct error *err);
-
-/* Writes the version's tombstone, unless one exists. */
-int delete_mark_version(struct store_conn *h, const char *name, unsigned number, struct error *err);
 
 /* --- garbage collection --- */
 
@@ -403,15 +415,5 @@ struct collected {
  * one. */
 int collect_with(struct store_conn *h, const struct collect_options *opts, struct collected *ret,
 	struct error *err);
-
-/* A set of keys, as digests. Zeroed: empty. */
-struct key_set {
-	uint8_t (*digests)[32];
-	size_t n, cap;
-	bool sorted;
-};
-void collect_key_set_add(struct key_set *s, const char *key);
-bool collect_key_set_has(struct key_set *s, const char *key);
-void collect_key_set_done(struct key_set *s);
 
 #endif

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The versions of datastores: listing them, reading their manifests, and the messages for missing
- * ones. Worker threads. A listing alone decides which versions exist: a version exists if it has a
- * manifest and no tombstone. */
+/* The versions of datastores: listing them, reading their manifests, marking them as deleted, and
+ * the messages for missing ones. Worker threads. A listing alone decides which versions exist: a
+ * version exists if it has a manifest and no tombstone. */
 #include "defer.h"
 #include "store_private.h"
 #include "text.h"
 #include "thread.h"
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #define ROOT "datastores/"
 
@@ -137,6 +138,21 @@ int version_manifest(struct store_conn *h, const char *name, unsigned number, st
 	}
 	*ret = m;
 	return 0;
+}
+
+/* An existing tombstone is kept: the grace time of the readers counts from the first one. */
+int version_mark_deleted(struct store_conn *h, const char *name, unsigned number, struct error *err)
+{
+	_free_ char *key = version_key(name, number, "deleted.json");
+	char json[64];
+	struct tm tm;
+	time_t now = time(NULL);
+	int code;
+
+	gmtime_r(&now, &tm);
+	strftime(json, sizeof(json), "{\"deleted\": \"%Y-%m-%dT%H:%M:%SZ\"}\n", &tm);
+	code = store_put_if_absent(h, key, json, strlen(json), err);
+	return code == -EEXIST ? 0 : code;
 }
 
 static int resolve_version(struct store_conn *h, const char *name, unsigned version,

@@ -185,6 +185,7 @@ struct http_object {
 	bool conditional;
 	struct identity have;      /* when conditional */
 	struct http_signer signer; /* ctx NULL: none */
+	char *scope, *ca_file;     /* the signer's, which points to them */
 	struct cancel *cancel;
 	struct cancel_watch watch;
 	struct post open_post, stream_post, skip_post, close_post;

@@ -287,8 +287,8 @@ void object_destroy(struct http_object *o)
 	}
 	if (o->signer.ctx != NULL)
 		o->signer.release(o->signer.ctx);
-	free((char *)o->signer.scope);
-	free((char *)o->signer.ca_file);
+	free(o->scope);
+	free(o->ca_file);
 	pthread_mutex_destroy(&o->lock);
 	pthread_cond_destroy(&o->changed);
 	free(o->name);
@@ -396,8 +396,8 @@ static struct http_object *object_new(struct transfer *t, const struct http_requ
 	}
 	if (req->signer != NULL) {
 		o->signer = *req->signer;
-		o->signer.scope = text_copy(req->signer->scope);
-		o->signer.ca_file = text_copy(req->signer->ca_file);
+		o->signer.scope = o->scope = text_copy(req->signer->scope);
+		o->signer.ca_file = o->ca_file = text_copy(req->signer->ca_file);
 	}
 	o->cancel = req->cancel;
 	o->progress = req->progress;

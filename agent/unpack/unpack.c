@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of formats, and the choice of one for a stream of decoded bytes. Worker thread. The
  * choice is made once, by the first bytes, so an archive inside an archive stays one file; the name
- * only says what the content should be. A stream of none of these formats is stored as one file. */
+ * only says what the content should be. A stream of none of these formats is stored as one file.
+ * Also the whole way of an object: its stream, the decoder, reading ahead, unpacking. */
+#include "decode.h"
 #include "defer.h"
 #include "object.h"
 #include "reader.h"
+#include "source.h"
 #include "umask.h"
 #include "unpack_private.h"
 #include "zip_private.h"
@@ -160,4 +163,73 @@ int unpack(const struct unpack_env *env, const struct unpack_input *input, const
 		return r;
 	*ret_format = u != NULL ? u->name : "file";
 	return 0;
+}
+
+/* From an object to entries in the tree. */
+
+/* Decoded blocks that may wait for the unpacker. */
+enum { AHEAD_SLICES = 4 };
+
+/* Returns Last-Modified in seconds, 0 if it is missing or invalid. */
+static time_t last_modified(const struct identity *id)
+{
+	struct tm tm = {0};
+
+	if (strptime(id->last_modified, "%a, %d %b %Y %H:%M:%S GMT", &tm) == NULL)
+		return 0;
+	return timegm(&tm);
+}
+
+/* Replaces *in, which is consumed in any case, by a reader that decodes it on a thread of its own.
+ * *ret: NULL if it is not compressed. */
+static int start_decoding(const struct unpack_env *env, struct reader **in,
+	const struct decoder **ret, struct error *err)
+{
+	const struct decode_env how = {.budget = env->budget,
+		.cancel = env->cancel,
+		.progress = env->progress,
+		.threads = env->threads};
+	struct reader *decoded = NULL;
+	int r = decode_open(*in, &how, &decoded, ret, err);
+
+	if (r == 0 && *ret != NULL)
+		decoded = ahead_reader(decoded, AHEAD_SLICES, env->cancel, env->progress);
+	*in = decoded;
+	return r;
+}
+
+/* A single file has the name that is in the URL, without the suffix of the compression. */
+static int unpack_stream(const struct unpack_env *env, const struct unpack_object *from,
+	struct reader *in, const struct decoder *decoder, char **ret_format, struct error *err)
+{
+	_free_ char *url_name = source_file_name(from->url);
+	_free_ char *file_name = decode_strip_suffix(decoder, url_name);
+	const struct unpack_input input = {.in = in,
+		.object = decoder == NULL ? from->object : NULL,
+		.source = from->source,
+		.url = from->url,
+		.said = &from->object->said,
+		.compression = decoder != NULL ? decoder->name : NULL,
+		.file_name = file_name,
+		.extract = from->extract,
+		.mtime = last_modified(&from->object->identity)};
+	const char *suffix = decoder != NULL ? decoder->suffixes : "", *container;
+	int r = unpack(env, &input, &container, err);
+
+	if (r == 0)
+		*ret_format = text_format("%s%.*s", container, (int)strcspn(suffix, " "), suffix);
+	return r;
+}
+
+int unpack_decoded(const struct unpack_env *env, const struct unpack_object *from,
+	char **ret_format, struct error *err)
+{
+	const struct decoder *decoder = NULL;
+	struct reader *in = from->in;
+	int r = from->extract ? start_decoding(env, &in, &decoder, err) : 0;
+
+	if (r == 0)
+		r = unpack_stream(env, from, in, decoder, ret_format, err);
+	reader_close(in);
+	return r;
 }

@@ -14,7 +14,8 @@
  * All functions run on the stage's worker thread; only zip starts threads of its own
  * (zip_private.h).
  *
- *   unpack.c           the table of formats, the choice among them, single files
+ *   unpack.c           the table of formats, the choice among them, single files; the way of an
+ *                      object through decoder and unpacker
  *   promise.c          what file names promise about the content, and the errors when it differs
  *   content.c          descriptions of content that is no container, for messages
  *   select.c           include, exclude and strip_components; globs

@@ -303,8 +303,9 @@ int tree_verify_symlinks(struct tree *t, struct error *err);
 /* Extended attributes of a file. */
 struct attributes {
 	struct xattr *v;
-	size_t n;
+	void **values;        /* owns the values in v */
 	struct strings names; /* owns the names in v */
+	size_t n;
 };
 
 /* Reads the user.* attributes of fd; none if the file system has none. Never fails. */

@@ -20,19 +20,22 @@
 void writer_attributes_done(struct attributes *a)
 {
 	for (size_t i = 0; i < a->n; i++)
-		free((void *)a->v[i].value);
+		free(a->values[i]);
+	free(a->values);
 	free(a->v);
 	text_strings_done(&a->names);
 }
 
-static void read_attribute(int fd, const char *name, struct xattr *ret)
+/* Returns the value: heap. */
+static void *read_attribute(int fd, const char *name, size_t *ret_len)
 {
 	ssize_t n = fgetxattr(fd, name, NULL, 0);
 	void *value = zalloc(n > 0 ? (size_t)n : 1);
 
 	if (n > 0)
 		n = fgetxattr(fd, name, value, (size_t)n);
-	*ret = (struct xattr){.name = name, .value = value, .len = n > 0 ? (size_t)n : 0};
+	*ret_len = n > 0 ? (size_t)n : 0;
+	return value;
 }
 
 void writer_attributes_read(int fd, struct attributes *ret)
@@ -48,8 +51,13 @@ void writer_attributes_read(int fd, struct attributes *ret)
 	if (ret->names.n == 0)
 		return;
 	ret->v = zalloc(ret->names.n * sizeof(*ret->v));
-	for (; ret->n < ret->names.n; ret->n++)
-		read_attribute(fd, ret->names.v[ret->n], &ret->v[ret->n]);
+	ret->values = zalloc(ret->names.n * sizeof(*ret->values));
+	for (; ret->n < ret->names.n; ret->n++) {
+		struct xattr *x = &ret->v[ret->n];
+
+		x->name = ret->names.v[ret->n];
+		x->value = ret->values[ret->n] = read_attribute(fd, x->name, &x->len);
+	}
 }
 
 /* Copies the bytes between two offsets, or up to the end of the file if that is before. */

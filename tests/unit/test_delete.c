@@ -111,14 +111,14 @@ TEST(deletion_is_refused_while_a_creation_of_that_name_is_under_way)
 
 	store_fixture_claim(&f);
 	store_fixture_publish(&f, "cats", ONE);
-	assert_int_equal(lease_take(f.store, "cats", 0, NULL, &cats, &f.err), 0);
+	assert_int_equal(lease_take(f.store, "cats", NULL, NULL, &cats, &f.err), 0);
 	assert_int_equal(delete_version(&f, 1, HOUR, false), -EBUSY);
 	assert_non_null(strstr(f.err.msg, "is creating a version"));
 	assert_non_null(strstr(f.err.msg, "--force"));
 	assert_int_equal(delete_version(&f, 1, HOUR, true), 0);
 	lease_release(cats);
 	store_fixture_publish(&f, "cats", ONE);
-	assert_int_equal(lease_take(f.store, "dogs", 0, NULL, &dogs, &f.err), 0);
+	assert_int_equal(lease_take(f.store, "dogs", NULL, NULL, &dogs, &f.err), 0);
 	assert_int_equal(delete_version(&f, 2, HOUR, false), 0);
 	lease_release(dogs);
 	store_fixture_teardown(&f);

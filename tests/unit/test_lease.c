@@ -349,7 +349,7 @@ static void *take_in_thread(void *ctx)
 {
 	struct taker *t = ctx;
 
-	t->code = lease_take(t->store, "cats", 0, t->cancel, &t->lease, NULL);
+	t->code = lease_take(t->store, "cats", NULL, t->cancel, &t->lease, NULL);
 	atomic_store(&t->done, true);
 	return NULL;
 }
@@ -377,12 +377,13 @@ TEST(a_creation_waits_while_a_collection_is_under_way)
 TEST(a_creation_waits_for_a_collection_as_long_as_it_may_and_leaves_no_lease)
 {
 	static const char *const collector = COLLECTOR;
+	static const struct wait_limit at_once = {.limited = true};
 	struct store_fixture f;
 	struct lease *l = NULL;
 
 	store_fixture_claim(&f);
 	store_fixture_put(&f, collector, "{}");
-	assert_int_equal(lease_take(f.store, "cats", 1, NULL, &l, &f.err), -EBUSY);
+	assert_int_equal(lease_take(f.store, "cats", &at_once, NULL, &l, &f.err), -EBUSY);
 	assert_non_null(strstr(f.err.msg, "lock_timeout in agent.ini allows"));
 	assert_null(l);
 	assert_int_equal(store_delete(f.hand, &collector, 1, NULL), 0);
@@ -540,7 +541,7 @@ static void create_with_a_pack(struct race *r, struct store_conn *h, unsigned i)
 	_free_ char *nonce = text_format("%p-%u", (void *)h, i);
 	struct manifest *m = store_fixture_manifest("cats", nonce, pack);
 	struct lease *l = NULL;
-	int code = lease_take(r->store, "cats", 0, NULL, &l, NULL);
+	int code = lease_take(r->store, "cats", NULL, NULL, &l, NULL);
 
 	/* A part of the index is not needed here: it is as good as a pack. */
 	if (code == 0 && store_has(h, pack, NULL, NULL) == 0)
@@ -551,7 +552,7 @@ static void create_with_a_pack(struct race *r, struct store_conn *h, unsigned i)
 	lease_release(l);
 	atomic_fetch_add(&r->broken, store_has(h, pack, NULL, NULL) != 1);
 	/* From now on the collector may take it, unless another version names it. */
-	atomic_fetch_add(&r->failed, delete_mark_version(h, "cats", m->version, NULL) < 0);
+	atomic_fetch_add(&r->failed, version_mark_deleted(h, "cats", m->version, NULL) < 0);
 	manifest_free(m);
 }
 

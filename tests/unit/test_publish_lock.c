@@ -108,7 +108,7 @@ static void assert_says_us(const char *msg)
 
 TEST(lock_is_waited_for_as_long_as_it_may_and_the_error_says_for_whom)
 {
-	const struct destination_options opts = {.lock_timeout_ms = 100};
+	const struct destination_options opts = {.lock_limit = {.limited = true, .ms = 99}};
 	_free_ char *dir = test_directory();
 	struct destination *first, *second = NULL;
 	struct error err;
@@ -126,7 +126,8 @@ TEST(lock_is_waited_for_as_long_as_it_may_and_the_error_says_for_whom)
 
 TEST(lock_that_is_waited_for_is_named_at_once_and_again)
 {
-	const struct destination_options opts = {.lock_timeout_ms = 900, .log_every_ms = 100};
+	const struct destination_options opts = {
+		.lock_limit = {.limited = true, .ms = 899}, .log_every_ms = 100};
 	_free_ char *dir = test_directory();
 	_close_ int log = open(in(dir, "log"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	struct destination *first, *second = NULL;

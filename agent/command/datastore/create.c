@@ -163,7 +163,7 @@ static void fill_options(struct create_call *w, struct subcommand_call *c)
 		.selection = r->fetch.include.n + r->fetch.exclude.n > 0 ? &w->selection : NULL,
 		.max_datastores = s->max_datastores,
 		.grace_ms = s->store_grace_ms,
-		.lock_timeout_ms = agent_lock_timeout_ms(s)};
+		.lock_limit = agent_lock_limit(s)};
 }
 
 int datastore_command_create(struct subcommand_call *c, struct error *err)
