@@ -625,6 +625,15 @@ static void init_stages(struct stage_set *set)
 	}
 }
 
+static int watch_stages(struct stage_set *set, struct error *err)
+{
+	int code = uv_async_init(set->env.loop, &set->ended, on_ended);
+
+	if (code < 0)
+		error_set(err, code, "cannot watch the stages: %s", uv_strerror(code));
+	return code;
+}
+
 int stage_set_start(const struct stage_env *env, const struct stage_spec *specs, size_t n,
 	struct stage_set **ret, struct error *err)
 {
@@ -635,8 +644,8 @@ int stage_set_start(const struct stage_env *env, const struct stage_spec *specs,
 	cancel_init(&set->cancel);
 	stage_slots_init(&set->slots, env->parallel, &set->ended);
 	code = stage_join(env, specs, n, &set->stages, &set->n, err);
-	if (code == 0 && (code = uv_async_init(env->loop, &set->ended, on_ended)) < 0)
-		error_set(err, code, "cannot watch the stages: %s", uv_strerror(code));
+	if (code == 0)
+		code = watch_stages(set, err);
 	if (code < 0) {
 		stage_set_free(set);
 		return code;

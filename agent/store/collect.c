@@ -293,14 +293,19 @@ static int sweep_leftovers(struct collection *c, struct error *err)
 
 static int collect_leased(struct collection *c, struct error *err)
 {
-	int code;
+	int code = versions_list(c->h, NULL, &c->versions, err);
 
-	if ((code = versions_list(c->h, NULL, &c->versions, err)) == 0 &&
-		(code = confirm_versions(c, err)) == 0 &&
-		(code = versions_read(c->h, &c->versions, names_content, on_manifest, c, err)) ==
-			0 &&
-		(code = find_garbage(c, err)) == 0 && (code = remove_garbage(c, err)) == 0 &&
-		(code = forget_contents(c, err)) == 0)
+	if (code == 0)
+		code = confirm_versions(c, err);
+	if (code == 0)
+		code = versions_read(c->h, &c->versions, names_content, on_manifest, c, err);
+	if (code == 0)
+		code = find_garbage(c, err);
+	if (code == 0)
+		code = remove_garbage(c, err);
+	if (code == 0)
+		code = forget_contents(c, err);
+	if (code == 0)
 		code = sweep_leftovers(c, err);
 	layout_foreign_warn(&c->foreign, c->h);
 	layout_foreign_done(&c->foreign);

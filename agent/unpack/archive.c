@@ -20,31 +20,31 @@
 int archive_feed_next(struct archive_feed *feed)
 {
 	struct slice next = {0};
-	int r;
+	int got;
 
 	slice_drop(&feed->current);
-	r = reader_next(feed->in, &next, &feed->why);
-	feed->ended = r == 0;
-	if (r < 0)
-		feed->failed = r;
-	if (r > 0) {
+	got = reader_next(feed->in, &next, &feed->why);
+	feed->ended = got == 0;
+	if (got < 0)
+		feed->failed = got;
+	if (got > 0) {
 		feed->current = next;
 		feed->given += next.len;
 	}
-	return r;
+	return got;
 }
 
 int archive_feed_skip(struct archive_feed *feed, uint64_t n)
 {
-	int r;
+	int code;
 
 	slice_drop(&feed->current);
-	r = reader_skip(feed->in, n, &feed->why);
-	if (r < 0)
-		feed->failed = r;
+	code = reader_skip(feed->in, n, &feed->why);
+	if (code < 0)
+		feed->failed = code;
 	else
 		feed->given += n;
-	return r;
+	return code;
 }
 
 void archive_feed_done(struct archive_feed *feed)
@@ -61,10 +61,10 @@ static bool is_zeros(const struct slice *s)
 static int skip_zeros(struct archive_feed *feed)
 {
 	while (is_zeros(&feed->current)) {
-		int r = archive_feed_next(feed);
+		int got = archive_feed_next(feed);
 
-		if (r <= 0)
-			return r;
+		if (got <= 0)
+			return got;
 	}
 	while (feed->current.data[0] == 0)
 		slice_advance(&feed->current, 1);
@@ -76,21 +76,21 @@ int archive_feed_next_archive(
 {
 	struct archive_feed *feed = x->feed;
 	uint8_t first[FIRST_BYTES];
-	int r = skip_zeros(feed);
+	int n = skip_zeros(feed); /* 1: some bytes follow */
 
-	if (r > 0) {
+	if (n > 0) {
 		feed->given -= feed->current.len;
 		feed->start = feed->given;
 		reader_put_back(feed->in, feed->current);
 		feed->current = (struct slice){0};
-		r = reader_peek(feed->in, first, sizeof(first), &feed->why);
+		n = reader_peek(feed->in, first, sizeof(first), &feed->why);
 	}
-	if (r < 0) {
+	if (n < 0) {
 		*err = feed->why;
-		return r;
+		return n;
 	}
-	if (r == 0 || matches(first, (size_t)r))
-		return r > 0;
+	if (n == 0 || matches(first, (size_t)n))
+		return n > 0;
 	return error_set(err, -ERR_FORMAT,
 		"what follows the end of the %s archive, at byte %" PRIu64
 		", is neither zero padding nor another %s archive: it is damaged, or something was appended; build it again, or store it as it is (extract: false, --no-extract)",
@@ -168,12 +168,12 @@ int archive_skip_data(struct extraction *x, struct error *err)
 
 int archive_next_header(struct extraction *x, struct archive_entry **ret, struct error *err)
 {
-	int r = archive_read_next_header(x->archive, ret);
+	int status = archive_read_next_header(x->archive, ret);
 
-	if (r == ARCHIVE_EOF)
+	if (status == ARCHIVE_EOF)
 		return 0;
-	if (r != ARCHIVE_OK &&
-		(r != ARCHIVE_WARN || !is_harmless(archive_error_string(x->archive))))
+	if (status != ARCHIVE_OK &&
+		(status != ARCHIVE_WARN || !is_harmless(archive_error_string(x->archive))))
 		return libarchive_fault(x, err);
 	repair_symlink(*ret);
 	return 1;
@@ -186,11 +186,11 @@ int archive_next_block(
 	const void *bytes = NULL;
 	size_t len = 0;
 	la_int64_t offset = 0;
-	int r = archive_read_data_block(x->archive, &bytes, &len, &offset);
+	int status = archive_read_data_block(x->archive, &bytes, &len, &offset);
 
-	if (r == ARCHIVE_EOF)
+	if (status == ARCHIVE_EOF)
 		return 0;
-	if (r != ARCHIVE_OK)
+	if (status != ARCHIVE_OK)
 		return libarchive_fault(x, err);
 	*ret = (struct slice){.data = bytes, .len = len};
 	*ret_offset = (uint64_t)offset;
@@ -236,26 +236,27 @@ struct archive_part {
 
 static int next_part(struct extraction *x, struct archive_part *p, struct error *err)
 {
-	int r = x->reader->block(x, &p->bytes, &p->offset, err);
+	int got = x->reader->block(x, &p->bytes, &p->offset, err);
 
-	p->is_end = r == 0;
-	return r < 0 ? r : 0;
+	p->is_end = got == 0;
+	return got < 0 ? got : 0;
 }
 
 /* Writes the parts from p on to the open file. */
 static int write_parts(struct extraction *x, struct archive_part p, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	while (r >= 0 && !p.is_end) {
+	while (code == 0 && !p.is_end) {
 		if (cancel_requested(x->env->cancel))
 			return error_set(err, -ECANCELED, "cancelled");
 		if (p.bytes.len > 0)
-			r = writer_file_write(x->writer, p.offset, p.bytes.data, p.bytes.len, err);
-		if (r >= 0)
-			r = next_part(x, &p, err);
+			code = writer_file_write(
+				x->writer, p.offset, p.bytes.data, p.bytes.len, err);
+		if (code == 0)
+			code = next_part(x, &p, err);
 	}
-	return r;
+	return code;
 }
 
 struct archive_file {
@@ -269,15 +270,15 @@ struct archive_file {
 static int stream_file(struct extraction *x, const struct archive_file *f,
 	const struct archive_part *first, struct error *err)
 {
-	int r = crew_await(x->crew, f->name, err);
+	int code = crew_await(x->crew, f->name, err);
 
-	if (r >= 0)
-		r = writer_file_open(x->writer, f->name, f->meta, f->size, f->existing, err);
-	if (r >= 0 && f->head.len > 0)
-		r = writer_file_write(x->writer, 0, f->head.data, f->head.len, err);
-	if (r >= 0)
-		r = write_parts(x, *first, err);
-	return r < 0 ? r : writer_file_close(x->writer, err);
+	if (code == 0)
+		code = writer_file_open(x->writer, f->name, f->meta, f->size, f->existing, err);
+	if (code == 0 && f->head.len > 0)
+		code = writer_file_write(x->writer, 0, f->head.data, f->head.len, err);
+	if (code == 0)
+		code = write_parts(x, *first, err);
+	return code < 0 ? code : writer_file_close(x->writer, err);
 }
 
 /* Collects the parts of a small file, so that another thread can write it. A file with holes, or
@@ -287,16 +288,16 @@ static int gather_file(
 {
 	_free_ uint8_t *bytes = zalloc(f->size);
 	size_t len = 0;
-	int r = 0;
+	int code = 0;
 
-	while (r >= 0 && !p.is_end && p.offset == len && p.bytes.len <= f->size - len) {
+	while (code == 0 && !p.is_end && p.offset == len && p.bytes.len <= f->size - len) {
 		if (p.bytes.len > 0)
 			memcpy(bytes + len, p.bytes.data, p.bytes.len);
 		len += p.bytes.len;
-		r = next_part(x, &p, err);
+		code = next_part(x, &p, err);
 	}
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	f->head = (struct slice){.data = bytes, .len = len};
 	if (p.is_end && len == f->size)
 		return crew_file(x->crew, x->writer, f->name, f->meta, &f->head, err);
@@ -310,13 +311,14 @@ static int extract_file(struct extraction *x, const char *name, const struct met
 		archive_entry_size_is_set(e) ? (uint64_t)archive_entry_size(e) : SIZE_UNKNOWN;
 	struct archive_file f = {.name = name, .meta = meta, .size = size, .existing = existing};
 	struct archive_part first = {0};
-	int r = existing ? 0 : crew_has(x->crew, x->writer, name, meta, size, err);
+	int found = existing ? 0 : crew_has(x->crew, x->writer, name, meta, size, err);
+	int code;
 
-	if (r != 0)
-		return r < 0 ? r : 0; /* next() skips its content */
-	r = next_part(x, &first, err);
-	if (r < 0)
-		return r;
+	if (found != 0)
+		return found < 0 ? found : 0; /* next() skips its content */
+	code = next_part(x, &first, err);
+	if (code < 0)
+		return code;
 	if (first.is_end)
 		first.bytes = (struct slice){0};
 	if (!existing && size == first.bytes.len && first.offset == 0 &&
@@ -334,17 +336,17 @@ static int extract_hardlink(struct extraction *x, const char *name, const struct
 {
 	const char *target = archive_entry_hardlink(e);
 	const char *kept = select_apply(x->env->selection, target);
-	int r;
+	int code;
 
 	if (kept == NULL)
 		return error_set(err, -ERR_REFUSED,
 			"'%s' is a hard link to '%s', which is left out: select both or neither",
 			name, target);
-	r = crew_hardlink(x->crew, x->writer, name, kept, err);
+	code = crew_hardlink(x->crew, x->writer, name, kept, err);
 	/* cpio stores the content of linked files with the last of them, and pax may. */
-	if (r >= 0 && archive_entry_size_is_set(e) && archive_entry_size(e) > 0)
-		r = extract_file(x, name, meta, e, true, err);
-	return r;
+	if (code == 0 && archive_entry_size_is_set(e) && archive_entry_size(e) > 0)
+		code = extract_file(x, name, meta, e, true, err);
+	return code;
 }
 
 static int refuse_type(const char *name, mode_t type, struct error *err)
@@ -427,7 +429,7 @@ static int extract_entry(struct extraction *x, struct archive_entry *e, struct e
 		.gid = (gid_t)archive_entry_gid(e),
 	};
 	const char *name;
-	int r;
+	int selected;
 
 	if (full == NULL || *full == '\0')
 		full = x->unnamed;
@@ -437,9 +439,9 @@ static int extract_entry(struct extraction *x, struct archive_entry *e, struct e
 					 x->latest)
 			       : error_set(err, -ERR_FORMAT, "the first entry has no name");
 	snprintf(x->latest, sizeof(x->latest), "%s", full);
-	r = select_entry(x->env->selection, full, &name, err);
-	if (r <= 0)
-		return r;
+	selected = select_entry(x->env->selection, full, &name, err);
+	if (selected <= 0)
+		return selected;
 	if (archive_entry_mtime_is_set(e))
 		meta.mtime = entry_mtime(e);
 	xattrs = list_xattrs(e, &meta.n_xattrs);
@@ -450,15 +452,17 @@ static int extract_entry(struct extraction *x, struct archive_entry *e, struct e
 static int extract_all(struct extraction *x, struct error *err)
 {
 	struct archive_entry *e;
-	int r;
+	int got;
 
-	while ((r = x->reader->next(x, &e, err)) > 0) {
-		r = cancel_requested(x->env->cancel) ? error_set(err, -ECANCELED, "cancelled")
-						     : extract_entry(x, e, err);
-		if (r < 0)
-			break;
+	while ((got = x->reader->next(x, &e, err)) > 0) {
+		int code = cancel_requested(x->env->cancel)
+				   ? error_set(err, -ECANCELED, "cancelled")
+				   : extract_entry(x, e, err);
+
+		if (code < 0)
+			return code;
 	}
-	return r;
+	return got;
 }
 
 int archive_extract_entries(struct extraction *x, struct error *err)
@@ -469,11 +473,11 @@ int archive_extract_entries(struct extraction *x, struct error *err)
 		.budget = env->budget,
 		.cancel = env->cancel,
 		.progress = env->progress};
-	int r;
+	int code;
 
 	x->writer = writer_new(env->tree, x->input->source, env->progress);
 	x->crew = crew_new(&crew);
-	r = extract_all(x, err);
+	code = extract_all(x, err);
 	writer_close(x->writer);
-	return crew_finish(x->crew, r, err);
+	return crew_finish(x->crew, code, err);
 }

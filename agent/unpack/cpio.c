@@ -101,11 +101,11 @@ static int cpio_links_add(
 	struct cpio_links *l, const struct cpio_file *file, const char *name, struct error *err)
 {
 	size_t len = strlen(name) + 1;
-	int r = reserve(l, sizeof(struct cpio_link) + len + 16, err);
+	int code = reserve(l, sizeof(struct cpio_link) + len + 16, err);
 	struct cpio_link *link, **list;
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (l->lists == NULL)
 		l->lists = zalloc(LISTS * sizeof(struct cpio_link *));
 	link = zalloc(sizeof(*link) + len);
@@ -210,9 +210,9 @@ static int damaged(const struct cpio *c, const char *why, struct error *err)
 /* Makes sure that the current slice has bytes: 0 or negative. */
 static int refill(struct cpio *c, struct error *err)
 {
-	int r = c->feed.current.len > 0 ? 1 : archive_feed_next(&c->feed);
+	int got = c->feed.current.len > 0 ? 1 : archive_feed_next(&c->feed);
 
-	if (r > 0)
+	if (got > 0)
 		return 0;
 	return archive_extraction_fault(&c->x, -ERR_TRUNCATED, position(c),
 		c->left > 0 ? "in a file" : "before its last entry, TRAILER!!!", err);
@@ -221,11 +221,11 @@ static int refill(struct cpio *c, struct error *err)
 static int read_bytes(struct cpio *c, void *to, size_t len, struct error *err)
 {
 	for (size_t have = 0; have < len;) {
-		int r = refill(c, err);
+		int code = refill(c, err);
 		size_t n = len - have;
 
-		if (r < 0)
-			return r;
+		if (code < 0)
+			return code;
 		if (n > c->feed.current.len)
 			n = c->feed.current.len;
 		memcpy((char *)to + have, c->feed.current.data, n);
@@ -362,16 +362,16 @@ static int read_header(struct cpio *c, struct cpio_header *h, struct error *err)
 {
 	char s[NEWC_BYTES];
 	size_t len;
-	int r = read_bytes(c, s, MAGIC_BYTES, err);
+	int code = read_bytes(c, s, MAGIC_BYTES, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	len = header_bytes(s);
 	if (len == 0)
 		return damaged(c, "there is no header where the next entry should begin", err);
-	r = read_bytes(c, s + MAGIC_BYTES, len - MAGIC_BYTES, err);
-	if (r < 0)
-		return r;
+	code = read_bytes(c, s + MAGIC_BYTES, len - MAGIC_BYTES, err);
+	if (code < 0)
+		return code;
 	if (!parse_header(s, len, h))
 		return damaged(c, "a number in the next entry's header is none", err);
 	if (h->name_len == 0 || h->name_len > NAME_MAX_BYTES)
@@ -383,17 +383,17 @@ static int read_header(struct cpio *c, struct cpio_header *h, struct error *err)
 static int read_target(struct cpio *c, const struct cpio_header *h, struct error *err)
 {
 	_free_ char *target = NULL;
-	int r;
+	int code;
 
 	if (h->size > NAME_MAX_BYTES)
 		return damaged(c, "a symbolic link's target has an impossible length", err);
 	target = zalloc(h->size + 1);
-	r = read_bytes(c, target, h->size, err);
-	if (r == 0)
-		r = skip_bytes(c, c->pad, err);
+	code = read_bytes(c, target, h->size, err);
+	if (code == 0)
+		code = skip_bytes(c, c->pad, err);
 	archive_entry_copy_symlink(c->entry, target);
 	c->pad = 0;
-	return r;
+	return code;
 }
 
 /* Of the names of one file, all but the first are returned as hard links to it; each of them may
@@ -417,7 +417,7 @@ static int fill_entry(
 	struct cpio *c, const struct cpio_header *h, const char *name, struct error *err)
 {
 	struct archive_entry *e = c->entry;
-	int r;
+	int code;
 
 	archive_entry_clear(e);
 	archive_entry_copy_pathname(e, name);
@@ -431,8 +431,8 @@ static int fill_entry(
 	c->want_sum = (uint32_t)h->sum;
 	c->left = S_ISLNK(h->mode) ? 0 : h->size;
 	archive_entry_set_size(e, (la_int64_t)c->left);
-	r = S_ISLNK(h->mode) ? read_target(c, h, err) : 0;
-	return r < 0 ? r : set_hardlink(c, h, name, err);
+	code = S_ISLNK(h->mode) ? read_target(c, h, err) : 0;
+	return code < 0 ? code : set_hardlink(c, h, name, err);
 }
 
 /* 1, 0 at the archive's end, or negative. */
@@ -440,18 +440,18 @@ static int read_entry(struct cpio *c, struct error *err)
 {
 	_free_ char *name = NULL;
 	struct cpio_header h = {0};
-	int r = read_header(c, &h, err);
+	int code = read_header(c, &h, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	name = zalloc(h.name_len + 1);
-	r = read_bytes(c, name, h.name_len, err);
-	if (r < 0 || strcmp(name, "TRAILER!!!") == 0)
-		return r;
-	r = skip_bytes(c, padding(h.bytes + h.name_len, h.align), err);
-	if (r == 0)
-		r = fill_entry(c, &h, name, err);
-	return r < 0 ? r : 1;
+	code = read_bytes(c, name, h.name_len, err);
+	if (code < 0 || strcmp(name, "TRAILER!!!") == 0)
+		return code;
+	code = skip_bytes(c, padding(h.bytes + h.name_len, h.align), err);
+	if (code == 0)
+		code = fill_entry(c, &h, name, err);
+	return code < 0 ? code : 1;
 }
 
 static int skip_content(struct cpio *c, struct error *err)
@@ -467,14 +467,14 @@ static int skip_content(struct cpio *c, struct error *err)
 static int begin_archive(struct cpio *c, struct error *err)
 {
 	uint8_t first[RPM_BYTES];
-	int r = archive_feed_next_archive(&c->x, cpio_matches, err);
+	int found = archive_feed_next_archive(&c->x, cpio_matches, err), len;
 
-	if (r <= 0)
-		return r;
-	r = reader_peek(c->feed.in, first, sizeof(first), err);
-	if (r < 0)
-		return r;
-	if (is_other_kind(first, (size_t)r))
+	if (found <= 0)
+		return found;
+	len = reader_peek(c->feed.in, first, sizeof(first), err);
+	if (len < 0)
+		return len;
+	if (is_other_kind(first, (size_t)len))
 		return error_set(err, -ERR_UNSUPPORTED,
 			"it is a cpio archive of a kind that is not supported (%s): convert it, with %s",
 			first[4] == '2' ? "afio's for large files" : "rpm's without names",
@@ -487,46 +487,46 @@ static int begin_archive(struct cpio *c, struct error *err)
 static int cpio_next(struct extraction *x, struct archive_entry **ret, struct error *err)
 {
 	struct cpio *c = container_of(x, struct cpio, x);
-	int r = skip_content(c, err);
+	int found = skip_content(c, err);
 
-	while (r >= 0) {
+	while (found >= 0) {
 		if (!c->in_archive) {
-			r = begin_archive(c, err);
-			if (r <= 0)
-				return r;
+			found = begin_archive(c, err);
+			if (found <= 0)
+				return found;
 		}
-		r = read_entry(c, err);
-		c->in_archive = r > 0;
-		if (r > 0)
+		found = read_entry(c, err);
+		c->in_archive = found > 0;
+		if (found > 0)
 			break;
 	}
 	*ret = c->entry;
-	return r;
+	return found;
 }
 
 static int end_of_content(struct cpio *c, struct error *err)
 {
-	int r = skip_bytes(c, c->pad, err);
+	int code = skip_bytes(c, c->pad, err);
 
 	c->pad = 0;
-	if (r == 0 && c->has_sum && c->sum != c->want_sum)
+	if (code == 0 && c->has_sum && c->sum != c->want_sum)
 		return damaged(c, "the content's checksum is wrong", err);
-	return r;
+	return code;
 }
 
 static int cpio_block(
 	struct extraction *x, struct slice *ret, uint64_t *ret_offset, struct error *err)
 {
 	struct cpio *c = container_of(x, struct cpio, x);
-	int r;
+	int code;
 
 	slice_advance(&c->feed.current, c->returned);
 	c->returned = 0;
 	if (c->left == 0)
 		return end_of_content(c, err);
-	r = refill(c, err);
-	if (r < 0)
-		return r;
+	code = refill(c, err);
+	if (code < 0)
+		return code;
 	c->returned = c->feed.current.len < c->left ? c->feed.current.len : (size_t)c->left;
 	*ret = (struct slice){.data = c->feed.current.data, .len = c->returned};
 	*ret_offset = c->offset;
@@ -546,14 +546,14 @@ static int cpio_unpack(
 		.feed = {.in = input->in},
 		.entry = archive_entry_new(),
 	};
-	int r;
+	int code;
 
 	c.x.feed = &c.feed;
-	r = archive_extract_entries(&c.x, err);
+	code = archive_extract_entries(&c.x, err);
 	archive_entry_free(c.entry);
 	cpio_links_free(c.links);
 	archive_feed_done(&c.feed);
-	return r;
+	return code;
 }
 
 const struct unpacker unpack_cpio = {

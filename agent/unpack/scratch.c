@@ -150,20 +150,20 @@ int scratch_append(struct object *o, const void *bytes, size_t len, struct error
 {
 	struct scratch_object *s = container_of(o, struct scratch_object, base);
 	const uint8_t *from = bytes;
-	int r = tree_reserve_scratch(s->tree, len, err);
+	int code = tree_reserve_scratch(s->tree, len, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	while (len > 0) {
 		ssize_t n = pwrite(s->fd, from, len, (off_t)o->identity.size);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
-			r = tree_disk_error(
+			code = tree_disk_error(
 				err, errno, s->fd, "write a temporary file for", o->name);
 			tree_release_scratch(s->tree, len);
-			return r;
+			return code;
 		}
 		from += n;
 		len -= (size_t)n;
@@ -180,41 +180,42 @@ int scratch_fd(const struct object *o)
 static int append_all(struct object *to, struct reader *in, struct error *err)
 {
 	struct slice s = {0};
-	int r;
+	int got;
 
-	while ((r = reader_next(in, &s, err)) > 0) {
-		r = scratch_append(to, s.data, s.len, err);
+	while ((got = reader_next(in, &s, err)) > 0) {
+		int code = scratch_append(to, s.data, s.len, err);
+
 		slice_drop(&s);
-		if (r < 0)
-			break;
+		if (code < 0)
+			return code;
 	}
-	return r;
+	return got;
 }
 
 /* A known size is checked before the first byte is stored. */
 static int check_size(const struct unpack_env *env, const struct object *o, struct error *err)
 {
 	uint64_t size = o != NULL ? o->identity.size : SIZE_UNKNOWN;
-	int r = size == SIZE_UNKNOWN ? 0 : tree_reserve_scratch(env->tree, size, err);
+	int code = size == SIZE_UNKNOWN ? 0 : tree_reserve_scratch(env->tree, size, err);
 
-	if (r >= 0 && size != SIZE_UNKNOWN)
+	if (code == 0 && size != SIZE_UNKNOWN)
 		tree_release_scratch(env->tree, size);
-	return r;
+	return code;
 }
 
 int scratch_from_input(const struct unpack_env *env, const struct unpack_input *input,
 	struct object **ret, struct error *err)
 {
 	struct object *to = NULL;
-	int r = check_size(env, input->object, err);
+	int code = check_size(env, input->object, err);
 
-	if (r >= 0)
-		r = scratch_new(env, input->in->name, &to, err);
-	if (r >= 0)
-		r = append_all(to, input->in, err);
-	if (r < 0)
+	if (code == 0)
+		code = scratch_new(env, input->in->name, &to, err);
+	if (code == 0)
+		code = append_all(to, input->in, err);
+	if (code < 0)
 		object_close(to);
 	else
 		*ret = to;
-	return r;
+	return code;
 }

@@ -33,19 +33,20 @@ static int read_stream(struct sevenzip *z, const void **ret, size_t *ret_len)
 {
 	struct archive_feed *feed = &z->feed;
 	uint64_t start = feed->given - feed->current.len;
-	int r;
 
 	if (z->at < start || z->at >= z->facts.packed_end)
 		return 0;
 	if (z->at > feed->given) {
-		r = archive_feed_skip(feed, z->at - feed->given);
-		if (r < 0)
-			return r;
+		int code = archive_feed_skip(feed, z->at - feed->given);
+
+		if (code < 0)
+			return code;
 	}
 	if (z->at == feed->given) {
-		r = archive_feed_next(feed);
-		if (r <= 0)
-			return r;
+		int got = archive_feed_next(feed);
+
+		if (got <= 0)
+			return got;
 	}
 	start = feed->given - feed->current.len;
 	*ret = feed->current.data + (z->at - start);
@@ -69,11 +70,11 @@ static la_ssize_t on_read(struct archive *a, void *ctx, const void **ret)
 {
 	struct sevenzip *z = ctx;
 	size_t len = 0;
-	int r = read_stream(z, ret, &len);
+	int got = read_stream(z, ret, &len);
 
-	if (r == 0)
-		r = read_at_random(z, ret, &len);
-	if (r < 0) {
+	if (got == 0)
+		got = read_at_random(z, ret, &len);
+	if (got < 0) {
 		archive_set_error(a, EIO, "%s", z->feed.why.msg);
 		return -1;
 	}
@@ -99,14 +100,15 @@ static la_int64_t on_seek(struct archive *a, void *ctx, la_int64_t offset, int w
 /* 7z records data that it read from standard input as the pipe that this was. */
 static int sevenzip_next(struct extraction *x, struct archive_entry **ret, struct error *err)
 {
-	int r = archive_skip_data(x, err);
+	int code = archive_skip_data(x, err), got;
 
-	if (r >= 0)
-		r = archive_next_header(x, ret, err);
-	if (r > 0 && archive_entry_filetype(*ret) == AE_IFIFO &&
+	if (code < 0)
+		return code;
+	got = archive_next_header(x, ret, err);
+	if (got > 0 && archive_entry_filetype(*ret) == AE_IFIFO &&
 		(x->unnamed != NULL || archive_entry_size(*ret) > 0))
 		archive_entry_set_filetype(*ret, AE_IFREG);
-	return r;
+	return got;
 }
 
 static int refuse_appended(const struct sevenzip *z, struct error *err)
@@ -128,20 +130,20 @@ static int check_tail(struct sevenzip *z, struct error *err)
 {
 	struct archive_feed *feed = &z->feed;
 	uint64_t over = feed->given > z->facts.end ? feed->given - z->facts.end : 0;
-	int r = 1;
+	int got = 1;
 
 	if (over < feed->current.len)
 		slice_advance(&feed->current, feed->current.len - (size_t)over);
 	if (feed->given < z->facts.end)
-		r = archive_feed_skip(feed, z->facts.end - feed->given) < 0 ? -1 : 1;
-	while (r > 0) {
+		got = archive_feed_skip(feed, z->facts.end - feed->given) < 0 ? -1 : 1;
+	while (got > 0) {
 		if (!is_zeros(&feed->current))
 			return refuse_appended(z, err);
-		r = archive_feed_next(feed);
+		got = archive_feed_next(feed);
 	}
-	if (r < 0)
+	if (got < 0)
 		*err = feed->why;
-	return r < 0 ? feed->failed : 0;
+	return got < 0 ? feed->failed : 0;
 }
 
 static int extract_archive(struct sevenzip *z, const struct unpack_env *env,
@@ -160,7 +162,7 @@ static int extract_archive(struct sevenzip *z, const struct unpack_env *env,
 		.mode_if_unset = 0666,
 		.unnamed = unnamed,
 	};
-	int r;
+	int code;
 
 	if (a == NULL)
 		return error_set(err, -ENOMEM, "out of memory");
@@ -169,11 +171,11 @@ static int extract_archive(struct sevenzip *z, const struct unpack_env *env,
 	archive_read_set_seek_callback(a, on_seek);
 	archive_read_set_callback_data(a, z);
 	if (archive_read_open1(a) != ARCHIVE_OK)
-		r = archive_open_failed(&x, err);
+		code = archive_open_failed(&x, err);
 	else
-		r = archive_extract_entries(&x, err);
+		code = archive_extract_entries(&x, err);
 	archive_read_free(a);
-	return r;
+	return code;
 }
 
 /* The name that 7z uses: the archive's own, without ".7z". */
@@ -191,24 +193,24 @@ static int unpack_object(const struct unpack_env *env, const struct unpack_input
 {
 	struct sevenzip z = {.feed.in = in, .object = o};
 	_free_ char *name = name_for_unnamed(input);
-	int r = sevenzip_read_facts(env, o, &z.facts, err);
+	int code = sevenzip_read_facts(env, o, &z.facts, err);
 
-	if (r < 0)
-		return r;
-	r = budget_reserve(env->budget, z.facts.memory, env->cancel, err);
-	if (r < 0) {
+	if (code < 0)
+		return code;
+	code = budget_reserve(env->budget, z.facts.memory, env->cancel, err);
+	if (code < 0) {
 		error_prefix(err, "%s: the 7z archive's dictionaries and lists", input->source);
-		return r;
+		return code;
 	}
 	z.buf = zalloc(READ_AT_BYTES);
-	r = extract_archive(&z, env, input, z.facts.unnamed ? name : NULL, err);
-	if (r >= 0)
-		r = check_tail(&z, err);
+	code = extract_archive(&z, env, input, z.facts.unnamed ? name : NULL, err);
+	if (code == 0)
+		code = check_tail(&z, err);
 	archive_feed_done(&z.feed);
 	free(z.buf);
 	malloc_trim(0);
 	budget_release(env->budget, z.facts.memory);
-	return r;
+	return code;
 }
 
 /* Stores the archive in a file. Its first bytes specify its length: what follows is not stored. */
@@ -216,40 +218,41 @@ static int store_archive(const struct unpack_input *input, struct object *to, st
 {
 	struct sevenzip z = {.feed.in = input->in};
 	uint8_t start[SEVENZIP_START_BYTES];
-	int r = reader_peek(input->in, start, sizeof(start), err);
+	int len = reader_peek(input->in, start, sizeof(start), err), got = 0;
+	int code = len < 0 ? len : sevenzip_parse_start(start, &z.facts, err);
 
-	if (r >= 0)
-		r = sevenzip_parse_start(start, &z.facts, err);
-	while (r >= 0 && z.feed.given < z.facts.end && (r = archive_feed_next(&z.feed)) > 0) {
+	while (code == 0 && z.feed.given < z.facts.end && (got = archive_feed_next(&z.feed)) > 0) {
 		const struct slice *s = &z.feed.current;
 		uint64_t left = z.facts.end - to->identity.size;
 
-		r = scratch_append(to, s->data, s->len < left ? s->len : (size_t)left, err);
+		code = scratch_append(to, s->data, s->len < left ? s->len : (size_t)left, err);
 	}
-	if (z.feed.failed < 0)
+	if (got < 0) {
 		*err = z.feed.why;
-	if (r >= 0 && z.feed.given >= z.facts.end)
-		r = check_tail(&z, err);
+		code = got;
+	}
+	if (code == 0 && z.feed.given >= z.facts.end)
+		code = check_tail(&z, err);
 	archive_feed_done(&z.feed);
-	return r;
+	return code;
 }
 
 static int store_and_unpack(
 	const struct unpack_env *env, const struct unpack_input *input, struct error *err)
 {
 	struct object *copy;
-	int r;
+	int code;
 
 	log_info("%s: a 7z archive that cannot be read at random is first stored whole",
 		input->source);
-	r = scratch_new(env, input->source, &copy, err);
-	if (r < 0)
-		return r;
-	r = store_archive(input, copy, err);
-	if (r >= 0)
-		r = unpack_object(env, input, copy, object_stream(copy), err);
+	code = scratch_new(env, input->source, &copy, err);
+	if (code < 0)
+		return code;
+	code = store_archive(input, copy, err);
+	if (code == 0)
+		code = unpack_object(env, input, copy, object_stream(copy), err);
 	object_close(copy);
-	return r;
+	return code;
 }
 
 static int sevenzip_unpack(

@@ -299,17 +299,17 @@ static int check_filter(const struct object *o, const struct folder *f, struct e
 static int check_folder(const struct object *o, const struct folder *f, struct error *err)
 {
 	bool has_bcj2 = false;
-	int r = 0;
+	int code = 0;
 
-	for (uint64_t i = 0; i < f->n_coders && i < CODERS_MAX && r == 0; i++) {
-		r = check_coder(o, f->coders[i].id, err);
+	for (uint64_t i = 0; i < f->n_coders && i < CODERS_MAX && code == 0; i++) {
+		code = check_coder(o, f->coders[i].id, err);
 		has_bcj2 |= f->coders[i].id == ID_BCJ2;
 	}
-	if (r == 0)
-		r = check_filter(o, f, err);
-	if (r == 0 && (f->n_coders > CODERS_MAX || (f->n_coders > 2 && !has_bcj2)))
-		r = unsupported(o, 0, "more than one filter", err);
-	return r;
+	if (code == 0)
+		code = check_filter(o, f, err);
+	if (code == 0 && (f->n_coders > CODERS_MAX || (f->n_coders > 2 && !has_bcj2)))
+		code = unsupported(o, 0, "more than one filter", err);
+	return code;
 }
 
 static uint64_t little_endian(const uint8_t *at, int n)
@@ -418,10 +418,10 @@ static int check_folders(struct sevenzip_summary *s, struct cursor folders, stru
 		struct cursor sizes = *c;
 		struct folder f = read_folder(&folders);
 		uint64_t memory;
-		int r = check_folder(s->object, &f, err);
+		int code = check_folder(s->object, &f, err);
 
-		if (r < 0)
-			return r;
+		if (code < 0)
+			return code;
 		if (i == 0) {
 			s->first = f;
 			s->unpack_size = read_number(&sizes);
@@ -438,7 +438,7 @@ static int skip_unpack_info(struct cursor *c, struct sevenzip_summary *s, struct
 {
 	static const uint8_t none[1];
 	struct cursor folders;
-	int r;
+	int code;
 
 	expect(c, ID_FOLDER);
 	s->n_folders = s->n_streams = read_list_count(c);
@@ -449,7 +449,7 @@ static int skip_unpack_info(struct cursor *c, struct sevenzip_summary *s, struct
 	expect(c, ID_UNPACK_SIZES);
 	if (c->is_bad)
 		return 0;
-	r = check_folders(s, folders, c, packed, err);
+	code = check_folders(s, folders, c, packed, err);
 	*ret_digests = (struct defined){.bits = none};
 	s->has_digests = c->left > 0 && *c->at == ID_CRC;
 	if (s->has_digests) {
@@ -457,7 +457,7 @@ static int skip_unpack_info(struct cursor *c, struct sevenzip_summary *s, struct
 		*ret_digests = skip_digests(c, s->n_folders);
 	}
 	expect(c, ID_END);
-	return r;
+	return code;
 }
 
 /* Skips the number of streams of each folder. Returns the next id. */
@@ -506,22 +506,22 @@ static int skip_streams(struct cursor *c, struct sevenzip_summary *s, struct err
 	struct cursor packed = {.is_bad = true};
 	struct defined digests = {0};
 	unsigned id = read_byte(c);
-	int r = 0;
+	int code = 0;
 
 	if (id == ID_PACK_INFO) {
 		packed = skip_pack_info(c, s);
 		id = read_byte(c);
 	}
 	if (id == ID_UNPACK_INFO) {
-		r = skip_unpack_info(c, s, packed, &digests, err);
+		code = skip_unpack_info(c, s, packed, &digests, err);
 		id = read_byte(c);
 	}
-	if (r == 0 && id == ID_SUBSTREAMS) {
+	if (code == 0 && id == ID_SUBSTREAMS) {
 		skip_substreams(c, s, &digests);
 		id = read_byte(c);
 	}
 	c->is_bad |= id != ID_END;
-	return r;
+	return code;
 }
 
 static void skip_files(struct cursor *c, struct sevenzip_summary *s)
@@ -540,20 +540,20 @@ static void skip_files(struct cursor *c, struct sevenzip_summary *s)
 static int skip_header(struct cursor *c, struct sevenzip_summary *s, struct error *err)
 {
 	unsigned id;
-	int r = 0;
+	int code = 0;
 
 	expect(c, ID_HEADER);
 	id = read_byte(c);
 	if (id == ID_STREAMS) {
-		r = skip_streams(c, s, err);
+		code = skip_streams(c, s, err);
 		id = read_byte(c);
 	}
-	if (r == 0 && id == ID_FILES) {
+	if (code == 0 && id == ID_FILES) {
 		skip_files(c, s);
 		id = read_byte(c);
 	}
 	c->is_bad |= id != ID_END;
-	return r;
+	return code;
 }
 
 int sevenzip_parse_start(const uint8_t *start, struct sevenzip_facts *ret, struct error *err)
@@ -597,12 +597,12 @@ static int reserve_buffer(const struct unpack_env *env, struct sevenzip_buffer *
 	uint64_t beside, struct error *err)
 {
 	uint64_t need = saturating(saturating(len, beside), 1);
-	int r = budget_reserve(env->budget, need, env->cancel, err);
+	int code = budget_reserve(env->budget, need, env->cancel, err);
 
 	h->budget = env->budget;
-	if (r < 0) {
+	if (code < 0) {
 		error_prefix(err, "the 7z archive's list of files");
-		return r;
+		return code;
 	}
 	h->reserved = need;
 	h->bytes = malloc(saturating(len, 1));
@@ -613,9 +613,9 @@ static int reserve_buffer(const struct unpack_env *env, struct sevenzip_buffer *
 static int read_header(const struct unpack_env *env, struct object *o, uint64_t at, uint64_t len,
 	struct sevenzip_buffer *h, struct error *err)
 {
-	int r = reserve_buffer(env, h, len, 0, err);
+	int code = reserve_buffer(env, h, len, 0, err);
 
-	return r < 0 || len == 0 ? r : object_read_at(o, at, h->bytes, len, err);
+	return code < 0 || len == 0 ? code : object_read_at(o, at, h->bytes, len, err);
 }
 
 static lzma_ret decode(
@@ -677,7 +677,7 @@ static int unpack_header(const struct unpack_env *env, struct object *o,
 	struct coder coder = s->first.coders[0];
 	struct sevenzip_buffer packed = {0}, whole = {0};
 	uint8_t props[8];
-	int r;
+	int code;
 
 	if (s->first.n_coders != 1 || coder.n_props > sizeof(props) ||
 		s->pack_at > o->identity.size || s->pack_size > o->identity.size)
@@ -686,14 +686,14 @@ static int unpack_header(const struct unpack_env *env, struct object *o,
 		memcpy(props, coder.props, coder.n_props);
 	coder.props = props;
 	buffer_done(h);
-	r = reserve_buffer(env, &whole, s->unpack_size, s->pack_size + s->decoding, err);
-	if (r == 0)
-		r = read_packed(o, s, &packed, err);
-	if (r == 0)
-		r = decode_header(o, &coder, &packed, &whole, err);
+	code = reserve_buffer(env, &whole, s->unpack_size, s->pack_size + s->decoding, err);
+	if (code == 0)
+		code = read_packed(o, s, &packed, err);
+	if (code == 0)
+		code = decode_header(o, &coder, &packed, &whole, err);
 	free(packed.bytes);
 	*h = whole;
-	return r;
+	return code;
 }
 
 /* Checks the header in *h. An encoded header is replaced by the one it describes. */
@@ -702,25 +702,25 @@ static int check_header(const struct unpack_env *env, struct object *o, struct s
 {
 	struct cursor c = {.at = h->bytes, .left = h->len};
 	uint64_t packed_header = 0;
-	int r;
+	int code;
 
 	if (c.at != NULL && c.left > 0 && *c.at == ID_ENCODED) {
 		read_byte(&c);
-		r = skip_streams(&c, s, err);
-		if (r == 0 && (c.is_bad || s->n_folders == 0))
-			r = damaged(o, err);
-		if (r == 0)
-			r = unpack_header(env, o, s, h, err);
-		if (r < 0)
-			return r;
+		code = skip_streams(&c, s, err);
+		if (code == 0 && (c.is_bad || s->n_folders == 0))
+			code = damaged(o, err);
+		if (code == 0)
+			code = unpack_header(env, o, s, h, err);
+		if (code < 0)
+			return code;
 		packed_header = s->decoding;
 		*s = (struct sevenzip_summary){.object = o};
 		c = (struct cursor){.at = h->bytes, .left = h->len};
 	}
-	r = skip_header(&c, s, err);
+	code = skip_header(&c, s, err);
 	if (packed_header > s->decoding)
 		s->decoding = packed_header;
-	return r < 0 ? r : c.is_bad ? damaged(o, err) : 0;
+	return code < 0 ? code : c.is_bad ? damaged(o, err) : 0;
 }
 
 static int set_facts(const struct object *o, const struct sevenzip_summary *s, uint64_t header_len,
@@ -744,12 +744,12 @@ int sevenzip_read_facts(const struct unpack_env *env, struct object *o, struct s
 	uint8_t start[SEVENZIP_START_BYTES];
 	struct sevenzip_summary s = {.object = o};
 	struct sevenzip_buffer header = {0};
-	int r = object_read_at(o, 0, start, sizeof(start), err);
+	int code = object_read_at(o, 0, start, sizeof(start), err);
 
-	if (r == 0)
-		r = sevenzip_parse_start(start, ret, err);
-	if (r < 0)
-		return r;
+	if (code == 0)
+		code = sevenzip_parse_start(start, ret, err);
+	if (code < 0)
+		return code;
 	if (ret->end > o->identity.size)
 		return error_set(err, -ERR_TRUNCATED,
 			"%s: the 7z archive has %" PRIu64 " of its %" PRIu64
@@ -758,13 +758,13 @@ int sevenzip_read_facts(const struct unpack_env *env, struct object *o, struct s
 	ret->memory = BASE_BYTES;
 	if (ret->end == ret->packed_end)
 		return 0; /* an empty archive */
-	r = read_header(env, o, ret->packed_end, ret->end - ret->packed_end, &header, err);
-	if (r == 0 && lzma_crc32(header.bytes, header.len, 0) != little_endian(start + 28, 4))
-		r = damaged(o, err);
-	if (r == 0)
-		r = check_header(env, o, &header, &s, err);
-	if (r == 0)
-		r = set_facts(o, &s, header.len, ret, err);
+	code = read_header(env, o, ret->packed_end, ret->end - ret->packed_end, &header, err);
+	if (code == 0 && lzma_crc32(header.bytes, header.len, 0) != little_endian(start + 28, 4))
+		code = damaged(o, err);
+	if (code == 0)
+		code = check_header(env, o, &header, &s, err);
+	if (code == 0)
+		code = set_facts(o, &s, header.len, ret, err);
 	buffer_done(&header);
-	return r;
+	return code;
 }

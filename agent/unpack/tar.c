@@ -143,7 +143,7 @@ static void store_tail(struct tar *t)
 static la_ssize_t on_read(struct archive *a, void *ctx, const void **ret)
 {
 	struct tar *t = ctx;
-	int r = 0;
+	int code = 0, got;
 
 	if (!t->primed) {
 		t->primed = true;
@@ -152,15 +152,14 @@ static la_ssize_t on_read(struct archive *a, void *ctx, const void **ret)
 	}
 	if (t->reads_header) {
 		count_header(t);
-		r = reserve_header(t);
+		code = reserve_header(t);
 	}
 	store_tail(t);
-	if (r >= 0)
-		r = archive_feed_next(&t->feed);
-	if (r < 0)
+	got = code < 0 ? code : archive_feed_next(&t->feed);
+	if (got < 0)
 		archive_set_error(a, EIO, "%s", t->feed.why.msg);
 	*ret = t->feed.current.data;
-	return r > 0 ? (la_ssize_t)t->feed.current.len : r;
+	return got > 0 ? (la_ssize_t)t->feed.current.len : got;
 }
 
 /* Builds the entry that libarchive reads first in every archive: a directory with a link target.
@@ -242,18 +241,18 @@ static int check_volume(struct tar *t, struct error *err)
 static int next_in_archive(struct tar *t, struct archive_entry **ret, struct error *err)
 {
 	la_int64_t before;
-	int r = archive_skip_data(&t->x, err);
+	int code = archive_skip_data(&t->x, err), got;
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	begin_header(t);
 	before = archive_filter_bytes(t->x.archive, -1);
-	r = archive_next_header(&t->x, ret, err);
+	got = archive_next_header(&t->x, ret, err);
 	t->reads_header = false;
-	if (r == 0 && archive_filter_bytes(t->x.archive, -1) == before)
+	if (got == 0 && archive_filter_bytes(t->x.archive, -1) == before)
 		log_warn("%s: the tar archive has no end marker; it may be incomplete",
 			t->x.input->source);
-	return r;
+	return got;
 }
 
 static int tar_next(struct extraction *x, struct archive_entry **ret, struct error *err)
@@ -261,19 +260,19 @@ static int tar_next(struct extraction *x, struct archive_entry **ret, struct err
 	struct tar *t = container_of(x, struct tar, x);
 
 	for (;;) {
-		int r = x->archive != NULL ? next_in_archive(t, ret, err) : 0;
+		int found = x->archive != NULL ? next_in_archive(t, ret, err) : 0;
 
-		if (r != 0)
-			return r;
+		if (found != 0)
+			return found;
 		if (x->archive != NULL)
 			put_back_unconsumed(t);
-		r = archive_feed_next_archive(x, tar_matches, err);
-		if (r > 0)
-			r = check_volume(t, err);
-		if (r > 0)
-			r = open_archive(t, err);
-		if (r <= 0)
-			return r;
+		found = archive_feed_next_archive(x, tar_matches, err);
+		if (found > 0)
+			found = check_volume(t, err);
+		if (found > 0)
+			found = open_archive(t, err);
+		if (found <= 0)
+			return found;
 	}
 }
 
@@ -285,15 +284,15 @@ static int tar_unpack(
 		.x = {.env = env, .input = input, .format = "tar", .reader = &reader},
 		.feed = {.in = input->in},
 	};
-	int r;
+	int code;
 
 	t.x.feed = &t.feed;
-	r = archive_extract_entries(&t.x, err);
+	code = archive_extract_entries(&t.x, err);
 	archive_read_free(t.x.archive);
 	archive_feed_done(&t.feed);
 	if (t.reserved > 0)
 		budget_release(env->budget, t.reserved);
-	return r;
+	return code;
 }
 
 const struct unpacker unpack_tar = {.name = "tar", .matches = tar_matches, .unpack = tar_unpack};

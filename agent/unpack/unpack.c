@@ -29,18 +29,19 @@ static int copy_stream(
 {
 	struct slice s = {0};
 	uint64_t offset = 0;
-	int r;
+	int got;
 
-	while ((r = reader_next(in, &s, err)) > 0) {
-		r = cancel_requested(env->cancel)
-			    ? error_set(err, -ECANCELED, "cancelled")
-			    : writer_file_write(w, offset, s.data, s.len, err);
+	while ((got = reader_next(in, &s, err)) > 0) {
+		int code = cancel_requested(env->cancel)
+				   ? error_set(err, -ECANCELED, "cancelled")
+				   : writer_file_write(w, offset, s.data, s.len, err);
+
 		offset += s.len;
 		slice_drop(&s);
-		if (r < 0)
-			break;
+		if (code < 0)
+			return code;
 	}
-	return r;
+	return got;
 }
 
 /* Stores the whole stream as one file called input->file_name. A selection that leaves this file
@@ -55,20 +56,20 @@ static int unpack_single_file(
 		.uid = (uid_t)-1,
 		.gid = (gid_t)-1,
 	};
-	int r;
+	int code;
 
 	if (select_apply(env->selection, input->file_name) == NULL)
 		return error_set(err, -ERR_CONFIG,
 			"it is one file, '%s', which include, exclude and strip_components leave out",
 			input->file_name);
 	w = writer_new(env->tree, input->source, env->progress);
-	r = writer_file_open(w, input->file_name, &meta, SIZE_UNKNOWN, false, err);
-	if (r >= 0)
-		r = copy_stream(env, input->in, w, err);
-	if (r >= 0)
-		r = writer_file_close(w, err);
+	code = writer_file_open(w, input->file_name, &meta, SIZE_UNKNOWN, false, err);
+	if (code == 0)
+		code = copy_stream(env, input->in, w, err);
+	if (code == 0)
+		code = writer_file_close(w, err);
 	writer_close(w);
-	return r;
+	return code;
 }
 
 static const struct unpacker *const unpackers[] = {
@@ -109,15 +110,15 @@ static int check_single_file(const struct unpack_input *input, const struct prom
 {
 	uint8_t first[PROMISE_PEEK];
 	struct promise_bytes bytes = {.first = first};
-	int r = reader_peek(input->in, first, sizeof(first), err);
+	int len = reader_peek(input->in, first, sizeof(first), err), is_zip;
 
-	if (r < 0)
-		return r;
-	bytes.len = (size_t)r;
-	r = ends_like_zip(input, p, &bytes, err);
-	if (r > 0)
+	if (len < 0)
+		return len;
+	bytes.len = (size_t)len;
+	is_zip = ends_like_zip(input, p, &bytes, err);
+	if (is_zip > 0)
 		*ret = &unpack_zip;
-	return r != 0 ? r : promise_check(p, input, &bytes, err);
+	return is_zip != 0 ? is_zip : promise_check(p, input, &bytes, err);
 }
 
 /* A tar without entries is only an end marker, which consists of zeros: only its name can say that
@@ -131,12 +132,12 @@ static int choose_unpacker(const struct unpack_input *input, const struct promis
 	const struct unpacker **ret, struct error *err)
 {
 	uint8_t first[512];
-	int r = reader_peek(input->in, first, sizeof(first), err);
+	int len = reader_peek(input->in, first, sizeof(first), err);
 
-	if (r < 0)
-		return r;
-	*ret = find_unpacker(input, first, (size_t)r);
-	if (*ret == NULL && p->is_tar && is_zeros(first, (size_t)r))
+	if (len < 0)
+		return len;
+	*ret = find_unpacker(input, first, (size_t)len);
+	if (*ret == NULL && p->is_tar && is_zeros(first, (size_t)len))
 		*ret = &unpack_tar;
 	return *ret != NULL ? 0 : check_single_file(input, p, ret, err);
 }
@@ -148,19 +149,19 @@ int unpack(const struct unpack_env *env, const struct unpack_input *input, const
 	const struct unpacker *u = NULL;
 	/* Worker threads copy their errors to err, so it must not be NULL below. */
 	struct error ignored = {0};
-	int r;
+	int code;
 
 	err = err != NULL ? err : &ignored;
-	r = input->extract ? choose_unpacker(input, &p, &u, err) : 0;
-	if (r >= 0)
-		r = u != NULL ? u->unpack(env, input, err) : unpack_single_file(env, input, err);
+	code = input->extract ? choose_unpacker(input, &p, &u, err) : 0;
+	if (code >= 0)
+		code = u != NULL ? u->unpack(env, input, err) : unpack_single_file(env, input, err);
 	/* A digest over the stream is only checked at its end. */
-	if (r >= 0)
-		r = reader_drain(input->in, err);
-	if (r == -ERR_TRUNCATED || (r == -ERR_FORMAT && u != NULL))
+	if (code >= 0)
+		code = reader_drain(input->in, err);
+	if (code == -ERR_TRUNCATED || (code == -ERR_FORMAT && u != NULL))
 		promise_explain(&p, err);
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	*ret_format = u != NULL ? u->name : "file";
 	return 0;
 }

@@ -46,21 +46,21 @@ static int wrong_length(const struct zip_entry *e, struct error *err)
 
 static int write_bytes(struct zip_large *l, const uint8_t *bytes, size_t len, struct error *err)
 {
-	int r;
+	int code;
 
 	if (len > l->entry->size - l->written)
 		return wrong_length(l->entry, err);
 	l->crc = libdeflate_crc32(l->crc, bytes, len);
-	r = writer_file_write(l->to->writer, l->written, bytes, len, err);
+	code = writer_file_write(l->to->writer, l->written, bytes, len, err);
 	l->written += len;
-	return r;
+	return code;
 }
 
 /* Inflates one slice of input, and writes all of the result. */
 static int inflate_slice(struct zip_large *l, const struct slice *in, struct error *err)
 {
 	struct inflate_state *z = &l->state;
-	int r;
+	int code;
 
 	z->next_in = (uint8_t *)in->data; /* not written to; the library does not use const */
 	z->avail_in = (uint32_t)in->len;
@@ -70,9 +70,9 @@ static int inflate_slice(struct zip_large *l, const struct slice *in, struct err
 		if (isal_inflate(z) != ISAL_DECOMP_OK)
 			return error_set(err, -ERR_FORMAT, "the compressed data of '%s' is damaged",
 				l->entry->name);
-		r = write_bytes(l, l->output, OUTPUT_BYTES - z->avail_out, err);
-		if (r < 0)
-			return r;
+		code = write_bytes(l, l->output, OUTPUT_BYTES - z->avail_out, err);
+		if (code < 0)
+			return code;
 	} while (z->avail_out == 0 || (z->avail_in > 0 && z->block_state != ISAL_BLOCK_FINISH));
 	return z->avail_in > 0 ? wrong_length(l->entry, err) : 0;
 }
@@ -88,20 +88,20 @@ static int unpack_slice(struct zip_large *l, const struct slice *in, struct erro
 static int unpack_slices(struct zip_large *l, struct error *err)
 {
 	uint64_t left = l->entry->packed;
-	int r = 0;
+	int code = 0;
 
-	while (left > 0 && r >= 0) {
+	while (left > 0 && code == 0) {
 		struct slice in = {0};
 
 		/* isal_inflate() uses 32-bit lengths. */
-		r = zip_stream_next(l->stream, left < UINT32_MAX ? left : UINT32_MAX, &in, err);
-		if (r < 0)
+		code = zip_stream_next(l->stream, left < UINT32_MAX ? left : UINT32_MAX, &in, err);
+		if (code < 0)
 			break;
 		left -= in.len;
-		r = unpack_slice(l, &in, err);
+		code = unpack_slice(l, &in, err);
 		slice_drop(&in);
 	}
-	return r;
+	return code;
 }
 
 static int check_whole(const struct zip_large *l, struct error *err)
@@ -124,20 +124,20 @@ static int unpack_large(struct zip_stream *s, const struct zip_entry *e,
 	const struct zip_target *to, struct error *err)
 {
 	_free_ struct zip_large *l = zalloc(sizeof(*l));
-	int r;
+	int code;
 
 	l->stream = s;
 	l->entry = e;
 	l->to = to;
 	isal_inflate_init(&l->state);
-	r = writer_file_open(to->writer, to->name, &e->meta, e->size, false, err);
-	if (r >= 0)
-		r = unpack_slices(l, err);
-	if (r >= 0)
-		r = check_whole(l, err);
-	if (r >= 0)
-		r = writer_file_close(to->writer, err);
-	return r;
+	code = writer_file_open(to->writer, to->name, &e->meta, e->size, false, err);
+	if (code == 0)
+		code = unpack_slices(l, err);
+	if (code == 0)
+		code = check_whole(l, err);
+	if (code == 0)
+		code = writer_file_close(to->writer, err);
+	return code;
 }
 
 /* Entries of the rarer methods. An entry's compressed bytes are a stream of their own, which a
@@ -206,19 +206,19 @@ static void packed_close(struct reader *r)
 static int next_decoded(struct zip_coded *c, struct slice *ret, struct error *err)
 {
 	const struct zip_entry *e = c->entry;
-	int r = reader_next(c->decoded, ret, err);
+	int got = reader_next(c->decoded, ret, err);
 
-	if (r == -ERR_TRUNCATED && c->packed.base.failed == 0)
+	if (got == -ERR_TRUNCATED && c->packed.base.failed == 0)
 		return error_set(err, -ERR_FORMAT,
 			"the compressed data of '%s' is damaged: it ends early", e->name);
-	if (r < 0)
-		return r;
-	if (r == 0 && c->size != e->size)
+	if (got < 0)
+		return got;
+	if (got == 0 && c->size != e->size)
 		return wrong_length(e, err);
-	if (r == 0 && c->crc != e->crc)
+	if (got == 0 && c->crc != e->crc)
 		return error_set(err, -ERR_FORMAT,
 			"'%s' is damaged: its checksum is not the one in the zip", e->name);
-	if (r == 0)
+	if (got == 0)
 		return 0;
 	if (ret->len > e->size - c->size) {
 		slice_drop(ret);
@@ -232,40 +232,40 @@ static int next_decoded(struct zip_coded *c, struct slice *ret, struct error *er
 static int write_parts(struct zip_coded *c, struct error *err)
 {
 	const struct zip_coded_target *to = c->to;
-	int r = writer_file_open(to->writer, to->name, &c->entry->meta, c->entry->size, false, err);
+	int code =
+		writer_file_open(to->writer, to->name, &c->entry->meta, c->entry->size, false, err);
+	int got = 1;
 
-	while (r >= 0) {
+	while (code == 0 && got > 0) {
 		uint64_t at = c->size;
 		struct slice s = {0};
 
 		if (cancel_requested(to->cancel))
 			return error_set(err, -ECANCELED, "cancelled at '%s'", c->entry->name);
-		r = next_decoded(c, &s, err);
-		if (r <= 0)
-			break;
-		r = writer_file_write(to->writer, at, s.data, s.len, err);
+		got = next_decoded(c, &s, err);
+		code = got > 0 ? writer_file_write(to->writer, at, s.data, s.len, err) : got;
 		slice_drop(&s);
 	}
-	return r < 0 ? r : writer_file_close(to->writer, err);
+	return code < 0 ? code : writer_file_close(to->writer, err);
 }
 
 /* Decodes the whole entry into memory. The caller frees *ret, also on failure; a NUL follows the
  * bytes. */
 static int gather_decoded(struct zip_coded *c, uint8_t **ret, struct error *err)
 {
-	int r = 1;
+	int got = 1;
 
 	*ret = zalloc(c->entry->size + 1);
-	while (r > 0) {
+	while (got > 0) {
 		uint64_t at = c->size;
 		struct slice s = {0};
 
-		r = next_decoded(c, &s, err);
-		if (r > 0 && s.len > 0)
+		got = next_decoded(c, &s, err);
+		if (got > 0 && s.len > 0)
 			memcpy(*ret + at, s.data, s.len);
 		slice_drop(&s);
 	}
-	return r;
+	return got;
 }
 
 static int write_whole(struct zip_coded *c, struct error *err)
@@ -274,10 +274,10 @@ static int write_whole(struct zip_coded *c, struct error *err)
 	const struct zip_coded_target *to = c->to;
 	_free_ uint8_t *bytes = NULL;
 	struct slice content;
-	int r = gather_decoded(c, &bytes, err);
+	int code = gather_decoded(c, &bytes, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	content = (struct slice){.data = bytes, .len = e->size};
 	if (e->type != S_IFLNK)
 		return crew_file(to->crew, to->writer, to->name, &e->meta, &content, err);
@@ -292,10 +292,10 @@ static int decode_and_write(struct zip_coded *c, struct error *err)
 	const struct zip_entry *e = c->entry;
 	bool whole =
 		e->type == S_IFLNK || (e->size <= CREW_FILE_MAX && crew_has_workers(c->to->crew));
-	int r = crew_await(c->to->crew, c->to->name, err);
+	int code = crew_await(c->to->crew, c->to->name, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	return whole ? write_whole(c, err) : write_parts(c, err);
 }
 
@@ -312,15 +312,15 @@ static int unpack_coded(struct zip_stream *s, const struct zip_entry *e,
 		.size = e->size};
 	_free_ char *shown = text_format("'%.300s' in the zip", e->name);
 	struct zip_coded c = {.entry = e, .to = to, .packed = {.stream = s, .left = e->packed}};
-	int r;
+	int code;
 
 	reader_init(&c.packed.base, &ops, shown);
-	r = zip_method_decoder(e)->open(&c.packed.base, &env, &c.decoded, err);
-	if (r < 0)
-		return r;
-	r = decode_and_write(&c, err);
+	code = zip_method_decoder(e)->open(&c.packed.base, &env, &c.decoded, err);
+	if (code < 0)
+		return code;
+	code = decode_and_write(&c, err);
 	reader_close(c.decoded);
-	return r;
+	return code;
 }
 
 /* The walk. */
@@ -393,42 +393,42 @@ static int copy_slices(struct zip_walk *w, const struct zip_entry *e, struct sli
 	struct block *b, struct error *err)
 {
 	size_t have = 0;
-	int r = 0;
+	int code = 0;
 
 	for (size_t i = 0; i < 2; i++) {
 		memcpy(b->data + have, parts[i].data, parts[i].len);
 		have += parts[i].len;
 		slice_drop(&parts[i]);
 	}
-	while (r >= 0 && have < e->packed) {
+	while (code == 0 && have < e->packed) {
 		struct slice s = {0};
 
-		r = zip_stream_next(&w->stream, e->packed - have, &s, err);
-		if (r >= 0)
+		code = zip_stream_next(&w->stream, e->packed - have, &s, err);
+		if (code == 0)
 			memcpy(b->data + have, s.data, s.len);
 		have += s.len;
 		slice_drop(&s);
 	}
-	return r;
+	return code;
 }
 
 static int gather_copy(struct zip_walk *w, const struct zip_entry *e, struct slice parts[static 2],
 	struct slice *ret, struct error *err)
 {
 	struct block *b = block_pool_take(w->gathered, w->env->cancel);
-	int r;
+	int code;
 
 	if (b == NULL) {
 		slice_drop(&parts[0]);
 		slice_drop(&parts[1]);
 		return error_set(err, -ECANCELED, "cancelled at '%s'", e->name);
 	}
-	r = copy_slices(w, e, parts, b, err);
-	if (r < 0)
+	code = copy_slices(w, e, parts, b, err);
+	if (code < 0)
 		block_unref(b);
 	else
 		*ret = (struct slice){.data = b->data, .len = (size_t)e->packed, .owner = b};
-	return r;
+	return code;
 }
 
 /* Collects the entry's compressed bytes in one slice; those of a stored file in two if they lie in
@@ -439,16 +439,16 @@ static int gather(struct zip_walk *w, const struct zip_entry *e, struct slice re
 {
 	bool may_be_two = e->method == ZIP_STORED && e->type == S_IFREG;
 	struct slice parts[2] = {0};
-	int r = e->packed > 0 ? zip_stream_next(&w->stream, e->packed, &parts[0], err) : 0;
+	int code = e->packed > 0 ? zip_stream_next(&w->stream, e->packed, &parts[0], err) : 0;
 
-	while (r >= 0 && parts[0].len < e->packed && parts[1].len == 0) {
-		r = zip_stream_next(&w->stream, e->packed - parts[0].len, &parts[1], err);
-		if (r >= 0)
+	while (code == 0 && parts[0].len < e->packed && parts[1].len == 0) {
+		code = zip_stream_next(&w->stream, e->packed - parts[0].len, &parts[1], err);
+		if (code == 0)
 			append_adjacent(&parts[0], &parts[1]);
 	}
-	if (r < 0) {
+	if (code < 0) {
 		slice_drop(&parts[0]);
-		return r;
+		return code;
 	}
 	if (parts[0].len + parts[1].len < e->packed || (parts[1].len > 0 && !may_be_two))
 		return gather_copy(w, e, parts, &ret[0], err);
@@ -468,9 +468,9 @@ static int queue_entry(
 		.crc = e->crc,
 		.size = (size_t)e->size,
 	};
-	int r = gather(w, e, job.packed, err);
+	int code = gather(w, e, job.packed, err);
 
-	return r < 0 ? r : zip_workers_add(w->workers, &job, err);
+	return code < 0 ? code : zip_workers_add(w->workers, &job, err);
 }
 
 /* Unpacks the entry on the walking thread. zip_workers_await() also queues the jobs that were
@@ -485,64 +485,65 @@ static int unpack_on_walk(
 		.cancel = w->env->cancel,
 		.budget = w->env->budget,
 		.granted = w->memory->coded};
-	int r = zip_workers_await(w->workers, name, err);
+	int code = zip_workers_await(w->workers, name, err);
 
-	if (r >= 0 && zip_method_needs_decoder(e))
+	if (code == 0 && zip_method_needs_decoder(e))
 		return unpack_coded(&w->stream, e, &coded_to, err);
-	if (r >= 0)
-		r = crew_await(w->crew, name, err);
-	return r < 0 ? r : unpack_large(&w->stream, e, &to, err);
+	if (code == 0)
+		code = crew_await(w->crew, name, err);
+	return code < 0 ? code : unpack_large(&w->stream, e, &to, err);
 }
 
-/* Whether the symbolic link exists already, with the right target: the zip has the target's
- * checksum, so it can be verified without its bytes being fetched. */
-static int link_exists_already(
+/* As unpack_without_data(), for a symbolic link: the zip has the target's checksum, so a link that
+ * exists can be verified without the target's bytes being fetched. */
+static int unpack_link_without_data(
 	struct zip_walk *w, const struct zip_entry *e, const char *name, struct error *err)
 {
 	_free_ char *target = NULL;
-	int r = crew_await(w->crew, name, err);
+	int code = crew_await(w->crew, name, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	target = writer_find_link(w->writer, name, e->size);
 	if (target == NULL || libdeflate_crc32(0, target, e->size) != e->crc)
 		return 0;
-	r = crew_symlink(w->crew, w->writer, name, target, &e->meta, err);
-	return r < 0 ? r : 1;
+	code = crew_symlink(w->crew, w->writer, name, target, &e->meta, err);
+	return code < 0 ? code : 1;
 }
 
-/* 1: an earlier run has written the entry, so its bytes are not fetched; 0 or negative. Directories
- * and links between existing files must not cause requests either: each request transfers a hundred
- * times as much as a directory or a link needs. */
-static int exists_already(
+/* Unpacks an entry without its data, if an earlier run has left the file or link, or if it is a
+ * directory: 1 if it did so, 0 or negative. Directories and links between existing files must not
+ * cause requests either: each request transfers a hundred times as much as a directory or a link
+ * needs. */
+static int unpack_without_data(
 	struct zip_walk *w, const struct zip_entry *e, const char *name, struct error *err)
 {
-	int r;
+	int code;
 
 	if (!tree_is_continued(w->env->tree))
 		return 0;
-	r = zip_workers_await(w->workers, name, err);
-	if (r < 0)
-		return r;
+	code = zip_workers_await(w->workers, name, err);
+	if (code < 0)
+		return code;
 	if (e->type == S_IFDIR) {
-		r = crew_dir(w->crew, w->writer, name, &e->meta, err);
-		return r < 0 ? r : 1;
+		code = crew_dir(w->crew, w->writer, name, &e->meta, err);
+		return code < 0 ? code : 1;
 	}
 	if (e->type == S_IFLNK)
-		return link_exists_already(w, e, name, err);
+		return unpack_link_without_data(w, e, name, err);
 	return crew_has(w->crew, w->writer, name, &e->meta, e->size, err);
 }
 
 static int unpack_entry(
 	struct zip_walk *w, struct zip_entry *e, const char *name, struct error *err)
 {
-	int r = exists_already(w, e, name, err);
+	int done = unpack_without_data(w, e, name, err), code;
 
-	if (r != 0)
-		return r < 0 ? r : 0;
-	r = zip_stream_open_entry(&w->stream, e, err);
-	if (r < 0)
-		return r;
+	if (done != 0)
+		return done < 0 ? done : 0;
+	code = zip_stream_open_entry(&w->stream, e, err);
+	if (code < 0)
+		return code;
 	if (e->type == S_IFDIR)
 		return crew_dir(w->crew, w->writer, name, &e->meta, err);
 	if (e->type == S_IFLNK && (e->size > LINK_MAX || e->packed > LINK_MAX))
@@ -557,18 +558,18 @@ static int unpack_entry(
 static int walk_entries(struct zip_walk *w, struct zip_directory *d, struct error *err)
 {
 	struct zip_entry *e;
-	int r;
+	int found;
 
-	while ((r = zip_directory_next(d, &e, err)) > 0) {
+	while ((found = zip_directory_next(d, &e, err)) > 0) {
 		const char *name;
+		int code = select_entry(w->env->selection, e->name, &name, err);
 
-		r = select_entry(w->env->selection, e->name, &name, err);
-		if (r > 0)
-			r = unpack_entry(w, e, name, err);
-		if (r < 0)
-			break;
+		if (code > 0)
+			code = unpack_entry(w, e, name, err);
+		if (code < 0)
+			return code;
 	}
-	return r;
+	return found;
 }
 
 /* Queued jobs reference the network's blocks, so none may stay with the walk while it waits for
@@ -587,22 +588,22 @@ static int walk_with_workers(
 	struct zip_workers_options options = {
 		.source = source, .crew = w->crew, .threads = m->threads, .part = m->part};
 	uint64_t bytes;
-	int r;
+	int code;
 
 	zip_directory_sum(d, &bytes, &options.entries);
-	r = zip_workers_start(w->env, &options, &w->workers, err);
-	if (r < 0)
-		return r;
+	code = zip_workers_start(w->env, &options, &w->workers, err);
+	if (code < 0)
+		return code;
 	w->stream.before_wait = before_wait;
 	w->stream.ctx = w;
 	w->writer = writer_new(w->env->tree, source, w->env->progress);
 	w->gathered = block_pool_new(m->part, m->threads + 1, NULL, NULL);
-	r = walk_entries(w, d, err);
-	r = zip_workers_finish(w->workers, r, err);
+	code = walk_entries(w, d, err);
+	code = zip_workers_finish(w->workers, code, err);
 	block_pool_free(w->gathered);
 	writer_close(w->writer);
 	zip_stream_done(&w->stream);
-	return r;
+	return code;
 }
 
 static int walk(struct zip_walk *w, const char *source, struct zip_directory *d, struct error *err)
@@ -641,13 +642,13 @@ static int reserve_for_decoder(
 	const struct unpack_env *env, struct zip_memory *memory, struct error *err)
 {
 	uint64_t more = coded_memory(env->budget), all = memory->reserved + more;
-	int r;
+	int code;
 
 	budget_release(env->budget, memory->reserved);
 	memory->reserved = 0;
-	r = budget_reserve(env->budget, all, env->cancel, err);
-	if (r < 0)
-		return r;
+	code = budget_reserve(env->budget, all, env->cancel, err);
+	if (code < 0)
+		return code;
 	memory->reserved = all;
 	memory->coded = more;
 	return 0;
@@ -660,38 +661,38 @@ static int unpack_source(const struct unpack_env *env, struct zip_memory *memory
 	struct zip_directory *d = NULL;
 	uint64_t bytes, entries;
 	struct zip_end end;
-	int r = zip_find_end(zip->object, zip->begin, &end, err);
+	int code = zip_find_end(zip->object, zip->begin, &end, err);
 
-	if (r >= 0)
-		r = zip_directory_open(env, zip->object, &end, &d, err);
-	if (r < 0)
-		return r;
+	if (code == 0)
+		code = zip_directory_open(env, zip->object, &end, &d, err);
+	if (code < 0)
+		return code;
 	log_oddities(zip, &end, d);
 	zip_directory_sum(d, &bytes, &entries);
-	r = tree_check_room(env->tree, bytes, entries, err);
-	if (r >= 0 && zip_directory_needs_decoder(d))
-		r = reserve_for_decoder(env, memory, err);
-	if (r >= 0)
-		r = walk(&w, zip->source, d, err);
+	code = tree_check_room(env->tree, bytes, entries, err);
+	if (code == 0 && zip_directory_needs_decoder(d))
+		code = reserve_for_decoder(env, memory, err);
+	if (code == 0)
+		code = walk(&w, zip->source, d, err);
 	zip_directory_close(d);
-	return r;
+	return code;
 }
 
 static int store_and_unpack(const struct unpack_env *env, struct zip_memory *memory,
 	const struct unpack_input *input, struct zip_source *zip, struct error *err)
 {
 	struct object *copy;
-	int r;
+	int code;
 
 	log_info("%s: a zip that cannot be read at random is first stored whole", input->source);
-	r = scratch_from_input(env, input, &copy, err);
-	if (r < 0)
-		return r;
+	code = scratch_from_input(env, input, &copy, err);
+	if (code < 0)
+		return code;
 	zip->object = copy;
 	zip->in = object_stream(copy);
-	r = unpack_source(env, memory, zip, err);
+	code = unpack_source(env, memory, zip, err);
 	object_close(copy);
-	return r;
+	return code;
 }
 
 static int unpack_input(const struct unpack_env *env, struct zip_memory *memory,
@@ -700,11 +701,11 @@ static int unpack_input(const struct unpack_env *env, struct zip_memory *memory,
 	struct object *o = input->object;
 	struct zip_source zip = {.source = input->source, .object = o, .in = input->in};
 	uint8_t first[8];
-	int r = reader_peek(input->in, first, sizeof(first), err);
+	int len = reader_peek(input->in, first, sizeof(first), err);
 
-	if (r < 0)
-		return r;
-	zip.begin = zip_begin(first, (size_t)r);
+	if (len < 0)
+		return len;
+	zip.begin = zip_begin(first, (size_t)len);
 	return o->seekable && o->identity.size != SIZE_UNKNOWN
 		       ? unpack_source(env, memory, &zip, err)
 		       : store_and_unpack(env, memory, input, &zip, err);
@@ -714,14 +715,14 @@ static int zip_unpack(
 	const struct unpack_env *env, const struct unpack_input *input, struct error *err)
 {
 	struct zip_memory memory = plan_memory(env);
-	int r = budget_reserve(env->budget, memory.reserved, env->cancel, err);
+	int code = budget_reserve(env->budget, memory.reserved, env->cancel, err);
 
-	if (r < 0)
-		return r;
-	r = unpack_input(env, &memory, input, err);
+	if (code < 0)
+		return code;
+	code = unpack_input(env, &memory, input, err);
 	if (memory.reserved > 0)
 		budget_release(env->budget, memory.reserved);
-	return r;
+	return code;
 }
 
 /* A local header, perhaps behind the mark of a zip that was meant to be split, or the end record of

@@ -66,13 +66,13 @@ static int read_end64(struct object *o, const uint8_t *locator, uint64_t locator
 	uint64_t candidates[2] = {get64(locator + 8), locator_at - END64_BYTES};
 
 	for (int i = 0; i < 2; i++) {
-		int r;
+		int code;
 
 		if (locator_at < END64_BYTES || candidates[i] > locator_at - END64_BYTES)
 			continue;
-		r = object_read_at(o, candidates[i], record, END64_BYTES, err);
-		if (r < 0)
-			return r;
+		code = object_read_at(o, candidates[i], record, END64_BYTES, err);
+		if (code < 0)
+			return code;
 		if (memcmp(record, "PK\6\6", 4) == 0) {
 			*ret_at = candidates[i];
 			return 0;
@@ -107,14 +107,14 @@ static int read_numbers64(struct object *o, const struct tail *t, size_t locator
 {
 	const uint8_t *locator = t->bytes + locator_at, *end = locator + END64_LOCATOR_BYTES;
 	uint8_t record[END64_BYTES] = {0};
-	int r = read_end64(o, locator, t->at + locator_at, record, ret_end_at, err);
+	int code = read_end64(o, locator, t->at + locator_at, record, ret_end_at, err);
 
 	/* If no field was too small, this is a record that is not needed, or a comment that looks
 	 * like one. */
-	if (!is_saturated(end) && (r == -ERR_FORMAT || !numbers_agree(end, record)))
+	if (!is_saturated(end) && (code == -ERR_FORMAT || !numbers_agree(end, record)))
 		return 0;
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (get32(record + 16) != 0 || get32(record + 20) != 0 ||
 		get64(record + 24) != get64(record + 32))
 		return multi_disk(err);
@@ -130,12 +130,12 @@ static int read_numbers(struct object *o, const struct tail *t, size_t at, struc
 	uint64_t *ret_end_at, struct error *err)
 {
 	const uint8_t *p = t->bytes + at;
-	int r = 0;
+	int found = 0;
 
 	if (at >= END64_LOCATOR_BYTES && memcmp(p - END64_LOCATOR_BYTES, "PK\6\7", 4) == 0)
-		r = read_numbers64(o, t, at - END64_LOCATOR_BYTES, ret, ret_end_at, err);
-	if (r != 0)
-		return r < 0 ? r : 0;
+		found = read_numbers64(o, t, at - END64_LOCATOR_BYTES, ret, ret_end_at, err);
+	if (found != 0)
+		return found < 0 ? found : 0;
 	if (get16(p + 4) != 0 || get16(p + 6) != 0 || get16(p + 8) != get16(p + 10))
 		return multi_disk(err);
 	ret->entries = get16(p + 10);
@@ -175,13 +175,13 @@ static int has_entry_before(struct object *o, uint64_t zip_at, struct error *err
 	_free_ uint8_t *bytes = zalloc(len + 1);
 
 	for (uint64_t at = 0; at + LOCAL_BYTES <= end; at += len - LOCAL_BYTES + 1) {
-		int r;
+		int code;
 
 		if (len > end - at)
 			len = (size_t)(end - at);
-		r = object_read_at(o, at, bytes, len, err);
-		if (r < 0)
-			return r;
+		code = object_read_at(o, at, bytes, len, err);
+		if (code < 0)
+			return code;
 		for (size_t i = 0; i + LOCAL_BYTES <= len; i++)
 			if (bytes[i] == 'P' && is_local_header(bytes + i))
 				return 1;
@@ -200,15 +200,15 @@ static int ambiguous_offsets(struct error *err)
  * end record is that of another zip, which is stored in this one or was appended to it. */
 static int check_begin(struct object *o, uint64_t begin, struct zip_end *end, struct error *err)
 {
-	int r = end->shift > begin;
+	int before = end->shift > begin;
 
 	if (begin == SIZE_UNKNOWN)
-		r = has_entry_before(o, end->shift, err);
+		before = has_entry_before(o, end->shift, err);
 	else if (end->directory_len == 0)
 		return error_set(err, -ERR_TRUNCATED,
 			"it begins like a zip, yet the directory at its end lists nothing: it is cut short, or damaged");
-	if (r <= 0)
-		return r;
+	if (before <= 0)
+		return before;
 	if (end->shift % ((uint64_t)1 << 32) == 0) {
 		end->wrapped = true; /* as macOS writes zips above 4 GiB */
 		end->shift = 0;
@@ -226,14 +226,14 @@ static int locate_directory(
 	struct zip_end end = {0};
 	ssize_t at = find_end_record(t);
 	uint64_t end_at = 0;
-	int r;
+	int code;
 
 	if (at < 0)
 		return error_set(err, -ERR_TRUNCATED,
 			"it begins like a zip but has no end record: it is cut short, or something else (then use --no-extract, or extract: false)");
-	r = read_numbers(o, t, (size_t)at, &end, &end_at, err);
-	if (r < 0)
-		return r;
+	code = read_numbers(o, t, (size_t)at, &end, &end_at, err);
+	if (code < 0)
+		return code;
 	if (end.directory_len > end_at || end.directory_at > end_at - end.directory_len)
 		return error_set(err, -ERR_FORMAT,
 			"the zip's directory (%" PRIu64 " bytes at %" PRIu64
@@ -260,12 +260,12 @@ static int read_tail(struct object *o, struct tail *ret, struct error *err)
 int zip_find_end(struct object *o, uint64_t begin, struct zip_end *ret, struct error *err)
 {
 	struct tail t;
-	int r = read_tail(o, &t, err);
+	int code = read_tail(o, &t, err);
 
-	if (r >= 0)
-		r = locate_directory(o, &t, ret, err);
+	if (code == 0)
+		code = locate_directory(o, &t, ret, err);
 	free(t.bytes);
-	return r < 0 ? r : check_begin(o, begin, ret, err);
+	return code < 0 ? code : check_begin(o, begin, ret, err);
 }
 
 /* Whether the end record leads to a directory, and no entry lies in front of the zip: 1, 0 or
@@ -274,31 +274,30 @@ static int leads_to_directory(struct object *o, const struct tail *t, struct err
 {
 	uint8_t record[4] = {0};
 	struct zip_end end = {0};
-	int r = locate_directory(o, t, &end, err);
+	int code = locate_directory(o, t, &end, err), before;
 
-	if (r == -ERR_FORMAT || r == -ERR_TRUNCATED || r == -ERR_UNSUPPORTED)
+	if (code == -ERR_FORMAT || code == -ERR_TRUNCATED || code == -ERR_UNSUPPORTED)
 		return 0;
-	if (r >= 0 && (end.directory_len < sizeof(record) || end.ignored > 0))
+	if (code == 0 && (end.directory_len < sizeof(record) || end.ignored > 0))
 		return 0;
-	if (r >= 0)
-		r = object_read_at(o, end.directory_at, record, sizeof(record), err);
-	if (r < 0 || memcmp(record, "PK\1\2", sizeof(record)) != 0)
-		return r;
-	r = has_entry_before(o, end.shift, err);
-	return r < 0 ? r : r == 0;
+	if (code == 0)
+		code = object_read_at(o, end.directory_at, record, sizeof(record), err);
+	if (code < 0 || memcmp(record, "PK\1\2", sizeof(record)) != 0)
+		return code;
+	before = has_entry_before(o, end.shift, err);
+	return before < 0 ? before : before == 0;
 }
 
 int zip_is_at_end(struct object *o, bool surely, struct error *err)
 {
 	struct tail t;
-	int r = read_tail(o, &t, err);
+	int code = read_tail(o, &t, err);
+	int found = code < 0 ? code : find_end_record(&t) >= 0;
 
-	if (r >= 0)
-		r = find_end_record(&t) >= 0;
-	if (r > 0 && surely)
-		r = leads_to_directory(o, &t, err);
+	if (found > 0 && surely)
+		found = leads_to_directory(o, &t, err);
 	free(t.bytes);
-	return r;
+	return found;
 }
 
 /* The index of the entries, and its sorting. */
@@ -392,29 +391,29 @@ static int copy_more(struct zip_directory *d, struct error *err)
 {
 	uint64_t copied = d->copy->identity.size;
 	size_t n = d->len - copied < COPY_BYTES ? (size_t)(d->len - copied) : COPY_BYTES;
-	int r;
+	int code;
 
 	d->buf_len = 0;
-	r = object_read_at(d->zip, d->data_end + copied, d->buf, n, err);
-	return r < 0 ? r : scratch_append(d->copy, d->buf, n, err);
+	code = object_read_at(d->zip, d->data_end + copied, d->buf, n, err);
+	return code < 0 ? code : scratch_append(d->copy, d->buf, n, err);
 }
 
 static int fill_buffer(struct zip_directory *d, uint64_t at, size_t want, struct error *err)
 {
 	uint64_t left = d->len - at;
 	size_t n = want < READ_BYTES ? READ_BYTES : want;
-	int r = 0;
+	int code = 0;
 
 	if (n > left)
 		n = (size_t)left;
-	while (r >= 0 && d->copy->identity.size < at + n)
-		r = copy_more(d, err);
+	while (code == 0 && d->copy->identity.size < at + n)
+		code = copy_more(d, err);
 	d->buf_at = at;
 	d->buf_len = 0;
-	if (r >= 0)
-		r = object_read_at(d->copy, at, d->buf, n, err);
-	if (r < 0)
-		return r;
+	if (code == 0)
+		code = object_read_at(d->copy, at, d->buf, n, err);
+	if (code < 0)
+		return code;
 	d->buf_len = n;
 	return 0;
 }
@@ -423,12 +422,12 @@ static int fill_buffer(struct zip_directory *d, uint64_t at, size_t want, struct
 static int read_copy(struct zip_directory *d, uint64_t at, size_t want, const uint8_t **ret,
 	size_t *ret_len, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
 	if (at < d->buf_at || at > d->buf_at + d->buf_len || at + want > d->buf_at + d->buf_len)
-		r = fill_buffer(d, at, want, err);
-	if (r < 0)
-		return r;
+		code = fill_buffer(d, at, want, err);
+	if (code < 0)
+		return code;
 	*ret = d->buf + (at - d->buf_at);
 	*ret_len = d->buf_len - (size_t)(at - d->buf_at);
 	return 0;
@@ -451,26 +450,26 @@ static int read_record(struct zip_directory *d, uint64_t at, const uint8_t **ret
 {
 	const uint8_t *p;
 	size_t have, len;
-	int r;
+	int code;
 
 	if (at == d->len)
 		return 0;
-	r = read_copy(d, at, ZIP_RECORD_BYTES, &p, &have, err);
-	if (r < 0)
-		return r;
+	code = read_copy(d, at, ZIP_RECORD_BYTES, &p, &have, err);
+	if (code < 0)
+		return code;
 	if (have >= 4 && memcmp(p, "PK\5\5", 4) == 0) /* the digital signature of the directory */
 		return 0;
 	if (have < ZIP_RECORD_BYTES || memcmp(p, "PK\1\2", 4) != 0)
 		return bad_record(d, at, err);
 	len = zip_record_len(p);
-	r = read_copy(d, at, len, &p, &have, err);
-	if (r < 0)
-		return r;
+	code = read_copy(d, at, len, &p, &have, err);
+	if (code < 0)
+		return code;
 	if (have < len)
 		return bad_record(d, at, err);
-	r = zip_entry_parse(&d->entry, p, d->shift, err);
-	if (r < 0)
-		return r;
+	code = zip_entry_parse(&d->entry, p, d->shift, err);
+	if (code < 0)
+		return code;
 	*ret = p;
 	*ret_len = len;
 	return 1;
@@ -495,12 +494,12 @@ static int unwrap_entry(struct zip_directory *d, struct error *err)
 static int next_listed(
 	struct zip_directory *d, const uint8_t **ret, size_t *ret_len, struct error *err)
 {
-	int r = cancel_requested(d->env->cancel) ? error_set(err, -ECANCELED, "cancelled")
-						 : read_record(d, d->at, ret, ret_len, err);
+	int found = cancel_requested(d->env->cancel) ? error_set(err, -ECANCELED, "cancelled")
+						     : read_record(d, d->at, ret, ret_len, err);
 
-	if (r > 0)
+	if (found > 0)
 		d->at += *ret_len;
-	return r > 0 && d->wrapped ? unwrap_entry(d, err) : r;
+	return found > 0 && d->wrapped ? unwrap_entry(d, err) : found;
 }
 
 /* Reads the next record in the order of the data. */
@@ -534,21 +533,20 @@ static int check_entry(struct zip_directory *d, struct error *err)
 {
 	const struct zip_entry *e = &d->entry;
 	const char *name;
-	int r = select_entry(d->env->selection, e->name, &name, err);
+	int selected = select_entry(d->env->selection, e->name, &name, err), code;
 
-	if (r <= 0)
-		return r < 0 ? r : 1;
-	r = zip_entry_check(e, err);
-	if (r < 0)
-		return r;
+	if (selected <= 0)
+		return selected;
+	code = zip_entry_check(e, err);
+	if (code < 0)
+		return code;
 	if (e->unmarked && d->unmarked == NULL)
 		d->unmarked = text_copy(e->name);
 	if (e->backslashes && d->backslashes == NULL)
 		d->backslashes = text_copy(e->name);
 	d->coded |= zip_method_needs_decoder(e);
 	d->bytes = add_saturating(d->bytes, e->size);
-	r = tree_check_entries(d->env->tree, ++d->entries, err);
-	return r < 0 ? r : 1;
+	return tree_check_entries(d->env->tree, ++d->entries, err);
 }
 
 static int check_all_entries(struct zip_directory *d, struct error *err)
@@ -556,24 +554,24 @@ static int check_all_entries(struct zip_directory *d, struct error *err)
 	uint64_t previous = 0;
 	const uint8_t *record = NULL;
 	size_t len = 0;
-	int r;
+	int found = 0, code = 0;
 
 	d->in_data_order = true;
-	while ((r = next_listed(d, &record, &len, err)) > 0) {
+	while (code == 0 && (found = next_listed(d, &record, &len, err)) > 0) {
 		d->n++;
 		d->in_data_order &= d->entry.header_at >= previous;
 		previous = d->entry.header_at;
 		if (!is_repeated(d, record, len))
-			r = check_entry(d, err);
-		if (r < 0)
-			break;
+			code = check_entry(d, err);
 	}
-	if (r >= 0 && d->wrapped && unwrap(d, d->data_end) != d->data_end)
-		r = ambiguous_offsets(err);
+	if (code == 0)
+		code = found;
+	if (code == 0 && d->wrapped && unwrap(d, d->data_end) != d->data_end)
+		code = ambiguous_offsets(err);
 	d->at = 0;
 	d->unwrapped = 0;
 	d->last.len = 0;
-	return r;
+	return code;
 }
 
 static int append_positions(struct zip_directory *d, struct error *err)
@@ -581,34 +579,34 @@ static int append_positions(struct zip_directory *d, struct error *err)
 	struct zip_index_entry chunk[INDEX_CHUNK];
 	const uint8_t *record = NULL;
 	size_t n = 0, len = 0;
-	int r = 1;
+	int found = 1;
 
-	while (r > 0) {
+	while (found > 0) {
 		uint64_t at = d->at;
 
-		r = next_listed(d, &record, &len, err);
-		if (r > 0)
+		found = next_listed(d, &record, &len, err);
+		if (found > 0)
 			chunk[n++] = (struct zip_index_entry){d->entry.header_at, at};
-		if (n == INDEX_CHUNK || (r == 0 && n > 0)) {
-			int appended = scratch_append(d->index, chunk, n * sizeof(chunk[0]), err);
+		if (n == INDEX_CHUNK || (found == 0 && n > 0)) {
+			int code = scratch_append(d->index, chunk, n * sizeof(chunk[0]), err);
 
-			if (appended < 0)
-				return appended;
+			if (code < 0)
+				return code;
 			n = 0;
 		}
 	}
-	return r;
+	return found;
 }
 
 static int build_index(struct zip_directory *d, struct error *err)
 {
-	int r = scratch_new(d->env, d->copy->name, &d->index, err);
+	int code = scratch_new(d->env, d->copy->name, &d->index, err);
 	void *map;
 
-	if (r >= 0)
-		r = append_positions(d, err);
-	if (r < 0)
-		return r;
+	if (code == 0)
+		code = append_positions(d, err);
+	if (code < 0)
+		return code;
 	map = mmap(NULL, d->n * sizeof(struct zip_index_entry), PROT_READ | PROT_WRITE, MAP_SHARED,
 		scratch_fd(d->index), 0);
 	if (map == MAP_FAILED)
@@ -626,10 +624,10 @@ static bool count_agrees(uint64_t n, uint64_t said)
 
 static int open_copy(struct zip_directory *d, const struct zip_end *end, struct error *err)
 {
-	int r = check_all_entries(d, err);
+	int code = check_all_entries(d, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (!count_agrees(d->n, end->entries))
 		return error_set(err, -ERR_FORMAT,
 			"the zip says it has %" PRIu64 " entries but its directory lists %" PRIu64,
@@ -641,7 +639,7 @@ int zip_directory_open(const struct unpack_env *env, struct object *o, const str
 	struct zip_directory **ret, struct error *err)
 {
 	struct zip_directory *d = zalloc(sizeof(*d));
-	int r;
+	int code;
 
 	d->env = env;
 	d->zip = o;
@@ -650,17 +648,17 @@ int zip_directory_open(const struct unpack_env *env, struct object *o, const str
 	d->shift = end->shift;
 	d->wrapped = end->wrapped;
 	d->buf = zalloc(COPY_BYTES);
-	r = zip_charset_open(env->zip_names, &d->charset, err);
+	code = zip_charset_open(env->zip_names, &d->charset, err);
 	d->entry.charset = d->charset;
-	if (r >= 0)
-		r = scratch_new(env, o->name, &d->copy, err);
-	if (r >= 0)
-		r = open_copy(d, end, err);
-	if (r < 0)
+	if (code == 0)
+		code = scratch_new(env, o->name, &d->copy, err);
+	if (code == 0)
+		code = open_copy(d, end, err);
+	if (code < 0)
 		zip_directory_close(d);
 	else
 		*ret = d;
-	return r;
+	return code;
 }
 
 void zip_directory_close(struct zip_directory *d)
@@ -723,14 +721,14 @@ int zip_directory_next(struct zip_directory *d, struct zip_entry **e, struct err
 {
 	const uint8_t *record = NULL;
 	size_t len = 0;
-	int r;
+	int found, code;
 
 	do {
-		r = next_in_data_order(d, &record, &len, err);
-	} while (r > 0 && is_repeated(d, record, len));
-	if (r <= 0)
-		return r;
+		found = next_in_data_order(d, &record, &len, err);
+	} while (found > 0 && is_repeated(d, record, len));
+	if (found <= 0)
+		return found;
 	*e = &d->entry;
-	r = check_layout(d, err);
-	return r < 0 ? r : 1;
+	code = check_layout(d, err);
+	return code < 0 ? code : 1;
 }

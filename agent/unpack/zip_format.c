@@ -510,7 +510,7 @@ static int read_name(
 	const uint8_t *bytes = zip_extra_name(extra, e->raw_name, e->raw_len, &len);
 
 	bool marked = bytes != NULL || (e->flags & ZIP_UTF8) != 0;
-	int r = 0;
+	int code = 0;
 
 	if (bytes == NULL)
 		bytes = e->raw_name;
@@ -519,9 +519,9 @@ static int read_name(
 	if (marked || !needs_charset(e, made_on))
 		text_add_bytes(&e->name_text, bytes, len);
 	else
-		r = zip_charset_convert(e->charset, bytes, len, &e->name_text, err);
-	if (r < 0)
-		return r;
+		code = zip_charset_convert(e->charset, bytes, len, &e->name_text, err);
+	if (code < 0)
+		return code;
 	if (!marked && e->charset == NULL)
 		e->unmarked = !zip_charset_is_utf8(bytes, len);
 	len = e->name_text.len;
@@ -556,7 +556,7 @@ static int read_sizes(struct zip_entry *e, const uint8_t *record, const struct z
 int zip_entry_parse(struct zip_entry *e, const uint8_t *record, uint64_t shift, struct error *err)
 {
 	struct zip_extra extra;
-	int r;
+	int code;
 
 	e->raw_name = record + ZIP_RECORD_BYTES;
 	e->raw_len = get16(record + 28);
@@ -564,11 +564,11 @@ int zip_entry_parse(struct zip_entry *e, const uint8_t *record, uint64_t shift, 
 	e->flags = get16(record + 8);
 	e->method = get16(record + 10);
 	e->crc = get32(record + 16);
-	r = read_name(e, record[5], &extra, err);
-	if (r >= 0)
-		r = read_sizes(e, record, &extra, err);
-	if (r < 0)
-		return r;
+	code = read_name(e, record[5], &extra, err);
+	if (code == 0)
+		code = read_sizes(e, record, &extra, err);
+	if (code < 0)
+		return code;
 	if (__builtin_add_overflow(e->header_at, shift, &e->header_at))
 		return error_set(err, -ERR_FORMAT, "'%s': its offset is nonsense", e->name);
 	e->meta = (struct meta){.uid = (uid_t)-1, .gid = (gid_t)-1};
@@ -589,10 +589,10 @@ void zip_entry_done(struct zip_entry *e)
 int zip_entry_check(const struct zip_entry *e, struct error *err)
 {
 	bool nothing = e->type == S_IFDIR && e->size == 0 && e->encryption == NULL;
-	int r = nothing ? 0 : zip_method_check(e, err); /* nothing has to be decoded */
+	int code = nothing ? 0 : zip_method_check(e, err); /* nothing has to be decoded */
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (e->method == ZIP_STORED && e->packed != e->size)
 		return error_set(err, -ERR_FORMAT,
 			"'%s' is stored, yet its two sizes differ: %" PRIu64 " and %" PRIu64,

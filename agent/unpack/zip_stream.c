@@ -29,7 +29,7 @@ static void advance(struct zip_stream *s, size_t n)
 static int skip_to(struct zip_stream *s, uint64_t at, struct error *err)
 {
 	uint64_t n = at - s->at;
-	int r;
+	int code;
 
 	if (n <= s->left.len) {
 		advance(s, (size_t)n);
@@ -37,36 +37,37 @@ static int skip_to(struct zip_stream *s, uint64_t at, struct error *err)
 	}
 	n -= s->left.len;
 	slice_drop(&s->left);
-	r = s->before_wait(s->ctx, err);
-	if (r >= 0)
-		r = reader_skip(s->in, n, err);
-	if (r >= 0)
+	code = s->before_wait(s->ctx, err);
+	if (code == 0)
+		code = reader_skip(s->in, n, err);
+	if (code == 0)
 		s->at = at;
-	return r;
+	return code;
 }
 
 /* Makes sure that s->left is not empty. */
 static int refill(struct zip_stream *s, struct error *err)
 {
-	int r;
+	int code, got;
 
 	if (s->left.len > 0)
 		return 0;
 	slice_drop(&s->left);
-	r = s->before_wait(s->ctx, err);
-	if (r >= 0)
-		r = reader_next(s->in, &s->left, err);
-	return r == 0 ? ended_early(s, err) : r;
+	code = s->before_wait(s->ctx, err);
+	if (code < 0)
+		return code;
+	got = reader_next(s->in, &s->left, err);
+	return got == 0 ? ended_early(s, err) : got;
 }
 
 static int read_bytes(struct zip_stream *s, uint8_t *to, size_t n, struct error *err)
 {
 	while (n > 0) {
 		size_t step;
-		int r = refill(s, err);
+		int code = refill(s, err);
 
-		if (r < 0)
-			return r;
+		if (code < 0)
+			return code;
 		step = n < s->left.len ? n : s->left.len;
 		memcpy(to, s->left.data, step);
 		advance(s, step);
@@ -152,37 +153,37 @@ static int read_header(struct zip_stream *s, struct zip_entry *e, struct error *
 {
 	uint8_t header[LOCAL_BYTES] = {0};
 	const uint8_t *rest = NULL;
-	int r = read_bytes(s, header, sizeof(header), err);
+	int code = read_bytes(s, header, sizeof(header), err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (memcmp(header, "PK\3\4", 4) != 0)
 		return error_set(err, -ERR_FORMAT,
 			"there is no local header for '%s' at byte %" PRIu64 " of the zip", e->name,
 			e->header_at);
-	r = read_contiguous(s, (size_t)get16(header + 26) + get16(header + 28), &rest, err);
-	return r < 0 ? r : check_header(e, header, rest, err);
+	code = read_contiguous(s, (size_t)get16(header + 26) + get16(header + 28), &rest, err);
+	return code < 0 ? code : check_header(e, header, rest, err);
 }
 
 int zip_stream_open_entry(struct zip_stream *s, struct zip_entry *e, struct error *err)
 {
-	int r;
+	int code;
 
 	if (e->header_at < s->at)
 		return error_set(err, -ERR_REFUSED,
 			"'%s' at byte %" PRIu64 " of the zip overlaps the entry before it", e->name,
 			e->header_at);
-	r = skip_to(s, e->header_at, err);
-	return r < 0 ? r : read_header(s, e, err);
+	code = skip_to(s, e->header_at, err);
+	return code < 0 ? code : read_header(s, e, err);
 }
 
 int zip_stream_next(struct zip_stream *s, uint64_t max, struct slice *ret, struct error *err)
 {
 	struct slice got;
-	int r = refill(s, err);
+	int code = refill(s, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	got = slice_share(&s->left);
 	if (got.len > max)
 		got.len = (size_t)max;

@@ -229,11 +229,11 @@ static int set_xattr(struct writer *w, int fd, const struct xattr *x, struct err
 
 int metadata_set_xattrs(struct writer *w, int fd, const struct meta *m, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	for (size_t i = 0; i < m->n_xattrs && r == 0; i++)
-		r = set_xattr(w, fd, &m->xattrs[i], err);
-	return r;
+	for (size_t i = 0; i < m->n_xattrs && code == 0; i++)
+		code = set_xattr(w, fd, &m->xattrs[i], err);
+	return code;
 }
 
 static int set_owner(struct writer *w, int fd, uid_t uid, gid_t gid, struct error *err)
@@ -275,13 +275,12 @@ int metadata_apply(struct writer *w, int fd, const struct meta *m, struct error 
 	bool to_set = mode != created || (mode & w->tree->mode_lost) != 0;
 	uid_t uid;
 	gid_t gid;
-	int r;
+	int code = metadata_set_xattrs(w, fd, m, err);
 
-	if ((r = metadata_set_xattrs(w, fd, m, err)) < 0)
-		return r;
-	if (metadata_owner(&w->tree->opts, m, &uid, &gid) &&
-		(r = set_owner(w, fd, uid, gid, err)) < 0)
-		return r;
+	if (code == 0 && metadata_owner(&w->tree->opts, m, &uid, &gid))
+		code = set_owner(w, fd, uid, gid, err);
+	if (code < 0)
+		return code;
 	return to_set ? metadata_set_mode(w, fd, mode, err) : check_mode(w, fd, mode);
 }
 
@@ -306,20 +305,20 @@ int metadata_apply_at(const struct tree *t, int parent_fd, const char *path,
 	const char *base = tree_path_base(path);
 	struct timespec times[2];
 	struct stat st;
-	int r = 0;
+	int code = 0;
 
 	if ((m->uid != (uid_t)-1 || m->gid != (gid_t)-1) &&
 		fchownat(parent_fd, base, m->uid, m->gid, AT_SYMLINK_NOFOLLOW) < 0)
-		r = loss_or_error(l, LOSS_OWNER, errno, parent_fd, path, err);
-	if (r == 0 && m->set_mode && fchmodat(parent_fd, base, m->mode, 0) < 0)
-		r = loss_or_error(l, LOSS_MODE, errno, parent_fd, path, err);
+		code = loss_or_error(l, LOSS_OWNER, errno, parent_fd, path, err);
+	if (code == 0 && m->set_mode && fchmodat(parent_fd, base, m->mode, 0) < 0)
+		code = loss_or_error(l, LOSS_MODE, errno, parent_fd, path, err);
 	metadata_times(&m->mtime, times);
-	if (r == 0 && utimensat(parent_fd, base, times, AT_SYMLINK_NOFOLLOW) < 0)
-		r = loss_or_error(l, LOSS_TIME, errno, parent_fd, path, err);
-	if (r == 0 && m->set_mode && t->modes_doubtful &&
+	if (code == 0 && utimensat(parent_fd, base, times, AT_SYMLINK_NOFOLLOW) < 0)
+		code = loss_or_error(l, LOSS_TIME, errno, parent_fd, path, err);
+	if (code == 0 && m->set_mode && t->modes_doubtful &&
 		fstatat(parent_fd, base, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		losses_mode(l, path, &st, m->mode);
-	return r;
+	return code;
 }
 
 int metadata_apply_symlink(

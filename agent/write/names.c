@@ -63,16 +63,17 @@ static bool folds_names(int dir_fd)
 int names_new(int root_fd, int scratch_fd, struct names **ret, struct error *err)
 {
 	struct names *n;
-	int r;
+	int code;
 
 	*ret = NULL;
 	if (!folds_names(root_fd))
 		return 0;
 	n = zalloc(sizeof(*n));
-	if ((r = spool_init(&n->spool, scratch_fd, err)) < 0) {
+	code = spool_init(&n->spool, scratch_fd, err);
+	if (code < 0) {
 		spool_done(&n->spool);
 		free(n);
-		return r;
+		return code;
 	}
 	pthread_mutex_init(&n->mutex, NULL);
 	n->room = 1024;
@@ -229,10 +230,10 @@ int names_refuse_locked(const struct tree *t, const char *path, size_t len, stru
 
 int names_refuse(const struct tree *t, const char *path, size_t len, struct error *err)
 {
-	int r;
+	int code;
 
 	names_lock(t->names);
-	r = names_refuse_locked(t, path, len, err);
+	code = names_refuse_locked(t, path, len, err);
 	names_unlock(t->names);
-	return r;
+	return code;
 }

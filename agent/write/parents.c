@@ -36,12 +36,12 @@ int parents_mkdir_beneath(const struct tree *t, int parent_fd, const char *base,
 
 static int make_parent(const struct tree *t, int dir, const char *name)
 {
-	int r = parents_mkdir_beneath(t, dir, name, umask_apply(PARENT_MODE));
+	int code = parents_mkdir_beneath(t, dir, name, umask_apply(PARENT_MODE));
 
-	if (r == -EEXIST) /* another writer created it meanwhile */
+	if (code == -EEXIST) /* another writer created it meanwhile */
 		return 0;
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (t->opts.uid == (uid_t)-1 && t->opts.gid == (gid_t)-1)
 		return 0;
 	return fchownat(dir, name, t->opts.uid, t->opts.gid, AT_SYMLINK_NOFOLLOW) < 0
@@ -52,17 +52,19 @@ static int make_parent(const struct tree *t, int dir, const char *name)
 static int enter(const struct tree *t, int dir, const struct component *c, bool create)
 {
 	char name[NAME_MAX + 1];
-	int fd, r;
+	int fd, code;
 
 	if (c->len > NAME_MAX)
 		return -ENAMETOOLONG;
 	*(char *)mempcpy(name, c->s, c->len) = '\0';
-	if ((fd = openat(dir, name, DIRECTORY)) >= 0)
+	fd = openat(dir, name, DIRECTORY);
+	if (fd >= 0)
 		return fd;
 	if (errno != ENOENT || !create)
 		return -errno;
-	if ((r = make_parent(t, dir, name)) < 0)
-		return r;
+	code = make_parent(t, dir, name);
+	if (code < 0)
+		return code;
 	fd = openat(dir, name, DIRECTORY);
 	return fd < 0 ? -errno : fd;
 }

@@ -98,10 +98,10 @@ static int write_all(int fd, const void *bytes, size_t len, uint64_t offset)
 
 static int flush_locked(struct spool *s)
 {
-	int r = write_all(s->fd, s->buffer, s->used, s->start);
+	int code = write_all(s->fd, s->buffer, s->used, s->start);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	s->start += s->used;
 	s->used = 0;
 	s->unwritten = false;
@@ -141,12 +141,14 @@ static int add_locked(struct spool *s, size_t list, const struct spool_link *lin
 	const struct iovec parts[static 2])
 {
 	uint8_t *p;
-	int r;
+	int code = 0;
 
-	if (sizeof(*link) + link->len > SPOOL_BUFFER - s->used && (r = flush_locked(s)) < 0)
-		return r;
-	if ((r = chain_locked(s, list_locked(s, list), s->start + s->used)) < 0)
-		return r;
+	if (sizeof(*link) + link->len > SPOOL_BUFFER - s->used)
+		code = flush_locked(s);
+	if (code == 0)
+		code = chain_locked(s, list_locked(s, list), s->start + s->used);
+	if (code < 0)
+		return code;
 	p = mempcpy(s->buffer + s->used, link, sizeof(*link));
 	p = mempcpy(p, parts[0].iov_base, parts[0].iov_len);
 	p = mempcpy(p, parts[1].iov_base, parts[1].iov_len);
@@ -165,14 +167,14 @@ static int write_failed(struct error *err, int code)
 int spool_add(struct spool *s, size_t list, const struct iovec parts[static 2], struct error *err)
 {
 	struct spool_link link = {.next = SPOOL_NONE, .len = parts[0].iov_len + parts[1].iov_len};
-	int r;
+	int code;
 
 	if (link.len > SPOOL_RECORD)
 		return write_failed(err, -EMSGSIZE);
 	pthread_mutex_lock(&s->mutex);
-	r = add_locked(s, list, &link, parts);
+	code = add_locked(s, list, &link, parts);
 	pthread_mutex_unlock(&s->mutex);
-	return r < 0 ? write_failed(err, r) : 0;
+	return code < 0 ? write_failed(err, code) : 0;
 }
 
 size_t spool_lists(const struct spool *s)
@@ -208,20 +210,22 @@ int spool_each(struct spool *s, size_t list, struct cancel *cancel,
 	struct error *err)
 {
 	struct spool_link link = {.next = list < s->n_lists ? s->lists[list].first : SPOOL_NONE};
-	int r = 0;
+	int code = 0;
 
 	/* Reading another part of the file would lose bytes that only the buffer has. If the buffer
 	 * has the whole file, nothing is ever read. */
-	if (s->start > 0 && s->unwritten && (r = flush_locked(s)) < 0)
-		return write_failed(err, r);
-	while (link.next != SPOOL_NONE && r == 0) {
+	if (s->start > 0 && s->unwritten)
+		code = flush_locked(s);
+	if (code < 0)
+		return write_failed(err, code);
+	while (link.next != SPOOL_NONE && code == 0) {
 		const uint8_t *record = record_at(s, link.next, &link);
 
 		if (record == NULL)
 			return write_failed(err, -EIO);
 		if (cancel_requested(cancel))
 			return error_set(err, -ECANCELED, "cancelled");
-		r = visit(ctx, record, link.len, err);
+		code = visit(ctx, record, link.len, err);
 	}
-	return r;
+	return code;
 }

@@ -188,9 +188,9 @@ static int add_bytes(struct writer *w, uint64_t n, struct error *err)
 
 int tree_limit_bytes(struct writer *w, uint64_t n, struct error *err)
 {
-	int r = add_bytes(w, n, err);
+	int code = add_bytes(w, n, err);
 
-	return r < 0 || w->progress == NULL ? r : limit_ratio(w, err);
+	return code < 0 || w->progress == NULL ? code : limit_ratio(w, err);
 }
 
 int tree_limit_hole(struct writer *w, uint64_t n, struct error *err)
@@ -204,10 +204,10 @@ int tree_limit_hole(struct writer *w, uint64_t n, struct error *err)
 
 int tree_limit_found(struct writer *w, uint64_t n, struct error *err)
 {
-	int r = add_bytes(w, n, err);
+	int code = add_bytes(w, n, err);
 
 	count(&w->tree->found_bytes, n);
-	return r;
+	return code;
 }
 
 int tree_check_entries(struct tree *t, uint64_t entries, struct error *err)
@@ -465,7 +465,7 @@ int tree_new(int root_fd, int scratch_fd, const struct tree_options *opts, struc
 {
 	struct tree *t = zalloc(sizeof(*t));
 	unsigned max_path = opts->limits.max_path;
-	int r = spool_init(&t->spool, scratch_fd, err);
+	int code = spool_init(&t->spool, scratch_fd, err);
 
 	t->root_fd = root_fd;
 	t->opts = *opts;
@@ -478,11 +478,11 @@ int tree_new(int root_fd, int scratch_fd, const struct tree_options *opts, struc
 	t->root_meta.uid = (uid_t)-1;
 	t->root_meta.gid = (gid_t)-1;
 	pthread_mutex_init(&t->mutex, NULL);
-	if (r == 0)
-		r = names_new(root_fd, scratch_fd, &t->names, err);
-	if (r < 0) {
+	if (code == 0)
+		code = names_new(root_fd, scratch_fd, &t->names, err);
+	if (code < 0) {
 		tree_free(t);
-		return r;
+		return code;
 	}
 	*ret = t;
 	return 0;
@@ -519,11 +519,14 @@ void tree_free(struct tree *t)
  * reachable. */
 int tree_finish(struct tree *t, struct meta *ret_root_meta, struct error *err)
 {
-	int r;
+	int code = tree_verify_symlinks(t, err);
 
-	if ((r = tree_verify_symlinks(t, err)) < 0 || (r = remove_leftovers(t, err)) < 0 ||
-		(r = tree_finish_directories(t, err)) < 0)
-		return r;
+	if (code == 0)
+		code = remove_leftovers(t, err);
+	if (code == 0)
+		code = tree_finish_directories(t, err);
+	if (code < 0)
+		return code;
 	losses_warn(&t->own_losses, "the tree", t->root_fd);
 	if (ret_root_meta != NULL) {
 		*ret_root_meta = t->root_meta;

@@ -215,11 +215,9 @@ void writer_set_untimed(struct writer *w);
 /* Stores the time since start_ns in w->spent_ns and adds it to the source's disk time. */
 void writer_count_time(struct writer *w, uint64_t start_ns);
 
-/* As writer_regular_open() and its companions, for a tree that has a sink. */
+/* As writer_regular_open() and writer_regular_close(), for a tree that has a sink. */
 int writer_sink_open(
 	struct writer *w, const struct meta *m, uint64_t size, bool existing, struct error *err);
-int writer_sink_write(
-	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err);
 int writer_sink_close(struct writer *w, struct error *err);
 int writer_sink_hardlink(struct writer *w, const char *target, struct error *err);
 
@@ -231,12 +229,8 @@ int writer_regular_open(struct writer *w, const struct dir_entry *at, const stru
 int writer_regular_write(
 	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err);
 int writer_regular_close(struct writer *w, struct error *err);
-/* Closes and removes the open file; does nothing if none is open. */
+/* Closes and removes the open file, or abandons the sink's; does nothing if none is open. */
 void writer_regular_abandon(struct writer *w);
-
-/* Checks a write against the end of the last one and the declared size. -ERR_FORMAT or -EFBIG. */
-int writer_regular_check_offset(
-	const struct writer *w, uint64_t offset, size_t len, struct error *err);
 
 bool writer_time_is_before(const struct timespec *a, const struct timespec *b); /* any thread */
 

@@ -23,19 +23,11 @@ struct writer *writer_new(struct tree *t, const char *source, struct progress *p
 	return w;
 }
 
-static void sink_file_abandon(struct writer *w)
-{
-	if (w->file.in_sink != NULL)
-		w->tree->sink->file_abandon(w->file.in_sink);
-	w->file.in_sink = NULL;
-}
-
 void writer_close(struct writer *w)
 {
 	if (w == NULL)
 		return;
 	writer_regular_abandon(w);
-	sink_file_abandon(w);
 	parents_done(&w->parents);
 	free(w);
 }
@@ -58,30 +50,30 @@ static int accept_top_name(struct writer *w, struct error *err)
 	const struct tree_options *opts = &w->tree->opts;
 	size_t len = strcspn(w->path, "/");
 	char name[NAME_MAX + 1];
-	int r;
+	int code;
 
 	if (opts->accept_top_name == NULL || len == 0)
 		return 0;
 	if (strncmp(w->top, w->path, len) == 0 && w->top[len] == '\0')
 		return 0;
 	*(char *)mempcpy(name, w->path, len) = '\0';
-	if ((r = opts->accept_top_name(opts->accept_ctx, name, err)) == 0)
+	code = opts->accept_top_name(opts->accept_ctx, name, err);
+	if (code == 0)
 		memcpy(w->top, name, len + 1);
-	return r;
+	return code;
 }
 
 int writer_begin(struct writer *w, const char *name, struct error *err)
 {
-	int r;
+	int code;
 
 	assert(w->file.fd < 0 && w->file.in_sink == NULL);
 	if (cancel_requested(w->tree->opts.cancel))
 		return error_set(err, -ECANCELED, "cancelled");
-	if ((r = tree_limit_entry(w, name, err)) < 0)
-		return r;
-	if ((r = tree_path_normalise(name, w->tree->max_path, w->path, err)) < 0)
-		return r;
-	return accept_top_name(w, err);
+	code = tree_limit_entry(w, name, err);
+	if (code == 0)
+		code = tree_path_normalise(name, w->tree->max_path, w->path, err);
+	return code < 0 ? code : accept_top_name(w, err);
 }
 
 int writer_place(struct writer *w, struct dir_entry *ret, struct error *err)
@@ -138,52 +130,28 @@ int writer_sink_open(
 	const struct tree_sink_file file = {
 		.path = w->path, .meta = m, .size = size, .existing = existing};
 	const struct tree *t = w->tree;
-	int r;
+	int code = 0;
 
 	if (*w->path == '\0')
 		return tree_entry_refused(err, ".", "only a directory can be the root");
-	if (size != SIZE_UNKNOWN && (r = tree_limit_promised(w, size, err)) < 0)
-		return r;
+	if (size != SIZE_UNKNOWN)
+		code = tree_limit_promised(w, size, err);
+	if (code < 0)
+		return code;
 	w->file = (struct open_file){.fd = -1, .size = size};
 	return t->sink->file_open(t->sink_ctx, &file, &w->file.in_sink, err);
-}
-
-static int sink_part(
-	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err)
-{
-	struct open_file *f = &w->file;
-	int r;
-
-	if (cancel_requested(w->tree->opts.cancel))
-		return error_set(err, -ECANCELED, "cancelled");
-	if ((r = writer_regular_check_offset(w, offset, len, err)) < 0 ||
-		(r = tree_limit_hole(w, offset - f->end, err)) < 0 ||
-		(r = tree_limit_bytes(w, len, err)) < 0)
-		return r;
-	f->end = offset + len;
-	return w->tree->sink->file_write(f->in_sink, offset, bytes, len, err);
-}
-
-int writer_sink_write(
-	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err)
-{
-	int r = len == 0 ? 0 : sink_part(w, offset, bytes, len, err);
-
-	if (r < 0)
-		sink_file_abandon(w);
-	return r;
 }
 
 int writer_sink_close(struct writer *w, struct error *err)
 {
 	void *file = w->file.in_sink;
-	int r = 0;
+	int code = 0;
 
 	if (w->file.size != SIZE_UNKNOWN && w->file.end < w->file.size)
-		r = tree_limit_hole(w, w->file.size - w->file.end, err);
-	if (r < 0) {
-		sink_file_abandon(w);
-		return r;
+		code = tree_limit_hole(w, w->file.size - w->file.end, err);
+	if (code < 0) {
+		writer_regular_abandon(w);
+		return code;
 	}
 	w->file.in_sink = NULL;
 	return w->tree->sink->file_close(file, err);

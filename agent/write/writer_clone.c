@@ -25,10 +25,10 @@ static int source_changed(const struct writer *w, struct error *err)
 
 static int share_blocks(struct writer *w, int from_fd, uint64_t size, struct error *err)
 {
-	int r = tree_limit_bytes(w, size, err);
+	int code = tree_limit_bytes(w, size, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (size > 0 && ioctl(w->file.fd, FICLONE, from_fd) != 0)
 		return tree_disk_error(err, errno, w->file.fd, "share the blocks of", w->path);
 	w->file.end = size;
@@ -77,20 +77,20 @@ static int copy_piece(struct writer *w, int from_fd, off_t *at, size_t len, stru
 static int copy_large(struct writer *w, int from_fd, off_t size, struct error *err)
 {
 	off_t at = 0;
-	int r = 0;
+	int code = 0;
 
-	while (r == 0 && at < size) {
+	while (code == 0 && at < size) {
 		off_t left = size - at;
 
-		r = copy_piece(w, from_fd, &at,
+		code = copy_piece(w, from_fd, &at,
 			left < (off_t)PIECE_BYTES ? (size_t)left : PIECE_BYTES, err);
 	}
 	/* Starts again from the beginning of the file. */
-	if (r == 1) {
+	if (code == 1) {
 		w->file.end = 0;
-		r = writer_copy_content(w, from_fd, size, err);
+		code = writer_copy_content(w, from_fd, size, err);
 	}
-	return r;
+	return code;
 }
 
 static int transfer_content(
@@ -112,19 +112,23 @@ static int clone_file(struct writer *w, const char *name, const struct meta *m,
 	const struct clone_source *from, const struct stat *st, struct error *err)
 {
 	struct dir_entry at;
-	int r;
+	int code;
 
 	if ((uint64_t)st->st_size != from->size)
 		return error_set(err, -ERR_CHANGED, "'%.300s' has %lld bytes instead of %llu", name,
 			(long long)st->st_size, (unsigned long long)from->size);
-	if ((r = writer_begin(w, name, err)) < 0 || (r = writer_place(w, &at, err)) < 0 ||
-		(r = writer_regular_open(w, &at, m, from->size, err)) < 0)
-		return r;
-	r = transfer_content(w, from, st, err);
-	if (r == 0)
+	code = writer_begin(w, name, err);
+	if (code == 0)
+		code = writer_place(w, &at, err);
+	if (code == 0)
+		code = writer_regular_open(w, &at, m, from->size, err);
+	if (code < 0)
+		return code;
+	code = transfer_content(w, from, st, err);
+	if (code == 0)
 		return writer_regular_close(w, err);
 	writer_regular_abandon(w);
-	return r;
+	return code;
 }
 
 static int clone_any(struct writer *w, const char *name, const struct meta *m,
@@ -133,59 +137,62 @@ static int clone_any(struct writer *w, const char *name, const struct meta *m,
 	struct meta with = *m;
 	struct attributes attributes;
 	struct stat st;
-	int r;
+	int code;
 
 	if (fstat(from->fd, &st) < 0)
 		return tree_disk_error(err, errno, from->fd, "look at", name);
 	writer_attributes_read(from->fd, &attributes);
 	with.xattrs = attributes.v;
 	with.n_xattrs = attributes.n;
-	r = S_ISDIR(st.st_mode) ? writer_dir(w, name, &with, err)
-				: clone_file(w, name, &with, from, &st, err);
+	code = S_ISDIR(st.st_mode) ? writer_dir(w, name, &with, err)
+				   : clone_file(w, name, &with, from, &st, err);
 	writer_attributes_done(&attributes);
-	return r;
+	return code;
 }
 
 int writer_clone(struct writer *w, const char *name, const struct meta *m,
 	const struct clone_source *from, struct error *err)
 {
 	uint64_t start_ns = now_ns();
-	int r = clone_any(w, name, m, from, err);
+	int code = clone_any(w, name, m, from, err);
 
 	writer_count_time(w, start_ns);
-	return r;
+	return code;
 }
 
 static int link_outside_file(struct writer *w, const char *name, int from_fd, const char *from,
 	uint64_t size, struct error *err)
 {
 	struct dir_entry at;
-	int r;
+	int code = writer_begin(w, name, err);
 
-	if ((r = writer_begin(w, name, err)) < 0 || (r = tree_limit_bytes(w, size, err)) < 0 ||
-		(r = writer_place(w, &at, err)) < 0)
-		return r;
+	if (code == 0)
+		code = tree_limit_bytes(w, size, err);
+	if (code == 0)
+		code = writer_place(w, &at, err);
+	if (code < 0)
+		return code;
 	names_lock(w->tree->names);
-	r = linkat(from_fd, from, at.parent_fd, at.base, 0) == 0 ? 0 : -errno;
-	if (r == 0)
+	code = linkat(from_fd, from, at.parent_fd, at.base, 0) == 0 ? 0 : -errno;
+	if (code == 0)
 		names_add_locked(w->tree->names, w->path, strlen(w->path));
 	names_unlock(w->tree->names);
-	if (r == 0) {
+	if (code == 0) {
 		/* Whether the file has holes is not known. */
 		atomic_store(&w->tree->sum_unknown, true);
 		return 0;
 	}
-	if (r == -EEXIST)
+	if (code == -EEXIST)
 		return names_refuse(w->tree, w->path, strlen(w->path), err);
-	return tree_disk_error(err, -r, at.parent_fd, "create hard link", w->path);
+	return tree_disk_error(err, -code, at.parent_fd, "create hard link", w->path);
 }
 
 int writer_adopt(struct writer *w, const char *name, int from_fd, const char *from, uint64_t size,
 	struct error *err)
 {
 	uint64_t start_ns = now_ns();
-	int r = link_outside_file(w, name, from_fd, from, size, err);
+	int code = link_outside_file(w, name, from_fd, from, size, err);
 
 	writer_count_time(w, start_ns);
-	return r;
+	return code;
 }

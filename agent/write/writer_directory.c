@@ -130,16 +130,16 @@ static int check_is_dir(struct writer *w, const struct dir_entry *at, struct err
 static int set_xattrs(
 	struct writer *w, const struct dir_entry *at, const struct meta *m, struct error *err)
 {
-	int fd, r;
+	int fd, code;
 
 	if (m->n_xattrs == 0)
 		return 0;
 	fd = openat(at->parent_fd, at->base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return tree_disk_error(err, errno, at->parent_fd, "open", w->path);
-	r = metadata_set_xattrs(w, fd, m, err);
+	code = metadata_set_xattrs(w, fd, m, err);
 	close(fd);
-	return r;
+	return code;
 }
 
 static int store_root_meta(struct writer *w, const struct meta *m, struct error *err)
@@ -162,15 +162,15 @@ static int mkdir_at(
 {
 	struct names *names = w->tree->names;
 	size_t len = strlen(w->path);
-	int r;
+	int code;
 
 	names_lock(names);
-	r = parents_mkdir_beneath(w->tree, at->parent_fd, at->base, mode);
-	*ret_is_other = r == -EEXIST && names_is_other_locked(names, w->path, len);
-	if (r == 0)
+	code = parents_mkdir_beneath(w->tree, at->parent_fd, at->base, mode);
+	*ret_is_other = code == -EEXIST && names_is_other_locked(names, w->path, len);
+	if (code == 0)
 		names_add_locked(names, w->path, len);
 	names_unlock(names);
-	return r;
+	return code;
 }
 
 static bool has_new_ctime(const struct writer *w, const struct dir_entry *at)
@@ -198,37 +198,39 @@ static int make_directory(
 {
 	bool is_other = false;
 	struct dir_entry at;
-	int made, r;
+	int made, code = writer_begin(w, name, err);
 
-	if ((r = writer_begin(w, name, err)) < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (w->tree->sink != NULL)
 		return w->tree->sink->dir(w->tree->sink_ctx, w->path, m, err);
 	if (*w->path == '\0')
 		return store_root_meta(w, m, err);
-	if ((r = writer_place(w, &at, err)) < 0)
-		return r;
+	code = writer_place(w, &at, err);
+	if (code < 0)
+		return code;
 	made = mkdir_at(w, &at, metadata_mode(m) | WORKING_MODE, &is_other);
 	if (is_other)
 		return names_refuse(w->tree, w->path, strlen(w->path), err);
 	if (made < 0 && made != -EEXIST)
 		return tree_disk_error(err, -made, at.parent_fd, "create directory", w->path);
-	if (made == -EEXIST && (r = check_is_dir(w, &at, err)) < 0)
-		return r;
+	if (made == -EEXIST)
+		code = check_is_dir(w, &at, err);
+	if (code < 0)
+		return code;
 	if (made == -EEXIST && w->tree->continued)
 		renew_ctime(w, &at, metadata_mode(m) | WORKING_MODE);
-	if ((r = set_xattrs(w, &at, m, err)) < 0)
-		return r;
-	return spool_metadata(w, m, made == 0, err);
+	code = set_xattrs(w, &at, m, err);
+	return code < 0 ? code : spool_metadata(w, m, made == 0, err);
 }
 
 int writer_dir(struct writer *w, const char *name, const struct meta *m, struct error *err)
 {
 	uint64_t start = now_ns();
-	int r = make_directory(w, name, m, err);
+	int code = make_directory(w, name, m, err);
 
 	writer_count_time(w, start);
-	return r;
+	return code;
 }
 
 struct finish {
@@ -256,10 +258,10 @@ static int apply_record(void *ctx, const void *record, size_t len, struct error 
 int tree_finish_directories(struct tree *t, struct error *err)
 {
 	struct finish f = {.tree = t};
-	int r = 0;
+	int code = 0;
 
-	for (size_t depth = spool_lists(&t->spool); depth-- > SYMLINKS_LIST + 1 && r == 0;)
-		r = spool_each(&t->spool, depth, t->opts.cancel, apply_record, &f, err);
+	for (size_t depth = spool_lists(&t->spool); depth-- > SYMLINKS_LIST + 1 && code == 0;)
+		code = spool_each(&t->spool, depth, t->opts.cancel, apply_record, &f, err);
 	parents_done(&f.parents);
-	return r;
+	return code;
 }

@@ -70,15 +70,18 @@ int writer_has(
 {
 	struct dir_entry at;
 	struct stat st;
-	int r;
+	int code;
 
 	if (!w->tree->continued || size == SIZE_UNKNOWN || !find_place(w, name, &at))
 		return 0;
 	if (fstatat(at.parent_fd, at.base, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 		!is_exact(w->tree, m, size, &st) || !accept_file(w->tree, &at, m, &st))
 		return 0;
-	if ((r = writer_begin(w, name, err)) < 0 || (r = tree_limit_found(w, size, err)) < 0)
-		return r;
+	code = writer_begin(w, name, err);
+	if (code == 0)
+		code = tree_limit_found(w, size, err);
+	if (code < 0)
+		return code;
 	if (tree_sum_is_sparse(&st)) /* or compressed by the file system */
 		atomic_store(&w->tree->sum_unknown, true);
 	tree_sum_add(w, size, false, &m->mtime);
@@ -139,6 +142,9 @@ static void unlink_path(struct writer *w)
 
 void writer_regular_abandon(struct writer *w)
 {
+	if (w->file.in_sink != NULL)
+		w->tree->sink->file_abandon(w->file.in_sink);
+	w->file.in_sink = NULL;
 	if (w->file.fd < 0)
 		return;
 	close(w->file.fd);
@@ -152,7 +158,7 @@ static int create_locked(
 	struct writer *w, const struct dir_entry *at, mode_t mode, bool empty, struct error *err)
 {
 	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-	int fd, r;
+	int fd, code;
 
 	while ((fd = openat(at->parent_fd, at->base, flags, mode)) < 0) {
 		if (errno == EINTR)
@@ -161,8 +167,9 @@ static int create_locked(
 			return tree_disk_error(err, errno, at->parent_fd, "create", w->path);
 		if (empty && writer_marker_is_directory(w, at))
 			return -EISDIR;
-		if ((r = writer_clear_place(w, at, err)) < 0)
-			return r;
+		code = writer_clear_place(w, at, err);
+		if (code < 0)
+			return code;
 	}
 	names_add_locked(w->tree->names, w->path, strlen(w->path));
 	return fd;
@@ -185,12 +192,13 @@ static int create(
 static int begin_file(
 	struct writer *w, int fd, const struct meta *m, uint64_t size, struct error *err)
 {
-	int r;
+	int code;
 
 	w->file = (struct open_file){.fd = fd, .mtime = m->mtime, .size = size};
-	if ((r = metadata_apply(w, fd, m, err)) < 0)
+	code = metadata_apply(w, fd, m, err);
+	if (code < 0)
 		writer_regular_abandon(w);
-	return r;
+	return code;
 }
 
 /* The open file of a directory marker; nothing will be written to it. */
@@ -207,10 +215,10 @@ static int open_marker(struct writer *w, const struct dir_entry *at, struct erro
 int writer_regular_open(struct writer *w, const struct dir_entry *at, const struct meta *m,
 	uint64_t size, struct error *err)
 {
-	int fd;
+	int fd, code = size != SIZE_UNKNOWN ? tree_limit_promised(w, size, err) : 0;
 
-	if (size != SIZE_UNKNOWN && (fd = tree_limit_promised(w, size, err)) < 0)
-		return fd;
+	if (code < 0)
+		return code;
 	fd = create(w, at, metadata_mode_at_creation(m), size == 0, err);
 	if (fd == -EISDIR)
 		return open_marker(w, at, err);
@@ -237,7 +245,7 @@ static int open_link(struct writer *w, const struct dir_entry *at, const struct 
 	uint64_t size, struct error *err)
 {
 	int flags = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-	int fd = openat(at->parent_fd, at->base, flags), r;
+	int fd = openat(at->parent_fd, at->base, flags), code;
 
 	/* The entry of its first name may have made it read-only. */
 	if (fd < 0 && errno == EACCES &&
@@ -247,9 +255,10 @@ static int open_link(struct writer *w, const struct dir_entry *at, const struct 
 		return tree_entry_refused(err, w->path, "it brings content for a symbolic link");
 	if (fd < 0)
 		return tree_disk_error(err, errno, at->parent_fd, "open", w->path);
-	if ((r = empty_link(w, fd, m, err)) < 0) {
+	code = empty_link(w, fd, m, err);
+	if (code < 0) {
 		close(fd);
-		return r;
+		return code;
 	}
 	return begin_file(w, fd, m, size, err);
 }
@@ -270,8 +279,8 @@ static int pwrite_all(int fd, const uint8_t *p, size_t len, uint64_t offset)
 	return 0;
 }
 
-int writer_regular_check_offset(
-	const struct writer *w, uint64_t offset, size_t len, struct error *err)
+/* Checks a part against the end of the last one and the declared size. */
+static int check_offset(const struct writer *w, uint64_t offset, size_t len, struct error *err)
 {
 	const struct open_file *f = &w->file;
 
@@ -289,30 +298,46 @@ int writer_regular_check_offset(
 static int check_room(struct writer *w, struct error *err)
 {
 	struct open_file *f = &w->file;
-	int r;
+	int code;
 
 	if (f->room_checked || f->has_gap || f->end < ROOM_CHECK_BYTES || f->size == SIZE_UNKNOWN)
 		return 0;
 	f->room_checked = true;
-	if ((r = tree_check_room(w->tree, f->size - f->end, 0, err)) < 0)
+	code = tree_check_room(w->tree, f->size - f->end, 0, err);
+	if (code < 0)
 		error_prefix(err, "cannot write the rest of '%.300s'", w->path);
-	return r;
+	return code;
+}
+
+static int put_part(
+	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err)
+{
+	const struct open_file *f = &w->file;
+	int code;
+
+	if (w->tree->sink != NULL)
+		return w->tree->sink->file_write(f->in_sink, offset, bytes, len, err);
+	code = pwrite_all(f->fd, bytes, len, offset);
+	return code < 0 ? tree_disk_error(err, -code, f->fd, "write", w->path) : 0;
 }
 
 static int write_part(
 	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err)
 {
 	struct open_file *f = &w->file;
-	int r;
+	int code;
 
 	if (cancel_requested(w->tree->opts.cancel))
 		return error_set(err, -ECANCELED, "cancelled");
-	if ((r = writer_regular_check_offset(w, offset, len, err)) < 0 ||
-		(r = tree_limit_hole(w, offset - f->end, err)) < 0 ||
-		(r = tree_limit_bytes(w, len, err)) < 0)
-		return r;
-	if ((r = pwrite_all(f->fd, bytes, len, offset)) < 0)
-		return tree_disk_error(err, -r, f->fd, "write", w->path);
+	code = check_offset(w, offset, len, err);
+	if (code == 0)
+		code = tree_limit_hole(w, offset - f->end, err);
+	if (code == 0)
+		code = tree_limit_bytes(w, len, err);
+	if (code == 0)
+		code = put_part(w, offset, bytes, len, err);
+	if (code < 0)
+		return code;
 	f->has_gap |= offset > f->end;
 	f->end = offset + len;
 	return check_room(w, err);
@@ -321,28 +346,26 @@ static int write_part(
 int writer_regular_write(
 	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err)
 {
-	int r;
+	int code = len == 0 ? 0 : write_part(w, offset, bytes, len, err);
 
-	if (w->tree->sink != NULL)
-		return writer_sink_write(w, offset, bytes, len, err);
-	r = len == 0 ? 0 : write_part(w, offset, bytes, len, err);
-	if (r < 0)
+	if (code < 0)
 		writer_regular_abandon(w);
-	return r;
+	return code;
 }
 
 /* Extends the file to its declared size: a hole at the end is never written. */
 static int extend_to_size(struct writer *w, struct error *err)
 {
 	struct open_file *f = &w->file;
-	int r;
+	int code;
 
 	if (f->size == SIZE_UNKNOWN || f->end == f->size)
 		return 0;
 	if (f->size > INT64_MAX)
 		return error_set(err, -EFBIG, "'%.300s' is larger than any file can be", w->path);
-	if ((r = tree_limit_hole(w, f->size - f->end, err)) < 0)
-		return r;
+	code = tree_limit_hole(w, f->size - f->end, err);
+	if (code < 0)
+		return code;
 	if (ftruncate(f->fd, (off_t)f->size) < 0)
 		return tree_disk_error(err, errno, f->fd, "write", w->path);
 	f->has_gap = true;
@@ -360,16 +383,16 @@ static int sync_if_sparse(const struct writer *w, struct error *err)
 
 static int finish_file(struct writer *w, struct error *err)
 {
-	int r = extend_to_size(w, err);
+	int code = extend_to_size(w, err);
 
-	if (r == 0)
-		r = sync_if_sparse(w, err);
-	return r < 0 ? r : metadata_set_mtime(w, w->file.fd, &w->file.mtime, err);
+	if (code == 0)
+		code = sync_if_sparse(w, err);
+	return code < 0 ? code : metadata_set_mtime(w, w->file.fd, &w->file.mtime, err);
 }
 
 int writer_regular_close(struct writer *w, struct error *err)
 {
-	int r, fd = w->file.fd;
+	int code, fd = w->file.fd;
 
 	if (w->tree->sink != NULL)
 		return writer_sink_close(w, err);
@@ -377,33 +400,34 @@ int writer_regular_close(struct writer *w, struct error *err)
 		writer_regular_abandon(w);
 		return 0;
 	}
-	r = finish_file(w, err);
+	code = finish_file(w, err);
 	w->file.fd = -1;
 	/* Network file systems may report a full disk only here. */
-	if (close(fd) < 0 && errno != EINTR && r == 0)
-		r = tree_disk_error(err, errno, w->tree->root_fd, "write", w->path);
-	if (r < 0)
+	if (close(fd) < 0 && errno != EINTR && code == 0)
+		code = tree_disk_error(err, errno, w->tree->root_fd, "write", w->path);
+	if (code < 0)
 		unlink_path(w);
 	else
 		tree_sum_add(w,
 			w->file.has_gap && w->file.size != SIZE_UNKNOWN ? w->file.size
 									: w->file.end,
 			w->file.has_gap, &w->file.mtime);
-	return r;
+	return code;
 }
 
 static int open_entry(struct writer *w, const char *name, const struct meta *m, uint64_t size,
 	bool existing, struct error *err)
 {
 	struct dir_entry at;
-	int r;
+	int code = writer_begin(w, name, err);
 
-	if ((r = writer_begin(w, name, err)) < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (w->tree->sink != NULL)
 		return writer_sink_open(w, m, size, existing, err);
-	if ((r = writer_place(w, &at, err)) < 0)
-		return r;
+	code = writer_place(w, &at, err);
+	if (code < 0)
+		return code;
 	if (existing)
 		atomic_store(&w->tree->sum_unknown, true);
 	return existing ? open_link(w, &at, m, size, err)
@@ -414,41 +438,41 @@ int writer_file_open(struct writer *w, const char *name, const struct meta *m, u
 	bool existing, struct error *err)
 {
 	uint64_t start_ns = now_ns();
-	int r = open_entry(w, name, m, size, existing, err);
+	int code = open_entry(w, name, m, size, existing, err);
 
 	writer_count_time(w, start_ns);
-	return r;
+	return code;
 }
 
 int writer_file_write(
 	struct writer *w, uint64_t offset, const void *bytes, size_t len, struct error *err)
 {
 	uint64_t start_ns = now_ns();
-	int r = writer_regular_write(w, offset, bytes, len, err);
+	int code = writer_regular_write(w, offset, bytes, len, err);
 
 	writer_count_time(w, start_ns);
-	return r;
+	return code;
 }
 
 int writer_file_close(struct writer *w, struct error *err)
 {
 	uint64_t start_ns = now_ns();
-	int r = writer_regular_close(w, err);
+	int code = writer_regular_close(w, err);
 
 	writer_count_time(w, start_ns);
-	return r;
+	return code;
 }
 
 int writer_file(struct writer *w, const char *name, const struct meta *m,
 	const struct slice *content, struct error *err)
 {
 	uint64_t start_ns = now_ns();
-	int r = open_entry(w, name, m, content->len, false, err);
+	int code = open_entry(w, name, m, content->len, false, err);
 
-	if (r == 0)
-		r = writer_regular_write(w, 0, content->data, content->len, err);
-	if (r == 0)
-		r = writer_regular_close(w, err);
+	if (code == 0)
+		code = writer_regular_write(w, 0, content->data, content->len, err);
+	if (code == 0)
+		code = writer_regular_close(w, err);
 	writer_count_time(w, start_ns);
-	return r;
+	return code;
 }

@@ -65,32 +65,32 @@ static int copy_range(struct writer *w, int fd, uint64_t from, uint64_t to, stru
 {
 	_free_ char *buffer = zalloc(COPY_BYTES);
 	ssize_t n = 1;
-	int r = 0;
+	int code = 0;
 
-	while (from < to && n > 0 && r == 0) {
+	while (from < to && n > 0 && code == 0) {
 		n = pread(fd, buffer, to - from < COPY_BYTES ? to - from : COPY_BYTES, (off_t)from);
 		if (n < 0)
 			return tree_disk_error(err, errno, fd, "read", w->target);
-		r = writer_regular_write(w, from, buffer, (size_t)n, err);
+		code = writer_regular_write(w, from, buffer, (size_t)n, err);
 		from += (uint64_t)n;
 	}
-	return r;
+	return code;
 }
 
 int writer_copy_content(struct writer *w, int fd, off_t size, struct error *err)
 {
 	off_t data = 0, hole = 0;
-	int r = 0;
+	int code = 0;
 
-	while (r == 0 && hole < size && (data = lseek(fd, hole, SEEK_DATA)) >= 0) {
+	while (code == 0 && hole < size && (data = lseek(fd, hole, SEEK_DATA)) >= 0) {
 		hole = lseek(fd, data, SEEK_HOLE);
 		if (hole < 0)
 			hole = size;
-		r = copy_range(w, fd, (uint64_t)data, (uint64_t)hole, err);
+		code = copy_range(w, fd, (uint64_t)data, (uint64_t)hole, err);
 	}
 	if (data < 0 && errno != ENXIO) /* the file system cannot report holes */
-		r = copy_range(w, fd, 0, (uint64_t)size, err);
-	return r;
+		code = copy_range(w, fd, 0, (uint64_t)size, err);
+	return code;
 }
 
 int writer_copy_file(struct writer *w, const struct dir_entry *from, const struct dir_entry *to,
@@ -100,7 +100,7 @@ int writer_copy_file(struct writer *w, const struct dir_entry *from, const struc
 	struct attributes attributes;
 	struct stat st;
 	struct meta m;
-	int r;
+	int code;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return tree_disk_error(err, errno, from->parent_fd, "copy", w->target);
@@ -109,13 +109,14 @@ int writer_copy_file(struct writer *w, const struct dir_entry *from, const struc
 		.mode = st.st_mode, .mtime = st.st_mtim, .uid = st.st_uid, .gid = st.st_gid};
 	m.xattrs = attributes.v;
 	m.n_xattrs = attributes.n;
-	r = writer_regular_open(w, to, &m, (uint64_t)st.st_size, err);
+	code = writer_regular_open(w, to, &m, (uint64_t)st.st_size, err);
 	writer_attributes_done(&attributes);
-	if (r < 0)
-		return r;
-	if ((r = writer_copy_content(w, fd, st.st_size, err)) < 0) {
+	if (code < 0)
+		return code;
+	code = writer_copy_content(w, fd, st.st_size, err);
+	if (code < 0) {
 		writer_regular_abandon(w);
-		return r;
+		return code;
 	}
 	return writer_regular_close(w, err);
 }
@@ -224,7 +225,7 @@ static bool wants_copy(int errnum)
 static int try_link_locked(struct writer *w, const struct dir_entry *from,
 	const struct dir_entry *to, const struct stat *st, struct error *err)
 {
-	int r;
+	int code;
 
 	while (linkat(from->parent_fd, from->base, to->parent_fd, to->base, 0) < 0) {
 		int errnum = errno;
@@ -236,8 +237,9 @@ static int try_link_locked(struct writer *w, const struct dir_entry *from,
 		if (errnum != EEXIST)
 			return tree_disk_error(
 				err, errnum, to->parent_fd, "create hard link", w->path);
-		if ((r = writer_clear_place(w, to, err)) < 0)
-			return r;
+		code = writer_clear_place(w, to, err);
+		if (code < 0)
+			return code;
 	}
 	names_add_locked(w->tree->names, w->path, strlen(w->path));
 	if (S_ISREG(st->st_mode))
@@ -248,12 +250,12 @@ static int try_link_locked(struct writer *w, const struct dir_entry *from,
 static int try_link(struct writer *w, const struct dir_entry *from, const struct dir_entry *to,
 	const struct stat *st, struct error *err)
 {
-	int r;
+	int code;
 
 	names_lock(w->tree->names);
-	r = try_link_locked(w, from, to, st, err);
+	code = try_link_locked(w, from, to, st, err);
 	names_unlock(w->tree->names);
-	return r;
+	return code;
 }
 
 static void warn_about_links(struct writer *w)
@@ -267,10 +269,10 @@ static void warn_about_links(struct writer *w)
 static int link_file(struct writer *w, const struct dir_entry *from, const struct dir_entry *to,
 	const struct stat *st, struct error *err)
 {
-	int r = try_link(w, from, to, st, err);
+	int code = try_link(w, from, to, st, err);
 
-	if (r <= 0)
-		return r;
+	if (code <= 0)
+		return code;
 	warn_about_links(w);
 	return writer_copy_file(w, from, to, err);
 }
@@ -281,30 +283,33 @@ static int link_symlink(struct writer *w, const struct dir_entry *from, const st
 	struct meta m = {.mtime = st->st_mtim, .uid = st->st_uid, .gid = st->st_gid};
 	char target[PATH_MAX];
 	bool verify = false;
-	int r;
+	int code = check_symlink(w, from, target, &verify, err);
 
-	if ((r = check_symlink(w, from, target, &verify, err)) < 0)
-		return r;
-	if ((r = try_link(w, from, to, st, err)) > 0) {
+	if (code < 0)
+		return code;
+	code = try_link(w, from, to, st, err);
+	if (code > 0) {
 		warn_about_links(w);
-		r = writer_symlink_make(w, to, target, &m, err);
+		code = writer_symlink_make(w, to, target, &m, err);
 	}
-	return r == 0 && verify ? writer_symlink_remember(w, err) : r;
+	return code == 0 && verify ? writer_symlink_remember(w, err) : code;
 }
 
 static int make_hardlink(struct writer *w, const char *name, const char *target, struct error *err)
 {
 	struct dir_entry from, to;
 	struct stat st = {0};
-	int r;
+	int code = writer_begin(w, name, err);
 
-	if ((r = writer_begin(w, name, err)) < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (w->tree->sink != NULL)
 		return writer_sink_hardlink(w, target, err);
-	if ((r = find_target(w, target, &from, &st, err)) < 0 ||
-		(r = writer_place(w, &to, err)) < 0)
-		return r;
+	code = find_target(w, target, &from, &st, err);
+	if (code == 0)
+		code = writer_place(w, &to, err);
+	if (code < 0)
+		return code;
 	/* If the link exists already, it is not known whether this run has added it to the sum. */
 	if (w->tree->continued)
 		atomic_store(&w->tree->sum_unknown, true);
@@ -319,8 +324,8 @@ static int make_hardlink(struct writer *w, const char *name, const char *target,
 int writer_hardlink(struct writer *w, const char *name, const char *target, struct error *err)
 {
 	uint64_t start = now_ns();
-	int r = make_hardlink(w, name, target, err);
+	int code = make_hardlink(w, name, target, err);
 
 	writer_count_time(w, start);
-	return r;
+	return code;
 }

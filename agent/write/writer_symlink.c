@@ -44,10 +44,10 @@ int tree_path_normalise(const char *name, size_t max, char *ret_path, struct err
 	const char *rest = name;
 	struct component c;
 	char *end = ret_path;
-	int r = check_name(name, max, err);
+	int code = check_name(name, max, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	while (tree_path_next(&rest, &c)) {
 		if (component_is(&c, "."))
 			continue;
@@ -160,13 +160,14 @@ static int create_error(const struct writer *w, int parent_fd, int errnum, struc
 static int create_link_locked(
 	struct writer *w, const struct dir_entry *at, const char *target, struct error *err)
 {
-	int r;
+	int code;
 
 	while (symlinkat(target, at->parent_fd, at->base) < 0) {
 		if (errno != EEXIST)
 			return create_error(w, at->parent_fd, errno, err);
-		if ((r = writer_clear_place(w, at, err)) < 0)
-			return r;
+		code = writer_clear_place(w, at, err);
+		if (code < 0)
+			return code;
 	}
 	names_add_locked(w->tree->names, w->path, strlen(w->path));
 	return 0;
@@ -175,19 +176,19 @@ static int create_link_locked(
 int writer_symlink_make(struct writer *w, const struct dir_entry *at, const char *target,
 	const struct meta *m, struct error *err)
 {
-	int r;
+	int code;
 
 	names_lock(w->tree->names);
-	r = create_link_locked(w, at, target, err);
+	code = create_link_locked(w, at, target, err);
 	names_unlock(w->tree->names);
-	if (r < 0)
-		return r;
-	r = metadata_apply_symlink(w, at, m, err);
-	if (r == -ENOENT)
+	if (code < 0)
+		return code;
+	code = metadata_apply_symlink(w, at, m, err);
+	if (code == -ENOENT)
 		return 0; /* another writer's entry of this name has replaced it meanwhile */
-	if (r < 0)
+	if (code < 0)
 		unlinkat(at->parent_fd, at->base, 0);
-	return r;
+	return code;
 }
 
 int writer_symlink_remember(struct writer *w, struct error *err)
@@ -203,28 +204,28 @@ static int make_symlink(struct writer *w, const char *name, const char *target,
 {
 	struct dir_entry at;
 	bool verify = false;
-	int r;
+	int code = writer_begin(w, name, err);
 
-	if ((r = writer_begin(w, name, err)) < 0 ||
-		(r = tree_path_check_target(w->path, target, w->tree->max_path, &verify, err)) < 0)
-		return r;
+	if (code == 0)
+		code = tree_path_check_target(w->path, target, w->tree->max_path, &verify, err);
+	if (code < 0)
+		return code;
 	if (w->tree->sink != NULL)
 		return w->tree->sink->symlink(w->tree->sink_ctx, w->path, target, verify, m, err);
-	if ((r = writer_place(w, &at, err)) < 0)
-		return r;
-	if ((r = writer_symlink_make(w, &at, target, m, err)) < 0)
-		return r;
-	return verify ? writer_symlink_remember(w, err) : 0;
+	code = writer_place(w, &at, err);
+	if (code == 0)
+		code = writer_symlink_make(w, &at, target, m, err);
+	return code == 0 && verify ? writer_symlink_remember(w, err) : code;
 }
 
 int writer_symlink(struct writer *w, const char *name, const char *target, const struct meta *m,
 	struct error *err)
 {
 	uint64_t start = now_ns();
-	int r = make_symlink(w, name, target, m, err);
+	int code = make_symlink(w, name, target, m, err);
 
 	writer_count_time(w, start);
-	return r;
+	return code;
 }
 
 static bool is_real_dir(const struct tree *t, const char *path)
@@ -281,7 +282,9 @@ static int verify_link(void *ctx, const void *record, size_t len, struct error *
 
 	(void)len;
 	*(char *)mempcpy(at, link, parent_len) = '\0';
-	if (parent_len > 0 && (parent = parents_open_beneath(t, at, false, &bad_len)) < 0)
+	if (parent_len > 0)
+		parent = parents_open_beneath(t, at, false, &bad_len);
+	if (parent < 0)
 		return tree_disk_error(
 			err, -parent, t->root_fd, "open the parent directory of", link);
 	n = readlinkat(parent, tree_path_base(link), target, sizeof(target) - 1);
