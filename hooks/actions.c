@@ -29,8 +29,8 @@ struct action_run {
 	struct task *task; /* not NULL while a script runs */
 	bool staging;      /* env.stage() was called with spec, and is not done */
 	struct stage_spec spec;
-	uv_timer_t turn; /* starts the next item, or the next attempt */
-	struct error err;
+	uv_timer_t turn;  /* starts the next item, or the next attempt */
+	struct error err; /* of the last attempt of this item, or of the run */
 };
 
 static const struct action *current_item(const struct action_run *run)
@@ -75,13 +75,12 @@ static void schedule_next_item(struct action_run *run)
 	run->at++;
 	run->failures = 0;
 	run->started = run->skipped = false;
+	run->err = (struct error){0};
 	uv_timer_start(&run->turn, on_turn, 0, 0);
 }
 
-static void fail_item(struct action_run *run, int code, const struct error *why)
+static void fail_item(struct action_run *run)
 {
-	run->err = *why;
-	run->err.code = code;
 	error_prefix(&run->err, "%s failed", run->label);
 	error_item(&run->err, "%s", run->label);
 	if (current_item(run)->kind == ACTION_RUN) {
@@ -92,7 +91,6 @@ static void fail_item(struct action_run *run, int code, const struct error *why)
 	}
 	if (run->env.keep_going) {
 		log_error("%s", run->err.msg);
-		run->err = (struct error){0};
 		schedule_next_item(run);
 	} else {
 		finish(run);
@@ -107,14 +105,14 @@ static void finish_cancelled(struct action_run *run)
 
 /* One item. */
 
-static void schedule_retry(struct action_run *run, const struct error *why)
+static void schedule_retry(struct action_run *run)
 {
 	unsigned pause_s = run->failures > 6 ? LONGEST_PAUSE_S : 1U << (run->failures - 1);
 
 	if (pause_s > LONGEST_PAUSE_S)
 		pause_s = LONGEST_PAUSE_S;
-	log_warn("%s failed: %s; trying again in %u s (%u of %u)", run->label, why->msg, pause_s,
-		run->failures, current_item(run)->retries);
+	log_warn("%s failed: %s; trying again in %u s (%u of %u)", run->label, run->err.msg,
+		pause_s, run->failures, current_item(run)->retries);
 	uv_timer_start(&run->turn, on_turn, (uint64_t)pause_s * 1000, 0);
 }
 
@@ -130,10 +128,13 @@ static void on_item_done(void *ctx, int code, const struct error *err)
 		finish_cancelled(run);
 	} else if (code == 0) {
 		schedule_next_item(run);
-	} else if (run->failures++ < current_item(run)->retries && !run->skipped) {
-		schedule_retry(run, err);
 	} else {
-		fail_item(run, code, err);
+		run->err = *err;
+		run->err.code = code;
+		if (run->failures++ < current_item(run)->retries && !run->skipped)
+			schedule_retry(run);
+		else
+			fail_item(run);
 	}
 }
 
@@ -248,7 +249,9 @@ static void start_item(struct action_run *run)
 	r = starters[current_item(run)->kind](run, current_item(run), &err);
 	if (r < 0) {
 		run->staging = false;
-		fail_item(run, r, &err);
+		run->err = err;
+		run->err.code = r;
+		fail_item(run);
 	}
 }
 
@@ -259,7 +262,7 @@ static void on_turn(uv_timer_t *h)
 	if (run->cancelled) {
 		finish_cancelled(run);
 	} else if (run->skipped) {
-		schedule_next_item(run); /* it was skipped while it waited for a retry */
+		fail_item(run); /* it was skipped while it waited for a retry */
 	} else if (run->at >= run->actions->n) {
 		finish(run);
 	} else {

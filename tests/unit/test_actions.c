@@ -579,6 +579,53 @@ TEST(cancelled_during_a_stage_item_its_end_is_waited_for)
 	teardown(&p);
 }
 
+/* Skipping. */
+
+static void skip_once_it_pauses(uv_timer_t *h)
+{
+	struct point *p = h->data;
+	_free_ char *log = read_file(p, "log");
+
+	if (strstr(log, "trying again in 1 s") == NULL)
+		return;
+	actions_skip(p->run, false);
+	uv_close((uv_handle_t *)h, NULL);
+}
+
+static void skip_in_pause(struct point *p)
+{
+	uv_timer_t timer;
+
+	add_script(p, "exit 3")->retries = 5;
+	add_script(p, "echo after >> $D/out");
+	start(p);
+	uv_timer_init(&p->loop, &timer);
+	timer.data = p;
+	uv_timer_start(&timer, skip_once_it_pauses, 0, 10);
+	wait_for(p);
+}
+
+TEST(skipped_in_the_pause_before_a_retry_an_item_has_failed)
+{
+	struct point p;
+
+	setup(&p);
+	skip_in_pause(&p);
+	assert_int_equal(-ERR_COMMAND, p.code);
+	assert_string_equal(
+		"on_experiment_start action 1 (config.yml:11) failed: exit status 3; it ran: exit 3",
+		p.err.msg);
+	assert_file(&p, "out", "");
+	teardown(&p);
+	setup(&p);
+	p.env.keep_going = true;
+	skip_in_pause(&p);
+	assert_int_equal(0, p.code);
+	assert_logged(&p, "action 1 (config.yml:11) failed: exit status 3; it ran: exit 3\n");
+	assert_file(&p, "out", "after\n");
+	teardown(&p);
+}
+
 /* Stage items. */
 
 TEST(stage_item_is_expanded_when_its_turn_comes)
