@@ -275,24 +275,19 @@ int actions_check_temporary(const struct strings *environment, struct error *err
 	return task_environment_check(environment, err);
 }
 
-int actions_start(const struct action_env *env, enum lifecycle_point point,
-	const struct actions *actions, size_t first, struct action_run **ret, struct error *err)
+struct action_run *actions_start(const struct action_env *env, enum lifecycle_point point,
+	const struct actions *actions, size_t first)
 {
 	struct action_run *run = zalloc(sizeof(*run));
-	int r = uv_timer_init(env->loop, &run->turn);
 
-	if (r < 0) {
-		free(run);
-		return error_set(err, r, "run %s: %s", runfile_point_name(point), uv_strerror(r));
-	}
 	run->env = *env;
 	run->point = point;
 	run->actions = actions;
 	run->at = first;
+	uv_timer_init(env->loop, &run->turn);
 	run->turn.data = run;
 	uv_timer_start(&run->turn, on_turn, 0, 0);
-	*ret = run;
-	return 0;
+	return run;
 }
 
 void actions_cancel(struct action_run *run, bool hard)

@@ -151,25 +151,19 @@ static void on_turn(uv_timer_t *h)
 		start_hook(run);
 }
 
-int hooks_start(const struct hook_env *env, const struct hooks *hooks, enum hook_point point,
-	struct hook_run **ret, struct error *err)
+struct hook_run *hooks_start(
+	const struct hook_env *env, const struct hooks *hooks, enum hook_point point)
 {
 	struct hook_run *run = zalloc(sizeof(*run));
-	int r = uv_timer_init(env->loop, &run->turn);
 
-	if (r < 0) {
-		free(run);
-		return error_set(
-			err, r, "run %s hooks: %s", hook_point_name(point), uv_strerror(r));
-	}
 	run->env = *env;
 	run->point = point;
 	run->list = &hooks->at[point];
 	run->failure_fails = policy_of_point(env->settings, point) == HOOK_FAILS;
+	uv_timer_init(env->loop, &run->turn);
 	run->turn.data = run;
 	uv_timer_start(&run->turn, on_turn, 0, 0);
-	*ret = run;
-	return 0;
+	return run;
 }
 
 void hooks_cancel(struct hook_run *run, bool hard)

@@ -42,9 +42,9 @@ struct action_run;
 int actions_check_temporary(const struct strings *environment, struct error *err);
 
 /* Starts to run actions->v[first..]. actions must outlive the run; env is copied. The caller
- * frees *ret with actions_free(). */
-int actions_start(const struct action_env *env, enum lifecycle_point point,
-	const struct actions *actions, size_t first, struct action_run **ret, struct error *err);
+ * frees the result with actions_free(). */
+struct action_run *actions_start(const struct action_env *env, enum lifecycle_point point,
+	const struct actions *actions, size_t first);
 
 /* Cancels the run: sends SIGTERM to the running item, and SIGKILL 5 s later (at once if hard).
  * on_done follows with -ECANCELED. A running stage item must also be cancelled by the caller;

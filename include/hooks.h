@@ -72,9 +72,9 @@ struct hook_env {
 struct hook_run;
 
 /* Starts to run the hooks of a point. hooks must outlive the run; env is copied. The caller frees
- * *ret with hook_run_free(). */
-int hooks_start(const struct hook_env *env, const struct hooks *hooks, enum hook_point point,
-	struct hook_run **ret, struct error *err);
+ * the result with hook_run_free(). */
+struct hook_run *hooks_start(
+	const struct hook_env *env, const struct hooks *hooks, enum hook_point point);
 
 /* Cancels the run: sends SIGTERM to the running hook, and SIGKILL 5 s later (at once if hard).
  * on_done follows with -ECANCELED, unless all hooks have run. Idempotent. */

@@ -115,12 +115,9 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 {
 	struct action_step *step = step_new(a, f, err);
 	const struct action_env env = make_env(a, step, f, environment);
-	int code = actions_start(&env, point, &f->actions[point], first, &step->run, err);
+	int code;
 
-	if (code < 0) {
-		free(step);
-		return code;
-	}
+	step->run = actions_start(&env, point, &f->actions[point], first);
 	code = await_actions(a, step);
 	step_free(step);
 	return code;
@@ -147,11 +144,7 @@ void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_
 	struct action_env env = make_env(a, step, f, environment);
 
 	env.keep_going = true;
-	if (actions_start(&env, point, &f->actions[point], 0, &step->run, &err) < 0) {
-		log_error("%s", err.msg);
-		free(step);
-		return;
-	}
+	step->run = actions_start(&env, point, &f->actions[point], 0);
 	if (await_actions(a, step) == -ECANCELED)
 		log_unfinished(f, point, step->run, why_cut);
 	step_free(step);
@@ -172,7 +165,7 @@ static void skip_hook(void *work, bool hard)
 int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
 	struct strings *environment, struct error *err)
 {
-	struct hook_run *run = NULL;
+	struct hook_run *run;
 	struct hook_env env = {.loop = &a->loop,
 		.settings = a->settings,
 		.inherited = a->inherited,
@@ -186,11 +179,7 @@ int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point poin
 		return 0;
 	outcome = agent_outcome_new(err);
 	env.on_done_ctx = outcome;
-	code = hooks_start(&env, hooks, point, &run, err);
-	if (code < 0) {
-		free(outcome);
-		return code;
-	}
+	run = hooks_start(&env, hooks, point);
 	a->step.cancel = cancel_hooks;
 	a->step.skip = skip_hook;
 	a->step.work = run;

@@ -132,8 +132,7 @@ static struct action *add_script(struct point *p, const char *script)
 
 static void start(struct point *p)
 {
-	assert_int_equal(
-		0, actions_start(&p->env, POINT_EXPERIMENT_START, &p->actions, 0, &p->run, NULL));
+	p->run = actions_start(&p->env, POINT_EXPERIMENT_START, &p->actions, 0);
 	assert_int_equal(0, p->done);
 }
 
@@ -235,8 +234,7 @@ TEST(items_before_the_first_asked_for_are_left_out)
 	setup(&p);
 	add_script(&p, "echo one >> $D/out");
 	add_script(&p, "echo two >> $D/out");
-	assert_int_equal(
-		0, actions_start(&p.env, POINT_EXPERIMENT_START, &p.actions, 1, &p.run, NULL));
+	p.run = actions_start(&p.env, POINT_EXPERIMENT_START, &p.actions, 1);
 	wait_for(&p);
 	assert_file(&p, "out", "two\n");
 	teardown(&p);

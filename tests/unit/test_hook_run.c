@@ -59,7 +59,7 @@ static void start(struct reached *r, enum hook_point point)
 
 	if (hooks_fixture_find(&r->f) < 0)
 		fail_msg("%s", r->f.err.msg);
-	assert_int_equal(0, hooks_start(&env, r->f.hooks, point, &r->run, NULL));
+	r->run = hooks_start(&env, r->f.hooks, point);
 	assert_int_equal(0, r->done);
 }
 
