@@ -46,7 +46,7 @@ static int stage_item(void *ctx, struct stage_spec *spec,
 
 struct action_step {
 	struct stage_item item;
-	struct action_run *run;
+	struct runner *run;
 	struct outcome outcome;
 };
 
@@ -56,7 +56,7 @@ static void cancel_actions(void *work, bool hard)
 
 	if (step->item.set != NULL)
 		stage_set_cancel(step->item.set);
-	actions_cancel(step->run, hard);
+	runner_cancel(step->run, hard);
 }
 
 static void skip_action(void *work, bool hard)
@@ -65,7 +65,7 @@ static void skip_action(void *work, bool hard)
 
 	if (step->item.set != NULL && !hard)
 		stage_set_cancel(step->item.set);
-	actions_skip(step->run, hard);
+	runner_skip(step->run, hard);
 }
 
 static struct action_step *step_new(struct agent *a, const struct runfile *f, struct error *err)
@@ -83,23 +83,29 @@ static void step_free(struct action_step *step)
 {
 	if (!step->outcome.done)
 		return;
-	actions_free(step->run);
+	runner_free(step->run);
 	free(step);
 }
 
-static struct action_env make_env(struct agent *a, struct action_step *step,
-	const struct runfile *f, struct strings *environment)
+static struct runner_env make_env(
+	struct agent *a, struct strings *environment, struct outcome *outcome)
 {
-	return (struct action_env){.loop = &a->loop,
+	return (struct runner_env){.loop = &a->loop,
 		.settings = a->settings,
 		.inherited = a->inherited,
 		.facts = &a->policy.facts,
-		.config_path = f->path,
-		.stage = stage_item,
-		.stage_ctx = &step->item,
 		.environment = environment,
 		.on_done = agent_step_done,
-		.on_done_ctx = &step->outcome};
+		.on_done_ctx = outcome};
+}
+
+static struct action_env make_action_env(struct agent *a, struct action_step *step,
+	const struct runfile *f, struct strings *environment)
+{
+	return (struct action_env){.items = make_env(a, environment, &step->outcome),
+		.config_path = f->path,
+		.stage = stage_item,
+		.stage_ctx = &step->item};
 }
 
 static int await_actions(struct agent *a, struct action_step *step)
@@ -114,7 +120,7 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 	size_t first, struct strings *environment, struct error *err)
 {
 	struct action_step *step = step_new(a, f, err);
-	const struct action_env env = make_env(a, step, f, environment);
+	const struct action_env env = make_action_env(a, step, f, environment);
 	int code;
 
 	step->run = actions_start(&env, point, &f->actions[point], first);
@@ -125,10 +131,10 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 
 /* Logs each action that was not run or not finished. */
 static void log_unfinished(const struct runfile *f, enum lifecycle_point point,
-	const struct action_run *run, const char *why)
+	const struct runner *run, const char *why)
 {
 	bool begun;
-	size_t at = actions_reached(run, &begun);
+	size_t at = runner_reached(run, &begun);
 
 	for (size_t i = at; i < f->actions[point].n; i++)
 		log_warn("%s action %u (%s:%u) was %s: %s", runfile_point_name(point),
@@ -141,7 +147,7 @@ void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_
 {
 	struct error err = {0};
 	struct action_step *step = step_new(a, f, &err);
-	struct action_env env = make_env(a, step, f, environment);
+	struct action_env env = make_action_env(a, step, f, environment);
 
 	env.keep_going = true;
 	step->run = actions_start(&env, point, &f->actions[point], 0);
@@ -154,37 +160,32 @@ void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_
 
 static void cancel_hooks(void *work, bool hard)
 {
-	hooks_cancel(work, hard);
+	runner_cancel(work, hard);
 }
 
 static void skip_hook(void *work, bool hard)
 {
-	hooks_skip(work, hard);
+	runner_skip(work, hard);
 }
 
 int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
 	struct strings *environment, struct error *err)
 {
-	struct hook_run *run;
-	struct hook_env env = {.loop = &a->loop,
-		.settings = a->settings,
-		.inherited = a->inherited,
-		.facts = &a->policy.facts,
-		.environment = environment,
-		.on_done = agent_step_done};
+	struct runner *run;
+	struct runner_env env;
 	struct outcome *outcome;
 	int code;
 
 	if (!hooks_any(hooks, point))
 		return 0;
 	outcome = agent_outcome_new(err);
-	env.on_done_ctx = outcome;
+	env = make_env(a, environment, outcome);
 	run = hooks_start(&env, hooks, point);
 	a->step.cancel = cancel_hooks;
 	a->step.skip = skip_hook;
 	a->step.work = run;
 	code = agent_await(a, outcome);
 	if (agent_outcome_free(outcome))
-		hook_run_free(run);
+		runner_free(run);
 	return code;
 }

@@ -25,7 +25,7 @@ struct point {
 	struct action_env env;
 	struct action items[8];
 	struct actions actions;
-	struct action_run *run;
+	struct runner *run;
 	char *dir, *tmp, *log_path;
 	int log_fd;
 
@@ -77,7 +77,7 @@ static void note_done(void *ctx, int code, const struct error *err)
 	p->done++;
 	p->code = code;
 	p->err = *err;
-	actions_free(p->run);
+	runner_free(p->run);
 	p->run = NULL;
 	uv_close((uv_handle_t *)&p->stage_timer, NULL);
 }
@@ -99,16 +99,16 @@ static void setup(struct point *p)
 	environment_set(&p->environment, "PATH", "/usr/bin:/bin");
 	environment_set(&p->environment, "D", p->dir);
 	environment_set(&p->environment, "TMPDIR", p->tmp);
-	p->env = (struct action_env){.loop = &p->loop,
-		.facts = &p->facts,
-		.settings = &p->settings,
-		.inherited = &p->inherited,
+	p->env = (struct action_env){.items = {.loop = &p->loop,
+					     .facts = &p->facts,
+					     .settings = &p->settings,
+					     .inherited = &p->inherited,
+					     .environment = &p->environment,
+					     .on_done = note_done,
+					     .on_done_ctx = p},
 		.config_path = "config.yml",
 		.stage = stage,
-		.stage_ctx = p,
-		.environment = &p->environment,
-		.on_done = note_done,
-		.on_done_ctx = p};
+		.stage_ctx = p};
 	p->actions.v = p->items;
 }
 
@@ -468,8 +468,8 @@ static void cancel_now(uv_timer_t *h)
 {
 	struct point *p = h->data;
 
-	actions_cancel(p->run, false);
-	actions_cancel(p->run, false);
+	runner_cancel(p->run, false);
+	runner_cancel(p->run, false);
 	p->cancelled_ns = now_ns();
 	uv_close((uv_handle_t *)h, NULL);
 }
@@ -525,7 +525,7 @@ TEST(cancelled_before_the_first_item_nothing_runs)
 	setup(&p);
 	add_script(&p, "echo never >> $D/out");
 	start(&p);
-	actions_cancel(p.run, false);
+	runner_cancel(p.run, false);
 	wait_for(&p);
 	assert_int_equal(-ECANCELED, p.code);
 	assert_file(&p, "out", "");
@@ -547,9 +547,9 @@ TEST(cancelled_hard_an_item_that_ignores_sigterm_is_killed)
 			break;
 		uv_run(&p.loop, UV_RUN_NOWAIT);
 	}
-	actions_cancel(p.run, false);
+	runner_cancel(p.run, false);
 	began = now_ns();
-	actions_cancel(p.run, true);
+	runner_cancel(p.run, true);
 	wait_for(&p);
 	assert_int_equal(-ECANCELED, p.code);
 	assert_true(now_ns() - began < 10000000000);
@@ -569,7 +569,7 @@ TEST(cancelled_during_a_stage_item_its_end_is_waited_for)
 	start(&p);
 	while (p.stages == 0)
 		uv_run(&p.loop, UV_RUN_NOWAIT);
-	actions_cancel(p.run, false);
+	runner_cancel(p.run, false);
 	assert_true(uv_is_active((uv_handle_t *)&p.stage_timer));
 	wait_for(&p);
 	assert_int_equal(-ECANCELED, p.code);
@@ -586,7 +586,7 @@ static void skip_once_it_pauses(uv_timer_t *h)
 
 	if (strstr(log, "trying again in 1 s") == NULL)
 		return;
-	actions_skip(p->run, false);
+	runner_skip(p->run, false);
 	uv_close((uv_handle_t *)h, NULL);
 }
 
