@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs the items of one lifecycle point, one after another. Loop thread. Each item and each retry
- * is started by the timer turn, so that actions_start() never calls on_done itself. The timer is
- * closed last, and its close callback calls on_done. */
+/* The actions of one lifecycle point, as items of a runner: scripts and stages. Loop thread. */
 #include "actions.h"
 #include "defer.h"
 #include "hooks_private.h"
@@ -9,32 +7,23 @@
 #include "redact.h"
 #include <stddef.h>
 #include <string.h>
-#include <uv.h>
 
-enum { LONGEST_PAUSE_S = 60, SHOWN_SCRIPT_BYTES = 72 };
+enum { SHOWN_SCRIPT_BYTES = 72 };
 
 struct action_run {
-	/* Set at creation. */
+	struct runner runner;
 	struct action_env env;
-	enum lifecycle_point point;
 	const struct actions *actions;
-
-	size_t at;         /* index of the running item, or of the next one */
-	unsigned failures; /* failed attempts of this item */
-	char *label;       /* "on_experiment_start action 2 (config.yml:14)" */
-	char *prefix;      /* "[on_experiment_start 2] " or NULL */
-	bool started;      /* the first attempt of this item was started */
-	bool skipped;      /* this item gets no further attempt */
-	bool cancelled, finished;
-	struct task *task; /* not NULL while a script runs */
-	bool staging;      /* env.stage() was called, and is not done */
-	uv_timer_t turn;   /* starts the next item, or the next attempt */
-	struct error err;
 };
+
+static struct action_run *run_of(struct runner *r)
+{
+	return container_of(r, struct action_run, runner);
+}
 
 static const struct action *current_item(const struct action_run *run)
 {
-	return &run->actions->v[run->at];
+	return &run->actions->v[run->runner.at];
 }
 
 /* The first line of the script that is not blank, shortened, for messages; heap. Secrets are
@@ -52,96 +41,32 @@ static char *first_line(const char *script)
 		s[shown + strspn(s + shown, " \t\r\n")] != '\0' ? " ..." : "");
 }
 
-/* The end of an item, and of the run. */
-
-static void on_turn_closed(uv_handle_t *h)
+/* Appends which script failed. */
+static void explain_failure(struct runner *r)
 {
-	struct action_run *run = h->data;
+	const struct action *a = current_item(run_of(r));
 
-	run->env.on_done(run->env.on_done_ctx, run->err.code, &run->err);
-}
+	if (a->kind == ACTION_RUN) {
+		_free_ char *ran = first_line(a->script);
+		size_t len = strlen(r->err.msg);
 
-static void finish(struct action_run *run)
-{
-	run->finished = true;
-	uv_close((uv_handle_t *)&run->turn, on_turn_closed);
-}
-
-static void on_turn(uv_timer_t *h);
-
-static void schedule_next_item(struct action_run *run)
-{
-	run->at++;
-	run->failures = 0;
-	run->started = run->skipped = false;
-	uv_timer_start(&run->turn, on_turn, 0, 0);
-}
-
-static void fail_item(struct action_run *run, int code, const struct error *why)
-{
-	run->err = *why;
-	run->err.code = code;
-	error_prefix(&run->err, "%s failed", run->label);
-	error_item(&run->err, "%s", run->label);
-	if (current_item(run)->kind == ACTION_RUN) {
-		_free_ char *ran = first_line(current_item(run)->script);
-		size_t len = strlen(run->err.msg);
-
-		snprintf(run->err.msg + len, sizeof(run->err.msg) - len, "; it ran: %s", ran);
-	}
-	if (run->env.keep_going) {
-		log_error("%s", run->err.msg);
-		run->err = (struct error){0};
-		schedule_next_item(run);
-	} else {
-		finish(run);
+		snprintf(r->err.msg + len, sizeof(r->err.msg) - len, "; it ran: %s", ran);
 	}
 }
 
-static void finish_cancelled(struct action_run *run)
+static void set_cancelled(struct runner *r)
 {
-	error_set(&run->err, -ECANCELED, "%s was cancelled", runfile_point_name(run->point));
-	finish(run);
-}
-
-/* One item. */
-
-static void schedule_retry(struct action_run *run, const struct error *why)
-{
-	unsigned pause_s = run->failures > 6 ? LONGEST_PAUSE_S : 1U << (run->failures - 1);
-
-	if (pause_s > LONGEST_PAUSE_S)
-		pause_s = LONGEST_PAUSE_S;
-	log_warn("%s failed: %s; trying again in %u s (%u of %u)", run->label, why->msg, pause_s,
-		run->failures, current_item(run)->retries);
-	uv_timer_start(&run->turn, on_turn, (uint64_t)pause_s * 1000, 0);
-}
-
-static void on_item_done(void *ctx, int code, const struct error *err)
-{
-	struct action_run *run = ctx;
-
-	task_free(take_ptr(&run->task));
-	run->staging = false;
-	if (run->cancelled) {
-		finish_cancelled(run);
-	} else if (code == 0) {
-		schedule_next_item(run);
-	} else if (run->failures++ < current_item(run)->retries && !run->skipped) {
-		schedule_retry(run, err);
-	} else {
-		fail_item(run, code, err);
-	}
+	error_set(&r->err, -ECANCELED, "%s was cancelled", r->point);
 }
 
 static char *choose_shell(const struct action_run *run)
 {
-	const char *chosen = run->env.settings->shell;
+	const char *chosen = run->env.items.settings->shell;
 	_free_ char *bash = NULL;
 
 	if (chosen != NULL && *chosen != '\0')
 		return text_copy(chosen);
-	bash = process_find("bash", run->env.environment->v);
+	bash = process_find("bash", run->env.items.environment->v);
 	return text_copy(bash != NULL ? "bash" : "/bin/sh");
 }
 
@@ -158,7 +83,7 @@ static bool is_bash(const char *shell)
 static void build_shell_argv(
 	const struct action_run *run, const char *shell, const char *script, struct strings *ret)
 {
-	const char *options = run->env.settings->shell_options;
+	const char *options = run->env.items.settings->shell_options;
 
 	text_strings_add(ret, shell);
 	text_strings_add(ret, "-e");
@@ -180,32 +105,26 @@ static int start_script(struct action_run *run, const struct action *a, struct e
 	_free_ char *shell = choose_shell(run);
 	struct strings words = {0};
 	int code;
-	struct task_options opts = {.loop = run->env.loop,
-		.settings = run->env.settings,
-		.inherited = run->env.inherited,
-		.environment = run->env.environment,
-		.facts = run->env.facts,
-		.point = runfile_point_name(run->point),
-		.timeout_ms =
-			a->timeout_ms != 0 ? a->timeout_ms : run->env.settings->action_timeout_ms,
-		.variables_optional = run->env.keep_going,
-		.label = run->label,
-		.prefix = run->prefix,
-		.on_done = on_item_done,
-		.ctx = run};
 
 	build_shell_argv(run, shell, a->script, &words);
-	opts.argv = words.v;
-	log_info("%s: %s", run->label, line);
-	code = task_start(&opts, &run->task, err);
+	log_info("%s: %s", run->runner.label, line);
+	code = runner_start_task(&run->runner, words.v,
+		a->timeout_ms != 0 ? a->timeout_ms : run->env.items.settings->action_timeout_ms,
+		err);
 	text_strings_done(&words);
 	return code;
 }
 
+static void on_staged(void *ctx, int code, const struct error *err)
+{
+	struct action_run *run = ctx;
+
+	runner_item_done(&run->runner, code, err);
+}
+
 static int start_stage(struct action_run *run, const struct action *a, struct error *err)
 {
-	run->staging = true;
-	return run->env.stage(run->env.stage_ctx, &a->stage, on_item_done, run, err);
+	return run->env.stage(run->env.stage_ctx, &a->stage, on_staged, run, err);
 }
 
 static int (*const starters[])(struct action_run *, const struct action *, struct error *) = {
@@ -213,106 +132,52 @@ static int (*const starters[])(struct action_run *, const struct action *, struc
 	[ACTION_STAGE] = start_stage,
 };
 
-static void set_label(struct action_run *run)
+static int start_item(struct runner *r, struct error *err)
 {
-	const char *point = runfile_point_name(run->point);
+	struct action_run *run = run_of(r);
+	const struct action *a = current_item(run);
+	_free_ char *number = text_format("%u", a->number);
 
-	free(run->label);
-	run->label = text_format("%s action %u (%s:%u)", point, current_item(run)->number,
-		run->env.config_path, current_item(run)->line);
-	free(run->prefix);
-	run->prefix = run->env.settings->prefix_output
-			      ? text_format("[%s %u] ", point, current_item(run)->number)
-			      : NULL;
+	runner_set_label(r,
+		text_format(
+			"%s action %s (%s:%u)", r->point, number, run->env.config_path, a->line),
+		number);
+	r->retries = a->retries;
+	return starters[a->kind](run, a, err);
 }
 
-static void start_item(struct action_run *run)
+static void free_run(struct runner *r)
 {
-	struct error err = {0};
-	int r;
+	struct action_run *run = run_of(r);
 
-	set_label(run);
-	run->started = true;
-	r = starters[current_item(run)->kind](run, current_item(run), &err);
-	if (r < 0) {
-		run->staging = false;
-		fail_item(run, r, &err);
-	}
+	free(run);
 }
 
-static void on_turn(uv_timer_t *h)
-{
-	struct action_run *run = h->data;
-
-	if (run->cancelled) {
-		finish_cancelled(run);
-	} else if (run->skipped) {
-		schedule_next_item(run); /* it was skipped while it waited for a retry */
-	} else if (run->at >= run->actions->n) {
-		finish(run);
-	} else {
-		start_item(run);
-	}
-}
+static const struct runner_ops action_ops = {.start = start_item,
+	.explain = explain_failure,
+	.set_cancelled = set_cancelled,
+	.free = free_run};
 
 int actions_check_temporary(const struct strings *environment, struct error *err)
 {
 	return task_environment_check(environment, err);
 }
 
-int actions_start(const struct action_env *env, enum lifecycle_point point,
-	const struct actions *actions, size_t first, struct action_run **ret, struct error *err)
+struct runner *actions_start(const struct action_env *env, enum lifecycle_point point,
+	const struct actions *actions, size_t first)
 {
 	struct action_run *run = zalloc(sizeof(*run));
-	int r = uv_timer_init(env->loop, &run->turn);
 
-	if (r < 0) {
-		free(run);
-		return error_set(err, r, "run %s: %s", runfile_point_name(point), uv_strerror(r));
-	}
 	run->env = *env;
-	run->point = point;
 	run->actions = actions;
-	run->at = first;
-	run->turn.data = run;
-	uv_timer_start(&run->turn, on_turn, 0, 0);
-	*ret = run;
-	return 0;
-}
-
-void actions_cancel(struct action_run *run, bool hard)
-{
-	if (run->finished)
-		return;
-	run->cancelled = true;
-	if (run->task != NULL)
-		task_kill(run->task, hard ? SIGKILL : SIGTERM);
-	else if (!run->staging)
-		uv_timer_start(&run->turn, on_turn, 0, 0);
-}
-
-void actions_skip(struct action_run *run, bool hard)
-{
-	if (run->finished || !run->started || (hard && !run->skipped))
-		return;
-	run->skipped = true;
-	if (run->task != NULL)
-		task_kill(run->task, hard ? SIGKILL : SIGTERM);
-	else if (!run->staging)
-		uv_timer_start(&run->turn, on_turn, 0, 0);
-}
-
-size_t actions_reached(const struct action_run *run, bool *ret_started)
-{
-	*ret_started = run->started;
-	return run->at;
-}
-
-void actions_free(struct action_run *run)
-{
-	if (run == NULL)
-		return;
-	free(run->label);
-	free(run->prefix);
-	free(run);
+	run->runner = (struct runner){.ops = &action_ops,
+		.env = env->items,
+		.point = runfile_point_name(point),
+		.at = first,
+		.n = actions->n,
+		.keep_going = env->keep_going,
+		.failure_level = LOG_ERROR,
+		.cancel_wins = true};
+	runner_start(&run->runner);
+	return &run->runner;
 }

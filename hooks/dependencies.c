@@ -150,21 +150,21 @@ int dependencies_find(const char *file, const char *manager, const char *origin,
 	const struct strings *environment, struct dependencies **ret, struct error *err)
 {
 	struct dependencies *d = zalloc(sizeof(*d));
-	int r;
+	int code;
 
 	d->file = text_copy(file);
 	d->origin = text_copy(origin);
-	r = choose_manager(d, manager, err);
-	if (r == 0)
-		r = check_file(file, err);
-	if (r == 0)
-		r = strcmp(d->manager, "pip") == 0 ? plan_pip(d, environment, err)
-						   : plan_conda(d, environment, err);
-	if (r < 0) {
+	code = choose_manager(d, manager, err);
+	if (code == 0)
+		code = check_file(file, err);
+	if (code == 0)
+		code = strcmp(d->manager, "pip") == 0 ? plan_pip(d, environment, err)
+						      : plan_conda(d, environment, err);
+	if (code < 0) {
 		dependencies_free(d);
 		error_item(err, "%s", file);
 		error_prefix(err, "dependencies: %s (%s)", file, origin);
-		return r;
+		return code;
 	}
 	*ret = d;
 	return 0;
@@ -176,10 +176,10 @@ int dependencies_refresh(
 	const struct dependencies *old = *d;
 	const char *manager = strcmp(old->manager, "pip") == 0 ? "pip" : "conda";
 	struct dependencies *found;
-	int r = dependencies_find(old->file, manager, old->origin, environment, &found, err);
+	int code = dependencies_find(old->file, manager, old->origin, environment, &found, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	dependencies_free(*d);
 	*d = found;
 	return 0;

@@ -2,10 +2,9 @@
 #ifndef STAGERUN_HOOKS_PRIVATE_H
 #define STAGERUN_HOOKS_PRIVATE_H
 
-#include "contract.h"
 #include "error.h"
-#include "process.h"
-#include "settings.h"
+#include "log.h"
+#include "runner.h"
 #include "text.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,9 +14,10 @@
  *
  *   contract.c      the environment variables that hooks and actions get
  *   task.c          one run of one program, and the variables that it sets through $STAGERUN_ENV
- *   actions.c       the items of a lifecycle point, one after another
+ *   runner.c        the items of a point, one after another: retries, skipping, cancelling
+ *   actions.c       the actions of config.yml as items
  *   find.c          the operators' hooks: finds them, and checks who could have written them
- *   hook_run.c      the hooks of a point, one after another
+ *   hook_run.c      the hooks of a point as items
  *   dependencies.c  chooses the package manager and the environment to install into
  *   install.c       runs the package manager, and finds the error in its output */
 
@@ -61,6 +61,53 @@ void task_free(struct task *t); /* in or after on_done; accepts NULL */
 /* Checks, before any item runs, whether a file for $STAGERUN_ENV can be created. Logs a warning
  * if it cannot be in the directory that TMPDIR names. */
 int task_environment_check(const struct strings *env, struct error *err);
+
+/* --- runner.c --- */
+
+/* What actions and hooks do differently. */
+struct runner_ops {
+	/* Calls runner_set_label(), sets r->retries, and starts item r->at. If it returns 0,
+	 * runner_item_done() is called once, from the loop; runner_start_task() ensures that. */
+	int (*start)(struct runner *r, struct error *err);
+	/* Adds to r->err, which says why item r->at failed. NULL: there is nothing to add. */
+	void (*explain)(struct runner *r);
+	/* Sets r->err to -ECANCELED; r->at is the first item that was not completed. */
+	void (*set_cancelled)(struct runner *r);
+	void (*free)(struct runner *r); /* frees what the runner is a member of */
+};
+
+struct runner {
+	/* Set before runner_start(). */
+	const struct runner_ops *ops;
+	struct runner_env env;
+	const char *point; /* "on_experiment_start" */
+	size_t at;         /* index of the first item; then of the running one, or the next one */
+	size_t n;
+	bool keep_going; /* log the failure of an item, at failure_level, and run the next one */
+	enum log_level failure_level;
+	bool cancel_wins; /* -ECANCELED even if the item, or the last one, succeeds */
+
+	/* Of the current item. */
+	char *label;       /* "on_experiment_start action 2 (config.yml:14)" */
+	char *prefix;      /* "[on_experiment_start 2] " or NULL */
+	unsigned retries;  /* how many it has */
+	unsigned failures; /* attempts that failed */
+	bool started;      /* the first attempt was started */
+	bool running;      /* an attempt was started, and is not done */
+	bool skipped;      /* it gets no further attempt, and has failed */
+	struct task *task; /* not NULL while it runs as a task */
+
+	bool cancelled, finished;
+	uv_timer_t turn;  /* starts the next item, or the next attempt */
+	struct error err; /* of the last attempt of the item, or of the run */
+};
+
+void runner_start(struct runner *r);
+/* Takes label, which is on the heap; name is what its lines of output are prefixed with. */
+void runner_set_label(struct runner *r, char *label, const char *name);
+/* Starts the item as a task. */
+int runner_start_task(struct runner *r, char *const *argv, uint64_t timeout_ms, struct error *err);
+void runner_item_done(struct runner *r, int code, const struct error *err);
 
 /* --- install.c --- */
 

@@ -269,7 +269,7 @@ static int start_child(struct install *i, struct error *err)
 		.on_line = on_line,
 		.on_exit = on_exit_of_child,
 		.ctx = i};
-	int r = 0;
+	int code = 0;
 
 	if (i->env.environment->n > 0)
 		environment_copy(&env, i->env.environment->v);
@@ -277,25 +277,25 @@ static int start_child(struct install *i, struct error *err)
 		if (environment_get(&env, quiet_variables[k][0]) == NULL)
 			environment_set(&env, quiet_variables[k][0], quiet_variables[k][1]);
 	if (!i->is_check)
-		r = create_tmp_dir(i, &env, err);
+		code = create_tmp_dir(i, &env, err);
 	child.env = env.v;
-	if (r == 0)
-		r = child_start(i->env.loop, &child, &i->child, err);
+	if (code == 0)
+		code = child_start(i->env.loop, &child, &i->child, err);
 	text_strings_done(&env);
-	return r;
+	return code;
 }
 
 static int start_install(const struct install_env *env, const struct dependencies *d, bool is_check,
 	struct install **ret, struct error *err)
 {
 	struct install *i = zalloc(sizeof(*i));
-	int r;
+	int code;
 
 	i->env = *env;
 	i->d = d;
 	i->is_check = is_check;
-	r = start_child(i, err);
-	if (r < 0) {
+	code = start_child(i, err);
+	if (code < 0) {
 		install_free(i);
 		error_item(err, "%s", d->file);
 		return error_prefix(err, "dependencies");

@@ -240,38 +240,38 @@ static int start_child(struct task *t, struct error *err)
 		.on_line = t->opts.prefix != NULL ? on_line : NULL,
 		.on_exit = on_exit_of_task,
 		.ctx = t};
-	int r;
+	int code;
 
 	if (t->opts.environment->n > 0)
 		environment_copy(&env, t->opts.environment->v);
 	contract_apply(t->opts.facts, t->opts.point,
 		t->variables.path != NULL ? t->variables.path : "/dev/null", &env);
 	child.env = env.v;
-	r = child_start(t->opts.loop, &child, &t->child, err);
+	code = child_start(t->opts.loop, &child, &t->child, err);
 	text_strings_done(&env);
-	return r;
+	return code;
 }
 
 int task_start(const struct task_options *opts, struct task **ret, struct error *err)
 {
 	struct task *t = zalloc(sizeof(*t));
 	struct error why;
-	int r;
+	int code;
 
 	t->opts = *opts;
 	t->variables.fd = -1;
-	r = environment_file_create(opts->environment, &t->variables, NULL, &why);
-	if (r < 0 && opts->variables_optional) {
+	code = environment_file_create(opts->environment, &t->variables, NULL, &why);
+	if (code < 0 && opts->variables_optional) {
 		log_warn("%s: what it adds to $STAGERUN_ENV is lost: %s", opts->label, why.msg);
-		r = 0;
-	} else if (r < 0) {
-		error_set(err, r, "%s", why.msg);
+		code = 0;
+	} else if (code < 0) {
+		error_set(err, code, "%s", why.msg);
 	}
-	if (r == 0)
-		r = start_child(t, err);
-	if (r < 0) {
+	if (code == 0)
+		code = start_child(t, err);
+	if (code < 0) {
 		task_free(t);
-		return r;
+		return code;
 	}
 	*ret = t;
 	return 0;

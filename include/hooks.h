@@ -2,9 +2,7 @@
 #ifndef STAGERUN_HOOKS_H
 #define STAGERUN_HOOKS_H
 
-#include "contract.h"
-#include "process.h"
-#include "settings.h"
+#include "runner.h"
 
 /* Operators' hooks: the executables in DIR/POINT/ of each hooks directory in agent.ini. They are
  * found and checked before anything starts, and run one after another when the run reaches their
@@ -56,34 +54,10 @@ void hooks_free(struct hooks *h); /* accepts NULL */
 /* Whether the point has hooks. False if h is NULL, or point is HOOK_POINT_COUNT. */
 bool hooks_any(const struct hooks *h, enum hook_point point);
 
-struct hook_env {
-	uv_loop_t *loop;
-	const struct settings *settings;
-	const struct inherited *inherited;
-	const struct run_facts *facts; /* read for each hook */
-	struct strings *environment;   /* of the run: read before, and extended after each hook */
-	/* Called exactly once, from the loop. code is 0, or the code of the failed hook if the
-	 * point's policy is HOOK_FAILS; err then names it: "on_stage_start hook /etc/.../10-mount
-	 * failed: exit status 3". With HOOK_WARNS, the failure is logged and the next hook runs. */
-	void (*on_done)(void *ctx, int code, const struct error *err);
-	void *on_done_ctx;
-};
-
-struct hook_run;
-
-/* Starts to run the hooks of a point. hooks must outlive the run; env is copied. The caller frees
- * *ret with hook_run_free(). */
-int hooks_start(const struct hook_env *env, const struct hooks *hooks, enum hook_point point,
-	struct hook_run **ret, struct error *err);
-
-/* Cancels the run: sends SIGTERM to the running hook, and SIGKILL 5 s later (at once if hard).
- * on_done follows with -ECANCELED, unless all hooks have run. Idempotent. */
-void hooks_cancel(struct hook_run *run, bool hard);
-
-/* Ends only the running hook in the same way. It counts as failed, so the point's policy
- * determines whether the next one runs. With hard, the call only has an effect if the running
- * hook was skipped before. */
-void hooks_skip(struct hook_run *run, bool hard);
-void hook_run_free(struct hook_run *run); /* in or after on_done; accepts NULL */
+/* Starts to run the hooks of a point. A hook that fails ends the run if the point's policy is
+ * HOOK_FAILS; with HOOK_WARNS, the failure is logged and the next hook runs. hooks must outlive
+ * the run; env is copied. The caller frees the result with runner_free(). */
+struct runner *hooks_start(
+	const struct runner_env *env, const struct hooks *hooks, enum hook_point point);
 
 #endif

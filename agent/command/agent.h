@@ -255,7 +255,7 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
 	struct strings *environment, const char *why_cut);
 
-/* Runs the operators' hooks of the point; see hook_env.on_done. */
+/* Runs the operators' hooks of the point; see hooks_start(). */
 int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
 	struct strings *environment, struct error *err);
 

@@ -60,7 +60,7 @@ static int stage_item(void *ctx, const struct action_stage *s,
 
 struct action_step {
 	struct stage_item item;
-	struct action_run *run;
+	struct runner *run;
 	struct outcome *outcome;
 };
 
@@ -70,7 +70,7 @@ static void cancel_actions(void *work, bool hard)
 
 	if (step->item.set != NULL)
 		stage_set_cancel(step->item.set);
-	actions_cancel(step->run, hard);
+	runner_cancel(step->run, hard);
 }
 
 static void skip_action(void *work, bool hard)
@@ -79,7 +79,7 @@ static void skip_action(void *work, bool hard)
 
 	if (step->item.set != NULL && !hard)
 		stage_set_cancel(step->item.set);
-	actions_skip(step->run, hard);
+	runner_skip(step->run, hard);
 }
 
 static struct action_step *step_new(struct agent *a, const struct runfile *f, struct error *err)
@@ -96,24 +96,30 @@ static void free_actions(void *work)
 {
 	struct action_step *step = work;
 
-	actions_free(step->run);
+	runner_free(step->run);
 	free(step);
 }
 
-static struct action_env make_env(struct agent *a, struct action_step *step,
-	const struct runfile *f, struct strings *environment)
+static struct runner_env make_env(
+	struct agent *a, struct strings *environment, struct outcome *outcome)
 {
-	step->item.environment = environment;
-	return (struct action_env){.loop = &a->loop,
+	return (struct runner_env){.loop = &a->loop,
 		.settings = a->settings,
 		.inherited = a->inherited,
 		.facts = &a->policy.facts,
-		.config_path = f->path,
-		.stage = stage_item,
-		.stage_ctx = &step->item,
 		.environment = environment,
 		.on_done = agent_step_done,
-		.on_done_ctx = step->outcome};
+		.on_done_ctx = outcome};
+}
+
+static struct action_env make_action_env(struct agent *a, struct action_step *step,
+	const struct runfile *f, struct strings *environment)
+{
+	step->item.environment = environment;
+	return (struct action_env){.items = make_env(a, environment, step->outcome),
+		.config_path = f->path,
+		.stage = stage_item,
+		.stage_ctx = &step->item};
 }
 
 int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point point,
@@ -121,18 +127,18 @@ int agent_actions(struct agent *a, const struct runfile *f, enum lifecycle_point
 {
 	static const struct step_ops ops = {cancel_actions, skip_action, free_actions};
 	struct action_step *step = step_new(a, f, err);
-	const struct action_env env = make_env(a, step, f, environment);
-	int code = actions_start(&env, point, &f->actions[point], first, &step->run, err);
+	const struct action_env env = make_action_env(a, step, f, environment);
 
-	return agent_step_run(a, &ops, step, step->outcome, code);
+	step->run = actions_start(&env, point, &f->actions[point], first);
+	return agent_step_run(a, &ops, step, step->outcome, 0);
 }
 
 /* Logs each action that was not run or not finished. */
 static void log_unfinished(const struct runfile *f, enum lifecycle_point point,
-	const struct action_run *run, const char *why)
+	const struct runner *run, const char *why)
 {
 	bool begun;
-	size_t at = actions_reached(run, &begun);
+	size_t at = runner_reached(run, &begun);
 
 	for (size_t i = at; i < f->actions[point].n; i++)
 		log_warn("%s action %u (%s:%u) was %s: %s", runfile_point_name(point),
@@ -146,15 +152,11 @@ void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_
 	static const struct step_ops ops = {cancel_actions, skip_action, NULL};
 	struct error err = {0};
 	struct action_step *step = step_new(a, f, &err);
-	struct action_env env = make_env(a, step, f, environment);
-	int code;
+	struct action_env env = make_action_env(a, step, f, environment);
 
 	env.keep_going = true;
-	code = actions_start(&env, point, &f->actions[point], 0, &step->run, &err);
-	if (code < 0)
-		log_error("%s", err.msg);
-	code = agent_step_run(a, &ops, step, step->outcome, code);
-	if (code == -ECANCELED && step->run != NULL)
+	step->run = actions_start(&env, point, &f->actions[point], 0);
+	if (agent_step_run(a, &ops, step, step->outcome, 0) == -ECANCELED)
 		log_unfinished(f, point, step->run, why_cut);
 	if (!a->abandoned)
 		free_actions(step);
@@ -164,37 +166,31 @@ void agent_all_actions(struct agent *a, const struct runfile *f, enum lifecycle_
 
 static void cancel_hooks(void *work, bool hard)
 {
-	hooks_cancel(work, hard);
+	runner_cancel(work, hard);
 }
 
 static void skip_hook(void *work, bool hard)
 {
-	hooks_skip(work, hard);
+	runner_skip(work, hard);
 }
 
 static void free_hooks(void *work)
 {
-	hook_run_free(work);
+	runner_free(work);
 }
 
 int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point point,
 	struct strings *environment, struct error *err)
 {
 	static const struct step_ops ops = {cancel_hooks, skip_hook, free_hooks};
-	struct hook_run *run = NULL;
-	struct hook_env env = {.loop = &a->loop,
-		.settings = a->settings,
-		.inherited = a->inherited,
-		.facts = &a->policy.facts,
-		.environment = environment,
-		.on_done = agent_step_done};
+	struct runner *run;
+	struct runner_env env;
 	struct outcome *outcome;
-	int code;
 
 	if (!hooks_any(hooks, point))
 		return 0;
 	outcome = agent_outcome_new(err);
-	env.on_done_ctx = outcome;
-	code = hooks_start(&env, hooks, point, &run, err);
-	return agent_step_run(a, &ops, run, outcome, code);
+	env = make_env(a, environment, outcome);
+	run = hooks_start(&env, hooks, point);
+	return agent_step_run(a, &ops, run, outcome, 0);
 }

@@ -47,7 +47,7 @@ static int file_open(
 	const struct creation *c = worker->creation;
 	int fd = i->through_link ? openat(c->root_fd, i->path, flags)
 				 : open_beneath(c->root_fd, i->path, flags);
-	int r;
+	int code;
 
 	if (fd < 0 && !i->through_link)
 		errno = -fd;
@@ -56,9 +56,10 @@ static int file_open(
 	if (fd < 0)
 		return error_set(err, -errno, "read '%s' in %s: %m", i->path, c->where);
 	*ret = (struct content){.worker = worker, .item = i, .fd = fd};
-	if ((r = file_check(ret, err)) < 0)
+	code = file_check(ret, err);
+	if (code < 0)
 		close(fd);
-	return r;
+	return code;
 }
 
 /* How many of the len bytes at offset lie in a hole. */
@@ -113,10 +114,10 @@ static int s3_content_open(
 	struct worker *worker, const struct create_item *i, struct content *ret, struct error *err)
 {
 	const struct create_options *o = worker->creation->opts;
-	int r = worker->s3 == NULL ? s3_client_new(o->s3, o->cancel, &worker->s3, err) : 0;
+	int code = worker->s3 == NULL ? s3_client_new(o->s3, o->cancel, &worker->s3, err) : 0;
 
 	*ret = (struct content){.worker = worker, .item = i, .fd = -1};
-	return r;
+	return code;
 }
 
 static int s3_content_read(
@@ -126,15 +127,14 @@ static int s3_content_read(
 	_free_ char *key = key_of(c->worker, c->item);
 	struct s3_object listed = {.size = c->item->size};
 	size_t got;
-	int r;
+	int code;
 
 	snprintf(listed.etag, sizeof(listed.etag), "%s", c->item->etag);
-	r = s3_get(c->worker->s3, creation->place.bucket, key, offset, buf, len, &listed, &got,
+	code = s3_get(c->worker->s3, creation->place.bucket, key, offset, buf, len, &listed, &got,
 		NULL, err);
-
-	if (r == -ERR_CHANGED || r == -ENOENT || (r == 0 && got < len))
+	if (code == -ERR_CHANGED || code == -ENOENT || (code == 0 && got < len))
 		return create_item_changed(creation, c->item, err);
-	return r;
+	return code;
 }
 
 static int s3_content_check(struct content *c, struct error *err)

@@ -49,34 +49,39 @@ static void init_manifest(struct version_making *v)
 static int prepare_store(struct version_making *v, struct error *err)
 {
 	const struct create_options *o = v->opts;
-	int r;
+	int code = store_conn_open(o->store, o->cancel, &v->store, err);
 
-	if ((r = store_conn_open(o->store, o->cancel, &v->store, err)) < 0 ||
-		(r = store_probe(v->store, err)) < 0 || (r = store_claim(v->store, err)) < 0 ||
-		(r = datastore_check_limit(v->store, o->max_datastores, err)) < 0 ||
-		(r = lease_take(o->store, o->name, &o->lock_limit, o->cancel, &v->lease, err)) < 0)
-		return r;
-	r = datastore_find(v->store, o->name, 0, &v->previous, err);
-	return r == -ENOENT ? 0 : r;
+	if (code == 0)
+		code = store_probe(v->store, err);
+	if (code == 0)
+		code = store_claim(v->store, err);
+	if (code == 0)
+		code = datastore_check_limit(v->store, o->max_datastores, err);
+	if (code == 0)
+		code = lease_take(o->store, o->name, &o->lock_limit, o->cancel, &v->lease, err);
+	if (code < 0)
+		return code;
+	code = datastore_find(v->store, o->name, 0, &v->previous, err);
+	return code == -ENOENT ? 0 : code;
 }
 
 static int run_planner(struct version_making *v, struct planner *p, struct error *err)
 {
-	int r = v->creation.streamed ? 0 : workers_start(&v->creation, &p->workers, err);
+	int code = v->creation.streamed ? 0 : workers_start(&v->creation, &p->workers, err);
 
-	if (r < 0)
-		return r;
-	r = create_feed(p, &v->source, err);
-	if (r == 0)
-		r = planner_finish(p, err);
+	if (code < 0)
+		return code;
+	code = create_feed(p, &v->source, err);
+	if (code == 0)
+		code = planner_finish(p, err);
 	workers_stop(take_ptr(&p->workers));
-	return r;
+	return code;
 }
 
 static int store_content(struct version_making *v, struct error *err)
 {
 	struct planner p;
-	int r;
+	int code;
 
 	v->creation.opts = v->opts;
 	v->creation.root_fd = v->source.root_fd;
@@ -89,11 +94,11 @@ static int store_content(struct version_making *v, struct error *err)
 	p.manifest = v->manifest;
 	p.previous = planner_previous_new(v->store, &v->objects, v->previous);
 	planner_objects_add_earlier(&v->objects, v->previous);
-	r = run_planner(v, &p, err);
+	code = run_planner(v, &p, err);
 	v->reused_files = p.reused_files;
 	planner_previous_free(p.previous);
 	planner_done(&p);
-	return r;
+	return code;
 }
 
 static void list_objects(struct version_making *v)
@@ -147,15 +152,20 @@ static int check_source(struct version_making *v, struct error *err)
 
 static int create_version(struct version_making *v, struct error *err)
 {
-	int r;
+	int code = datastore_name_check(v->opts->name, err);
 
-	if ((r = datastore_name_check(v->opts->name, err)) < 0 ||
-		(r = create_source_open(v->opts, &v->source, err)) < 0 ||
-		(r = check_source(v, err)) < 0 || (r = prepare_store(v, err)) < 0)
-		return r;
+	if (code == 0)
+		code = create_source_open(v->opts, &v->source, err);
+	if (code == 0)
+		code = check_source(v, err);
+	if (code == 0)
+		code = prepare_store(v, err);
+	if (code < 0)
+		return code;
 	init_manifest(v);
-	if ((r = store_content(v, err)) < 0)
-		return r;
+	code = store_content(v, err);
+	if (code < 0)
+		return code;
 	list_objects(v);
 	return publish(v, err);
 }
@@ -164,12 +174,12 @@ int datastore_create(const struct create_options *opts, struct manifest **ret,
 	struct create_result *result, struct error *err)
 {
 	struct version_making v = {.opts = opts, .source = {.root_fd = -1}};
-	int r;
+	int code;
 
 	planner_objects_init(&v.objects);
-	r = create_version(&v, err);
+	code = create_version(&v, err);
 	lease_release(v.lease);
-	if (r == 0) {
+	if (code == 0) {
 		collect_garbage(&v);
 		*ret = take_ptr(&v.manifest);
 		*result = (struct create_result){
@@ -181,5 +191,5 @@ int datastore_create(const struct create_options *opts, struct manifest **ret,
 	store_conn_close(v.store);
 	create_source_close(&v.source);
 	s3_bucket_key_done(&v.creation.place);
-	return r;
+	return code;
 }

@@ -55,19 +55,19 @@ static int stream_object(struct streaming *x, struct error *err)
 						     .max_path = PATH_MAX - 1},
 		.cancel = x->opts->cancel};
 	struct stream s;
-	int r;
+	int code;
 
 	stream_init(&s, x->p);
 	x->tree = tree_new_sink(&stream_sink, &s, &options);
-	r = unpack_stream(x, err);
+	code = unpack_stream(x, err);
 	tree_free(x->tree);
-	if (r == 0)
-		r = stream_finish(&s, err);
+	if (code == 0)
+		code = stream_finish(&s, err);
 	/* Workers may still use what stream_done() frees. */
-	if (r < 0)
+	if (code < 0)
 		workers_stop(take_ptr(&x->p->workers));
 	stream_done(&s);
-	return r;
+	return code;
 }
 
 /* Opens the directory for the unnamed temporary file of a zip. */
@@ -94,17 +94,17 @@ static int feed_object(struct planner *p, const struct create_source *source, st
 	const struct source_env env = {.transfer = o->transfer, .s3 = o->s3, .cancel = o->cancel};
 	const struct source_request request = {
 		.url = source->path != NULL ? source->path : o->source, .progress = o->progress};
-	int r = source_open(&env, &request, &x.object, err);
+	int code = source_open(&env, &request, &x.object, err);
 
-	if (r < 0)
-		return r;
-	r = scratch_open(&x.scratch_fd, err);
-	if (r == 0) {
-		r = stream_object(&x, err);
+	if (code < 0)
+		return code;
+	code = scratch_open(&x.scratch_fd, err);
+	if (code == 0) {
+		code = stream_object(&x, err);
 		close(x.scratch_fd);
 	}
 	object_close(x.object);
-	return r;
+	return code;
 }
 
 /* Second kind: the objects below an S3 prefix. They are copied, or (--no-copy) the index only
@@ -239,15 +239,15 @@ static int check_tree(const struct prefix_listing *l, struct error *err)
 static int list_prefix(struct prefix_listing *l, struct error *err)
 {
 	struct s3_client *client = NULL;
-	int r = s3_client_new(l->opts->s3, l->opts->cancel, &client, err);
+	int code = s3_client_new(l->opts->s3, l->opts->cancel, &client, err);
 
-	if (r < 0)
-		return r;
-	r = s3_list(client, l->creation->place.bucket, l->creation->place.key, NULL, '\0',
+	if (code < 0)
+		return code;
+	code = s3_list(client, l->creation->place.bucket, l->creation->place.key, NULL, '\0',
 		on_object, l, err);
 	s3_client_free(client);
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (l->n == 0)
 		return error_set(err, -ENOENT, "there is nothing below %s", l->creation->where);
 	qsort(l->items, l->n, sizeof(struct create_item *), by_path);
@@ -256,15 +256,15 @@ static int list_prefix(struct prefix_listing *l, struct error *err)
 
 static int add_all(struct planner *p, struct prefix_listing *l, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	for (size_t n = 0; n < l->n && r == 0; n++) {
+	for (size_t n = 0; n < l->n && code == 0; n++) {
 		struct create_item *i = l->items[n];
 
 		l->items[n] = NULL;
-		r = planner_add(p, i, err);
+		code = planner_add(p, i, err);
 	}
-	return r;
+	return code;
 }
 
 static int feed_prefix(struct planner *p, struct error *err)
@@ -272,16 +272,16 @@ static int feed_prefix(struct planner *p, struct error *err)
 	struct prefix_listing l = {.opts = p->creation->opts,
 		.creation = p->creation,
 		.prefix_len = strlen(p->creation->place.key)};
-	int r = list_prefix(&l, err);
+	int code = list_prefix(&l, err);
 
-	if (r == 0 && l.opts->no_copy)
+	if (code == 0 && l.opts->no_copy)
 		p->manifest->reference = text_copy(l.opts->source);
-	if (r == 0)
-		r = add_all(p, &l, err);
+	if (code == 0)
+		code = add_all(p, &l, err);
 	for (size_t n = 0; n < l.n; n++)
 		create_item_free(l.items[n]);
 	free(l.items);
-	return r;
+	return code;
 }
 
 /* All kinds: which one a source is, and the two local ones, a directory and a single file. */
@@ -375,21 +375,24 @@ static int feed_walk(struct planner *p, struct walk *w, struct error *err)
 {
 	bool at_links = false;
 	struct create_item *i;
-	int r;
+	int found;
 
-	while ((r = walk_next(w, &i, err)) > 0) {
+	while ((found = walk_next(w, &i, err)) > 0) {
+		int code = 0;
+
 		if (walk_is_at_links(w) && !at_links) {
 			at_links = true;
-			r = planner_skip_to_links(p, err);
+			code = planner_skip_to_links(p, err);
 		}
-		if (r < 0) {
+		if (code < 0) {
 			create_item_free(i);
-			return r;
+			return code;
 		}
-		if ((r = planner_add(p, i, err)) < 0)
-			return r;
+		code = planner_add(p, i, err);
+		if (code < 0)
+			return code;
 	}
-	return r;
+	return found;
 }
 
 static int feed_directory(struct planner *p, const struct create_source *s, struct error *err)
@@ -401,13 +404,13 @@ static int feed_directory(struct planner *p, const struct create_source *s, stru
 		.dereference = o->dereference,
 		.cancel = o->cancel};
 	struct walk *w;
-	int r = walk_new(&options, &w, err);
+	int code = walk_new(&options, &w, err);
 
-	if (r < 0)
-		return r;
-	r = feed_walk(p, w, err);
+	if (code < 0)
+		return code;
+	code = feed_walk(p, w, err);
 	walk_free(w);
-	return r;
+	return code;
 }
 
 static int feed_file(struct planner *p, const struct create_source *s, struct error *err)

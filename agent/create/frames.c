@@ -68,20 +68,21 @@ int frames_read_seek_table(struct store_conn *store, const char *key, uint64_t s
 	_free_ uint8_t *table = NULL;
 	_free_ struct index_frame *list = NULL;
 	size_t n;
-	int r;
+	int code;
 
 	if (size < SEEK_TABLE_SIZE(0))
 		return error_set(err, -ERR_FORMAT, "%s is too short to be a pack", key);
-	if ((r = store_get(store, key, size - sizeof(footer), footer, sizeof(footer), err)) < 0)
-		return r;
+	code = store_get(store, key, size - sizeof(footer), footer, sizeof(footer), err);
+	if (code < 0)
+		return code;
 	n = get32(footer);
 	if (get32(footer + 5) != SEEKABLE_MAGIC || footer[4] != 0 || SEEK_TABLE_SIZE(n) > size)
 		return error_set(err, -ERR_FORMAT, "%s has no table of its frames", key);
 	table = zalloc(SEEK_TABLE_SIZE(n));
 	list = zalloc((n + 1) * sizeof(*list));
-	if ((r = store_get(store, key, size - SEEK_TABLE_SIZE(n), table, SEEK_TABLE_SIZE(n), err)) <
-		0)
-		return r;
+	code = store_get(store, key, size - SEEK_TABLE_SIZE(n), table, SEEK_TABLE_SIZE(n), err);
+	if (code < 0)
+		return code;
 	if (!parse_seek_table(table, n, size, list))
 		return error_set(err, -ERR_FORMAT, "the table of frames of %s is damaged", key);
 	*ret = take_ptr(&list);
@@ -196,13 +197,14 @@ int frames_compress(struct frames *f, uint32_t *ret_len, struct error *err)
 static int cut_frame(struct frames *f, struct error *err)
 {
 	struct index_frame frame = {.offset = f->out_len, .raw = (uint32_t)f->raw_len};
-	int r;
+	int code;
 
 	if (f->raw_len == 0)
 		return 0;
 	sha256_update(&f->sha256, f->raw_len, f->raw);
-	if ((r = frames_compress(f, &frame.length, err)) < 0)
-		return r;
+	code = frames_compress(f, &frame.length, err);
+	if (code < 0)
+		return code;
 	if (f->n == f->cap) {
 		f->cap = f->cap * 2 + 16;
 		f->list = realloc(f->list, f->cap * sizeof(*f->list));
@@ -217,11 +219,11 @@ static int cut_frame(struct frames *f, struct error *err)
 
 int frames_room(struct frames *f, uint8_t **ret, size_t *ret_len, struct error *err)
 {
-	int r = f->raw_len == FRAME_RAW ? cut_frame(f, err) : 0;
+	int code = f->raw_len == FRAME_RAW ? cut_frame(f, err) : 0;
 
 	*ret = f->raw + f->raw_len;
 	*ret_len = FRAME_RAW - f->raw_len;
-	return r;
+	return code;
 }
 
 void frames_written(struct frames *f, size_t len)
@@ -234,11 +236,12 @@ static int append_raw(struct frames *f, const uint8_t *bytes, size_t len, struct
 {
 	uint8_t *to;
 	size_t room;
-	int r;
 
 	while (len > 0) {
-		if ((r = frames_room(f, &to, &room, err)) < 0)
-			return r;
+		int code = frames_room(f, &to, &room, err);
+
+		if (code < 0)
+			return code;
 		if (room > len)
 			room = len;
 		if (bytes != NULL) {
@@ -270,10 +273,10 @@ int frames_make_room(struct frames *f, uint64_t len, struct error *err)
 
 int frames_end(struct frames *f, struct error *err)
 {
-	int r = cut_frame(f, err);
+	int code = cut_frame(f, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	out_reserve(f, SEEK_TABLE_SIZE(f->n));
 	frames_write_seek_table(f->out + f->out_len, f->list, f->n);
 	f->out_len += SEEK_TABLE_SIZE(f->n);
@@ -323,7 +326,7 @@ void frame_writer_done(struct frame_writer *writer)
 static int submit_frame(struct frame_writer *writer, bool is_last, struct error *err)
 {
 	struct create_job *job = create_job_new(JOB_STREAMED_FRAME);
-	int r;
+	int code;
 
 	job->owner = writer->owner;
 	job->bytes = take_ptr(&writer->raw);
@@ -331,10 +334,10 @@ static int submit_frame(struct frame_writer *writer, bool is_last, struct error 
 	job->number = writer->n_frames++;
 	job->is_last = is_last;
 	writer->raw_len = 0;
-	r = workers_submit(writer->workers, job, err);
-	if (r < 0)
+	code = workers_submit(writer->workers, job, err);
+	if (code < 0)
 		create_job_free(job);
-	return r;
+	return code;
 }
 
 int frame_writer_make_room(struct frame_writer *writer, uint64_t len, struct error *err)
@@ -349,13 +352,13 @@ int frame_writer_put(
 	struct frame_writer *writer, const void *bytes, uint64_t len, struct error *err)
 {
 	const uint8_t *from = bytes;
-	int r;
 
 	while (len > 0) {
+		int code = writer->raw_len == FRAME_RAW ? submit_frame(writer, false, err) : 0;
 		size_t n;
 
-		if (writer->raw_len == FRAME_RAW && (r = submit_frame(writer, false, err)) < 0)
-			return r;
+		if (code < 0)
+			return code;
 		if (writer->raw == NULL && (writer->raw = malloc(FRAME_RAW)) == NULL)
 			return error_set(err, -ENOMEM, "no memory for a frame");
 		n = len < FRAME_RAW - writer->raw_len ? (size_t)len : FRAME_RAW - writer->raw_len;
@@ -374,10 +377,10 @@ int frame_writer_put(
 
 int frame_writer_end(struct frame_writer *writer, struct error *err)
 {
-	int r = frame_writer_put(writer, NULL, TAR_END, err);
+	int code = frame_writer_put(writer, NULL, TAR_END, err);
 
-	if (r == 0)
-		r = submit_frame(writer, true, err);
+	if (code == 0)
+		code = submit_frame(writer, true, err);
 	frame_writer_done(writer);
-	return r;
+	return code;
 }

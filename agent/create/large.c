@@ -162,11 +162,11 @@ void large_free(struct create_large *l, struct store_conn *store)
 static int send_part(struct worker *worker, struct create_large *l, const struct create_part *p,
 	struct error *err)
 {
-	int r = store_upload_part(worker->store, l->upload, p->number, p->bytes, p->len, err);
+	int code = store_upload_part(worker->store, l->upload, p->number, p->bytes, p->len, err);
 
-	if (r == 0)
+	if (code == 0)
 		count(&worker->creation->sent_bytes, p->len);
-	return r;
+	return code;
 }
 
 /* The part of l is full. It is moved to *p, to be sent after the turn has passed to the next
@@ -192,9 +192,9 @@ static int flush_part(
 static int append_bytes(struct worker *worker, struct create_large *l, const uint8_t *bytes,
 	size_t len, struct create_part *p, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	while (len > 0 && r == 0) {
+	while (len > 0 && code == 0) {
 		size_t n = l->part_size - l->part_len < len ? l->part_size - l->part_len : len;
 
 		if (l->part == NULL && (l->part = malloc(l->part_size)) == NULL)
@@ -205,9 +205,9 @@ static int append_bytes(struct worker *worker, struct create_large *l, const uin
 		bytes += n;
 		len -= n;
 		if (l->part_len == l->part_size)
-			r = flush_part(worker, l, p, err);
+			code = flush_part(worker, l, p, err);
 	}
-	return r;
+	return code;
 }
 
 static void add_to_list(struct create_large *l, struct index_frame frame)
@@ -231,13 +231,14 @@ static int write_header(struct worker *worker, struct create_large *l, struct er
 	uint8_t *to = l->first_part != NULL ? l->first_part : l->part;
 	struct create_part first = {.bytes = l->first_part, .len = l->part_size, .number = 1};
 	uint32_t len;
-	int r;
+	int code;
 
 	frames_begin(worker->frames);
 	memcpy(worker->frames->raw, l->header.s, l->header.len);
 	worker->frames->raw_len = l->header.len;
-	if ((r = frames_compress(worker->frames, &len, err)) < 0)
-		return r;
+	code = frames_compress(worker->frames, &len, err);
+	if (code < 0)
+		return code;
 	memcpy(to, worker->frames->out, len);
 	frames_write_skippable(to + len, l->header_room - len);
 	l->object->frames[0].raw = (uint32_t)l->header.len;
@@ -251,17 +252,18 @@ static int finish_object(
 	struct create_object *o = l->object;
 	size_t len = SEEK_TABLE_SIZE(o->n_frames);
 	_free_ uint8_t *table = zalloc(len);
-	int r;
+	int code = l->header_room > 0 ? write_header(worker, l, err) : 0;
 
-	if (l->header_room > 0 && (r = write_header(worker, l, err)) < 0)
-		return r;
+	if (code < 0)
+		return code;
 	o->raw = 0;
 	for (size_t i = 0; i < o->n_frames; i++)
 		o->raw += o->frames[i].raw;
 	frames_write_seek_table(table, o->frames, o->n_frames);
 	o->bytes += len;
-	if ((r = append_bytes(worker, l, table, len, p, err)) < 0)
-		return r;
+	code = append_bytes(worker, l, table, len, p, err);
+	if (code < 0)
+		return code;
 	if (l->item != NULL)
 		sha256_digest(&l->sha256, sizeof(l->item->sha256), l->item->sha256);
 	return l->part_len > 0 ? flush_part(worker, l, p, err) : 0;
@@ -272,10 +274,11 @@ static int begin_object(
 	struct worker *worker, struct create_large *l, struct create_part *p, struct error *err)
 {
 	_free_ uint8_t *room = zalloc(l->header_room + 1);
-	int r = l->is_pack ? 0 : store_upload_begin(worker->store, l->object->key, &l->upload, err);
+	int code =
+		l->is_pack ? 0 : store_upload_begin(worker->store, l->object->key, &l->upload, err);
 
-	if (r < 0 || l->header_room == 0)
-		return r;
+	if (code < 0 || l->header_room == 0)
+		return code;
 	add_to_list(l, (struct index_frame){.length = (uint32_t)l->header_room});
 	return append_bytes(worker, l, room, l->header_room, p, err);
 }
@@ -285,29 +288,29 @@ static int append_frame(struct worker *worker, struct create_large *l,
 	const struct large_frame *frame, struct create_part *p, struct error *err)
 {
 	struct frames *f = worker->frames;
-	int r = 0;
+	int code = frame->number == 0 ? begin_object(worker, l, p, err) : 0;
 
-	if (frame->number == 0 && (r = begin_object(worker, l, p, err)) < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (frame->content.len > 0)
 		sha256_update(&l->sha256, frame->content.len, frame->content.data);
 	add_to_list(l,
 		(struct index_frame){.length = (uint32_t)f->out_len, .raw = (uint32_t)f->raw_len});
-	r = append_bytes(worker, l, f->out, f->out_len, p, err);
-	return r == 0 && frame->is_last ? finish_object(worker, l, p, err) : r;
+	code = append_bytes(worker, l, f->out, f->out_len, p, err);
+	return code == 0 && frame->is_last ? finish_object(worker, l, p, err) : code;
 }
 
 /* Sends the part. A buffer of the usual size becomes the worker's spare one. */
 static int send_and_free_part(struct worker *worker, struct create_large *l,
 	const struct create_part *p, struct error *err)
 {
-	int r = send_part(worker, l, p, err);
+	int code = send_part(worker, l, p, err);
 
 	if (worker->spare_part == NULL && l->part_size == STORE_PART_MIN)
 		worker->spare_part = p->bytes;
 	else
 		free(p->bytes);
-	return r;
+	return code;
 }
 
 static int store_pack(
@@ -320,10 +323,10 @@ static int store_pack(
 		.raw = l->object->raw,
 		.list = &l->object->frames,
 		.n = l->object->n_frames};
-	int r = pack_store(worker, &pack, &owner->object, err);
+	int code = pack_store(worker, &pack, &owner->object, err);
 
 	free(p->bytes);
-	return r;
+	return code;
 }
 
 /* The worker that finishes last completes the object, and returns owner in *ret_done. All others
@@ -332,13 +335,14 @@ static int complete_if_last(struct worker *worker, struct create_job *owner,
 	struct create_job **ret_done, struct error *err)
 {
 	struct create_large *l = owner->large;
-	int r;
 
 	if (atomic_fetch_sub(&l->unfinished, 1) > 1)
 		return 0;
 	if (!l->is_pack) {
-		if ((r = store_upload_complete(worker->store, l->upload, err)) < 0)
-			return r;
+		int code = store_upload_complete(worker->store, l->upload, err);
+
+		if (code < 0)
+			return code;
 		l->complete = true;
 		owner->object = take_ptr(&l->object);
 	}
@@ -353,25 +357,26 @@ static int add_frame(struct worker *worker, const struct large_frame *frame,
 	struct create_part taken = {0};
 	bool is_last = frame->is_last;
 	uint32_t len;
-	int r;
+	int code;
 
 	*ret_done = NULL;
-	if ((r = frames_compress(worker->frames, &len, err)) < 0)
-		return r;
+	code = frames_compress(worker->frames, &len, err);
+	if (code < 0)
+		return code;
 	if (!workers_await_turn(worker->workers, &l->turn, frame->number))
 		return error_set(err, -ECANCELED, "cancelled");
-	r = append_frame(worker, l, frame, &taken, err);
-	if (r == 0)
+	code = append_frame(worker, l, frame, &taken, err);
+	if (code == 0)
 		workers_next_turn(worker->workers, &l->turn);
-	if (r < 0 || taken.len == 0) {
+	if (code < 0 || taken.len == 0) {
 		free(taken.bytes);
 	} else {
-		r = l->is_pack ? store_pack(worker, frame->owner, &taken, err)
-			       : send_and_free_part(worker, l, &taken, err);
-		if (r == 0)
-			r = complete_if_last(worker, frame->owner, ret_done, err);
+		code = l->is_pack ? store_pack(worker, frame->owner, &taken, err)
+				  : send_and_free_part(worker, l, &taken, err);
+		if (code == 0)
+			code = complete_if_last(worker, frame->owner, ret_done, err);
 	}
-	return r == 0 && is_last ? complete_if_last(worker, frame->owner, ret_done, err) : r;
+	return code == 0 && is_last ? complete_if_last(worker, frame->owner, ret_done, err) : code;
 }
 
 /* The two origins of frames: a file that the workers read, and stream.c. */
@@ -392,17 +397,17 @@ static int read_content(struct worker *worker, const struct create_item *i, uint
 {
 	const struct content_ops *ops = worker->creation->content_ops;
 	struct content from;
-	int r;
+	int code = ops->open(worker, i, &from, err);
 
-	if ((r = ops->open(worker, i, &from, err)) < 0)
-		return r;
-	r = ops->read(&from, offset, to, len, err);
-	if (r == 0)
-		r = ops->check(&from, err);
+	if (code < 0)
+		return code;
+	code = ops->read(&from, offset, to, len, err);
+	if (code == 0)
+		code = ops->check(&from, err);
 	ops->close(&from);
-	if (r == 0)
+	if (code == 0)
 		count(&worker->creation->opts->progress->received, len);
-	return r;
+	return code;
 }
 
 /* Puts a frame of the tar into the worker's raw buffer; *ret_content: the content of the file in
@@ -414,20 +419,22 @@ static int fill_frame(struct worker *worker, struct create_large *l, size_t fram
 	uint64_t at = (uint64_t)frame * FRAME_RAW, begin_object = l->header.len,
 		 end = begin_object + l->item->size;
 	size_t len = l->raw - at < FRAME_RAW ? (size_t)(l->raw - at) : FRAME_RAW, where, n;
-	int r = 0;
+	int code = 0;
 
 	frames_begin(f);
 	f->raw_len = len;
-	if ((n = overlap(at, len, 0, begin_object, &where)) > 0)
+	n = overlap(at, len, 0, begin_object, &where);
+	if (n > 0)
 		memcpy(f->raw + where, l->header.s + at, n);
-	if ((n = overlap(at, len, end, l->raw, &where)) > 0)
+	n = overlap(at, len, end, l->raw, &where);
+	if (n > 0)
 		memset(f->raw + where, 0, n);
 	n = overlap(at, len, begin_object, end, &where);
 	*ret_content = (struct slice){.data = f->raw + where, .len = n};
 	if (n > 0)
-		r = read_content(
+		code = read_content(
 			worker, l->item, at + where - begin_object, f->raw + where, n, err);
-	return r;
+	return code;
 }
 
 int large_process_frame(struct worker *worker, struct create_job *job, size_t number,
@@ -435,9 +442,9 @@ int large_process_frame(struct worker *worker, struct create_job *job, size_t nu
 {
 	struct large_frame frame = {
 		.owner = job, .number = number, .is_last = number == job->large->n_frames - 1};
-	int r = fill_frame(worker, job->large, number, &frame.content, err);
+	int code = fill_frame(worker, job->large, number, &frame.content, err);
 
-	return r < 0 ? r : add_frame(worker, &frame, ret_done, err);
+	return code < 0 ? code : add_frame(worker, &frame, ret_done, err);
 }
 
 /* The job's buffer is swapped with the worker's own, instead of a copy. */
@@ -448,7 +455,6 @@ int large_process_streamed_frame(struct worker *worker, struct create_job *job,
 		.owner = job->owner, .number = job->number, .is_last = job->is_last};
 	struct frames *f = worker->frames;
 	uint8_t *own = f->raw;
-	int r;
 
 	frames_begin(f);
 	f->raw = job->bytes;
@@ -457,6 +463,5 @@ int large_process_streamed_frame(struct worker *worker, struct create_job *job,
 	if (job->owner->large->is_pack)
 		frame.content = (struct slice){.data = f->raw, .len = f->raw_len};
 	create_job_free(job);
-	r = add_frame(worker, &frame, ret_done, err);
-	return r;
+	return add_frame(worker, &frame, ret_done, err);
 }

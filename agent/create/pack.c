@@ -11,10 +11,10 @@ static int send_pack(struct worker *worker, const struct pack_bytes *p, struct c
 	struct error *err)
 {
 	struct sha256_ctx stored;
-	int r = store_put(worker->store, o->key, p->bytes, p->len, err);
+	int code = store_put(worker->store, o->key, p->bytes, p->len, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	count(&worker->creation->sent_bytes, p->len);
 	sha256_init(&stored);
 	sha256_update(&stored, p->len, p->bytes);
@@ -31,13 +31,13 @@ static int use_stored_pack(struct worker *worker, const struct pack_bytes *p,
 	struct create_object *o, struct error *err)
 {
 	uint64_t raw = 0;
-	int r = frames_read_seek_table(
+	int code = frames_read_seek_table(
 		worker->store, o->key, o->bytes, &o->frames, &o->n_frames, err);
 
-	if (r == -ERR_FORMAT)
+	if (code == -ERR_FORMAT)
 		return send_pack(worker, p, o, err);
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	for (size_t i = 0; i < o->n_frames; i++)
 		raw += o->frames[i].raw;
 	if (raw == p->raw)
@@ -51,17 +51,19 @@ int pack_store(struct worker *worker, const struct pack_bytes *p, struct create_
 {
 	struct create_object *o = zalloc(sizeof(*o));
 	char hex[65];
-	int r;
+	int has, code;
 
 	digest_finish(p->sha256, hex);
 	snprintf(o->key, sizeof(o->key), "packs/%.2s/%s.tar.zst", hex, hex);
 	o->raw = p->raw;
-	r = store_has(worker->store, o->key, &o->bytes, err);
-	if (r >= 0)
-		r = r > 0 ? use_stored_pack(worker, p, o, err) : send_pack(worker, p, o, err);
-	if (r < 0) {
+	has = store_has(worker->store, o->key, &o->bytes, err);
+	if (has > 0)
+		code = use_stored_pack(worker, p, o, err);
+	else
+		code = has < 0 ? has : send_pack(worker, p, o, err);
+	if (code < 0) {
 		create_object_free(o);
-		return r;
+		return code;
 	}
 	*ret = o;
 	return 0;
@@ -75,19 +77,20 @@ static int add_bytes(
 {
 	struct sha256_ctx sha256;
 	uint64_t done = 0;
-	int r;
 
 	sha256_init(&sha256);
 	while (done < i->size) {
 		size_t room;
 		uint8_t *to;
+		int code = frames_room(f, &to, &room, err);
 
-		if ((r = frames_room(f, &to, &room, err)) < 0)
-			return r;
+		if (code < 0)
+			return code;
 		if (room > i->size - done)
 			room = (size_t)(i->size - done);
-		if ((r = from->worker->creation->content_ops->read(from, done, to, room, err)) < 0)
-			return r;
+		code = from->worker->creation->content_ops->read(from, done, to, room, err);
+		if (code < 0)
+			return code;
 		sha256_update(&sha256, room, to);
 		frames_written(f, room);
 		done += room;
@@ -100,59 +103,59 @@ static int add_content(struct worker *worker, struct create_item *i, struct erro
 {
 	const struct content_ops *ops = worker->creation->content_ops;
 	struct content from;
-	int r;
+	int code = ops->open(worker, i, &from, err);
 
-	if ((r = ops->open(worker, i, &from, err)) < 0)
-		return r;
+	if (code < 0)
+		return code;
 	i->tar_offset = frames_at(worker->frames);
-	r = add_bytes(worker->frames, &from, i, err);
-	if (r == 0)
-		r = ops->check(&from, err);
+	code = add_bytes(worker->frames, &from, i, err);
+	if (code == 0)
+		code = ops->check(&from, err);
 	ops->close(&from);
-	return r < 0 ? r : frames_zeros(worker->frames, pack_tar_padding(i->size), err);
+	return code < 0 ? code : frames_zeros(worker->frames, pack_tar_padding(i->size), err);
 }
 
 static int add_member(
 	struct worker *worker, struct text *header, struct create_item *i, struct error *err)
 {
-	int r;
+	uint64_t len = 0;
+	int code;
 
 	header->len = 0;
 	pack_tar_header(header, i);
-	if ((r = frames_make_room(worker->frames,
-		     header->len +
-			     (create_item_has_content(i) ? i->size + pack_tar_padding(i->size) : 0),
-		     err)) < 0 ||
-		(r = frames_put(worker->frames, header->s, header->len, err)) < 0)
-		return r;
-	if (!create_item_has_content(i))
-		return 0;
-	if ((r = add_content(worker, i, err)) < 0)
-		return r;
-	count(&worker->creation->opts->progress->received, i->size);
-	return 0;
+	if (create_item_has_content(i))
+		len = i->size + pack_tar_padding(i->size);
+	code = frames_make_room(worker->frames, header->len + len, err);
+	if (code == 0)
+		code = frames_put(worker->frames, header->s, header->len, err);
+	if (code < 0 || !create_item_has_content(i))
+		return code;
+	code = add_content(worker, i, err);
+	if (code == 0)
+		count(&worker->creation->opts->progress->received, i->size);
+	return code;
 }
 
 static int build_tar(struct worker *worker, struct create_job *job, struct error *err)
 {
 	struct text header = {0};
-	int r = 0;
+	int code = 0;
 
 	frames_begin(worker->frames);
-	for (size_t n = 0; n < job->n && r == 0; n++)
-		r = cancel_requested(worker->creation->opts->cancel)
-			    ? error_set(err, -ECANCELED, "cancelled")
-			    : add_member(worker, &header, job->items[n], err);
+	for (size_t n = 0; n < job->n && code == 0; n++)
+		code = cancel_requested(worker->creation->opts->cancel)
+			       ? error_set(err, -ECANCELED, "cancelled")
+			       : add_member(worker, &header, job->items[n], err);
 	text_done(&header);
-	if (r == 0)
-		r = frames_zeros(worker->frames, TAR_END, err);
-	return r < 0 ? r : frames_end(worker->frames, err);
+	if (code == 0)
+		code = frames_zeros(worker->frames, TAR_END, err);
+	return code < 0 ? code : frames_end(worker->frames, err);
 }
 
 int pack_process(struct worker *worker, struct create_job *job, struct error *err)
 {
 	struct frames *f = worker->frames;
-	int r = build_tar(worker, job, err);
+	int code = build_tar(worker, job, err);
 	struct pack_bytes p = {.sha256 = &f->sha256,
 		.bytes = f->out,
 		.len = f->out_len,
@@ -160,9 +163,9 @@ int pack_process(struct worker *worker, struct create_job *job, struct error *er
 		.list = &f->list,
 		.n = f->n};
 
-	if (r == 0)
-		r = pack_store(worker, &p, &job->object, err);
+	if (code == 0)
+		code = pack_store(worker, &p, &job->object, err);
 	if (f->list == NULL)
 		f->n = f->cap = 0;
-	return r;
+	return code;
 }

@@ -138,16 +138,16 @@ static int load_part(struct previous *prev, struct error *err)
 	_free_ char *key = text_format("index/%.2s/%s.zst", p->sha256, p->sha256);
 	_free_ char *bytes = NULL;
 	size_t len;
-	int r;
+	int code;
 
 	index_part_done(&prev->part);
 	prev->part = (struct index_part){0};
 	prev->at = 0;
-	r = store_get_all(prev->store, key, PART_MAX, &bytes, &len, err);
-	if (r == 0)
-		r = index_part_decode(bytes, len, &prev->part, err);
-	if (r != -ENOENT && r != -ERR_FORMAT)
-		return r;
+	code = store_get_all(prev->store, key, PART_MAX, &bytes, &len, err);
+	if (code == 0)
+		code = index_part_decode(bytes, len, &prev->part, err);
+	if (code != -ENOENT && code != -ERR_FORMAT)
+		return code;
 	log_warn(
 		"version %u of %s has a damaged index (%s); what would be looked up there is sent anew",
 		prev->manifest->version, prev->manifest->name, err->msg);
@@ -159,14 +159,16 @@ static int load_part(struct previous *prev, struct error *err)
 /* Returns the next entry without skipping it; *ret is NULL at the end. */
 static int peek(struct previous *prev, const struct index_entry **ret, struct error *err)
 {
-	int r;
 
 	*ret = NULL;
 	while (prev->at == prev->part.n_entries) {
+		int code;
+
 		if (prev->manifest == NULL || prev->next_part == prev->manifest->n_parts)
 			return 0;
-		if ((r = load_part(prev, err)) < 0)
-			return r;
+		code = load_part(prev, err);
+		if (code < 0)
+			return code;
 	}
 	*ret = &prev->part.entries[prev->at];
 	return 0;
@@ -190,21 +192,23 @@ static bool starts_links(const struct previous *prev, const struct index_entry *
 static int previous_skip_to_links(struct previous *prev, struct error *err)
 {
 	const struct index_entry *e;
-	int r;
+	int code = peek(prev, &e, err);
 
-	while ((r = peek(prev, &e, err)) == 0 && e != NULL && !starts_links(prev, e))
+	while (code == 0 && e != NULL && !starts_links(prev, e)) {
 		skip(prev, e);
+		code = peek(prev, &e, err);
+	}
 	prev->at_links = true;
-	return r;
+	return code;
 }
 
 /* Skips to the entry of this path; *ret is NULL when there is none. */
 static int seek(
 	struct previous *prev, const char *path, const struct index_entry **ret, struct error *err)
 {
-	int r;
+	int code = peek(prev, ret, err);
 
-	while ((r = peek(prev, ret, err)) == 0 && *ret != NULL) {
+	while (code == 0 && *ret != NULL) {
 		const struct index_entry *e = *ret;
 		int order = e->type == INDEX_HARDLINK ? -1 : walk_path_order(e->path, path);
 
@@ -213,9 +217,10 @@ static int seek(
 		if (order > 0 || starts_links(prev, e))
 			break;
 		skip(prev, e);
+		code = peek(prev, ret, err);
 	}
 	*ret = NULL;
-	return r;
+	return code;
 }
 
 /* How many frames, from e->frame on, hold the content of e. */
@@ -254,10 +259,10 @@ static void set_earlier(struct previous *prev, struct create_item *i, const stru
 static int previous_look_up(struct previous *prev, struct create_item *i, struct error *err)
 {
 	const struct index_entry *e;
-	int r = seek(prev, i->path, &e, err);
+	int code = seek(prev, i->path, &e, err);
 
-	if (r < 0 || e == NULL)
-		return r;
+	if (code < 0 || e == NULL)
+		return code;
 	i->known = e->type == i->type;
 	if (create_item_has_content(i) && i->known && e->size == i->size && e->sha256 != NULL)
 		set_earlier(prev, i, e);
@@ -455,13 +460,15 @@ static int on_part(void *ctx, const struct index_part_info *part, struct error *
 {
 	struct planner *p = ctx;
 	_free_ char *key = text_format("index/%.2s/%s.zst", part->sha256, part->sha256);
-	int has = store_has(p->store, key, NULL, err), r;
+	int has = store_has(p->store, key, NULL, err);
 
 	if (has < 0)
 		return has;
 	if (has == 0) {
-		if ((r = store_put(p->store, key, part->bytes, part->len, err)) < 0)
-			return r;
+		int code = store_put(p->store, key, part->bytes, part->len, err);
+
+		if (code < 0)
+			return code;
 		count(&p->creation->sent_bytes, part->len);
 	}
 	add_manifest_part(p->manifest, part);
@@ -534,10 +541,12 @@ static int submit_large(struct planner *p, struct create_item *i, struct error *
 static int add_to_pack(struct planner *p, struct create_item *i, struct error *err)
 {
 	uint64_t raw = pack_tar_member_size(i);
-	int r;
+	int code = 0;
 
-	if (p->pack != NULL && p->pack->raw + raw > PACK_RAW && (r = submit(p, &p->pack, err)) < 0)
-		return r;
+	if (p->pack != NULL && p->pack->raw + raw > PACK_RAW)
+		code = submit(p, &p->pack, err);
+	if (code < 0)
+		return code;
 	if (p->pack == NULL)
 		p->pack = create_job_new(JOB_PACK);
 	create_job_add(p->pack, i, raw);
@@ -564,10 +573,10 @@ static bool is_reused(struct planner *p, const struct create_item *i)
 
 static int place_item(struct planner *p, struct create_item *i, struct error *err)
 {
-	int r = end_long_pack(p, i, err);
+	int code = end_long_pack(p, i, err);
 
-	if (r < 0 || i->type == INDEX_REFERENCE)
-		return r;
+	if (code < 0 || i->type == INDEX_REFERENCE)
+		return code;
 	if (is_reused(p, i)) {
 		p->reused_files += i->earlier != NULL;
 		return 0;
@@ -578,14 +587,14 @@ static int place_item(struct planner *p, struct create_item *i, struct error *er
 
 static int place_ready_items(struct planner *p, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	while (r == 0 && p->next != NULL &&
+	while (code == 0 && p->next != NULL &&
 		(p->next->batch == NULL || create_job_is_done(p->next->batch))) {
-		r = place_item(p, p->next, err);
+		code = place_item(p, p->next, err);
 		p->next = p->next->next;
 	}
-	return r;
+	return code;
 }
 
 static bool is_placed(const struct planner *p, const struct create_item *i)
@@ -595,7 +604,7 @@ static bool is_placed(const struct planner *p, const struct create_item *i)
 
 static int index_and_drop(struct planner *p, struct create_item *i, struct error *err)
 {
-	int r = add_to_index(p, i, err);
+	int code = add_to_index(p, i, err);
 
 	/* Hard links to the file may follow. */
 	if (i->type == INDEX_FILE) {
@@ -606,24 +615,24 @@ static int index_and_drop(struct planner *p, struct create_item *i, struct error
 	}
 	if (i != NULL)
 		planner_drop(p, i);
-	return r;
+	return code;
 }
 
 int planner_add_placed(struct planner *p, struct create_item *i, struct error *err)
 {
-	int r = i->job != NULL ? workers_await(p->workers, i->job, err) : 0;
+	int code = i->job != NULL ? workers_await(p->workers, i->job, err) : 0;
 
-	if (r == 0)
+	if (code == 0)
 		return index_and_drop(p, i, err);
 	planner_drop(p, i);
-	return r;
+	return code;
 }
 
 static int index_ready_items(struct planner *p, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	while (r == 0 && p->first != NULL && is_placed(p, p->first) &&
+	while (code == 0 && p->first != NULL && is_placed(p, p->first) &&
 		(p->first->job == NULL || create_job_is_done(p->first->job))) {
 		struct create_item *i = p->first;
 
@@ -631,46 +640,46 @@ static int index_ready_items(struct planner *p, struct error *err)
 		p->n_waiting--;
 		if (p->first == NULL)
 			p->last = NULL;
-		r = index_and_drop(p, i, err);
+		code = index_and_drop(p, i, err);
 	}
-	return r;
+	return code;
 }
 
 static int advance(struct planner *p, struct error *err)
 {
-	int r = place_ready_items(p, err);
+	int code = place_ready_items(p, err);
 
-	return r < 0 ? r : index_ready_items(p, err);
+	return code < 0 ? code : index_ready_items(p, err);
 }
 
 /* Sleeps until the job is done that the first entry waits for. */
 static int await_first(struct planner *p, struct error *err)
 {
 	struct create_item *i = p->first;
-	int r = 0;
+	int code = 0;
 
 	if (p->next != NULL && p->next->batch != NULL && !create_job_is_done(p->next->batch)) {
 		if (p->next->batch == p->batch)
-			r = submit(p, &p->batch, err);
-		return r < 0 ? r : workers_await(p->workers, p->next->batch, err);
+			code = submit(p, &p->batch, err);
+		return code < 0 ? code : workers_await(p->workers, p->next->batch, err);
 	}
 	if (!is_placed(p, i) || i->job == NULL)
 		return 0; /* the batch became done meanwhile */
 	if (i->job == p->pack)
-		r = submit(p, &p->pack, err);
-	return r < 0 ? r : workers_await(p->workers, i->job, err);
+		code = submit(p, &p->pack, err);
+	return code < 0 ? code : workers_await(p->workers, i->job, err);
 }
 
 static int await_until(struct planner *p, size_t n_waiting, struct error *err)
 {
-	int r = advance(p, err);
+	int code = advance(p, err);
 
-	while (r == 0 && p->n_waiting > n_waiting) {
-		r = await_first(p, err);
-		if (r == 0)
-			r = advance(p, err);
+	while (code == 0 && p->n_waiting > n_waiting) {
+		code = await_first(p, err);
+		if (code == 0)
+			code = advance(p, err);
 	}
-	return r;
+	return code;
 }
 
 static int add_to_batch(struct planner *p, struct create_item *i, struct error *err)
@@ -699,18 +708,20 @@ static void append_item(struct planner *p, struct create_item *i)
 
 int planner_add(struct planner *p, struct create_item *i, struct error *err)
 {
-	int r;
+	int code = 0;
 
 	append_item(p, i);
 	if (create_item_has_content(i))
 		count(&p->creation->opts->progress->total, i->size);
-	if (i->type != INDEX_HARDLINK && (r = previous_look_up(p->previous, i, err)) < 0)
-		return r;
-	if (i->earlier != NULL && (r = add_to_batch(p, i, err)) < 0)
-		return r;
-	if ((r = advance(p, err)) < 0)
-		return r;
-	return p->n_waiting > MAX_WAITING ? await_until(p, MAX_WAITING, err) : 0;
+	if (i->type != INDEX_HARDLINK)
+		code = previous_look_up(p->previous, i, err);
+	if (code == 0 && i->earlier != NULL)
+		code = add_to_batch(p, i, err);
+	if (code == 0)
+		code = advance(p, err);
+	if (code == 0 && p->n_waiting > MAX_WAITING)
+		code = await_until(p, MAX_WAITING, err);
+	return code;
 }
 
 int planner_skip_to_links(struct planner *p, struct error *err)
@@ -720,7 +731,7 @@ int planner_skip_to_links(struct planner *p, struct error *err)
 
 int planner_finish(struct planner *p, struct error *err)
 {
-	int r = await_until(p, 0, err);
+	int code = await_until(p, 0, err);
 
-	return r < 0 ? r : index_writer_finish(p->index, err);
+	return code < 0 ? code : index_writer_finish(p->index, err);
 }

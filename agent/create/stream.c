@@ -49,13 +49,13 @@ static int ensure_workers_locked(struct stream *s, struct error *err)
  * has made its reservation. */
 static int ensure_workers(struct stream *s, struct workers **ret, struct error *err)
 {
-	int r;
+	int code;
 
 	pthread_mutex_lock(&s->mutex);
-	r = ensure_workers_locked(s, err);
+	code = ensure_workers_locked(s, err);
 	*ret = s->planner->workers;
 	pthread_mutex_unlock(&s->mutex);
-	return r;
+	return code;
 }
 
 static void add_item_locked(struct stream *s, struct create_item *i)
@@ -82,12 +82,12 @@ static void add_item(struct stream *s, struct create_item *i)
 static int begin_member_locked(
 	struct stream *s, struct create_item *i, uint64_t raw, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
 	if (s->pack.owner != NULL && s->pack.total + raw > STREAM_PACK_RAW)
-		r = frame_writer_end(&s->pack, err);
-	if (r < 0)
-		return r;
+		code = frame_writer_end(&s->pack, err);
+	if (code < 0)
+		return code;
 	if (s->pack.owner == NULL)
 		frame_writer_begin(&s->pack, s->planner->workers, large_new_pack(), i);
 	else
@@ -100,36 +100,36 @@ static int write_member_locked(
 {
 	uint64_t len = create_item_has_content(i) ? i->size : 0;
 	struct text header = {0};
-	int r;
+	int code;
 
 	pack_tar_header(&header, i);
-	r = frame_writer_make_room(&s->pack, header.len + len + pack_tar_padding(len), err);
-	if (r == 0)
-		r = frame_writer_put(&s->pack, header.s, header.len, err);
+	code = frame_writer_make_room(&s->pack, header.len + len + pack_tar_padding(len), err);
+	if (code == 0)
+		code = frame_writer_put(&s->pack, header.s, header.len, err);
 	i->tar_offset = s->pack.total;
-	if (r == 0)
-		r = frame_writer_put(&s->pack, bytes, len, err);
-	if (r == 0)
-		r = frame_writer_put(&s->pack, NULL, pack_tar_padding(len), err);
+	if (code == 0)
+		code = frame_writer_put(&s->pack, bytes, len, err);
+	if (code == 0)
+		code = frame_writer_put(&s->pack, NULL, pack_tar_padding(len), err);
 	text_done(&header);
-	return r;
+	return code;
 }
 
 /* Adds an item with its content, whose digest is set already. Takes i over, also on failure. */
 static int stream_add_member(
 	struct stream *s, struct create_item *i, const void *bytes, struct error *err)
 {
-	int r;
+	int code;
 
 	pthread_mutex_lock(&s->mutex);
 	add_item_locked(s, i);
-	r = ensure_workers_locked(s, err);
-	if (r == 0)
-		r = begin_member_locked(s, i, pack_tar_member_size(i), err);
-	if (r == 0)
-		r = write_member_locked(s, i, bytes, err);
+	code = ensure_workers_locked(s, err);
+	if (code == 0)
+		code = begin_member_locked(s, i, pack_tar_member_size(i), err);
+	if (code == 0)
+		code = write_member_locked(s, i, bytes, err);
 	pthread_mutex_unlock(&s->mutex);
-	return r;
+	return code;
 }
 
 /* Files, which arrive in pieces. */
@@ -170,45 +170,44 @@ static void on_file_abandon(void *file)
 static int begin_large(struct stream_file *f, struct create_large *l, struct error *err)
 {
 	struct workers *workers = NULL;
-	int r = ensure_workers(f->stream, &workers, err);
+	int code = ensure_workers(f->stream, &workers, err);
 
 	frame_writer_begin(&f->writer, workers, l, f->item);
 	add_item(f->stream, f->item);
 	f->is_large = true;
-	return r;
+	return code;
 }
 
 static int begin_sized(struct stream_file *f, struct error *err)
 {
 	struct text header = {0};
-	int r;
+	int code = begin_large(f, large_new_streamed(f->size), err);
 
-	r = begin_large(f, large_new_streamed(f->size), err);
 	pack_tar_header(&header, f->item);
 	f->item->tar_offset = header.len;
-	if (r == 0)
-		r = frame_writer_put(&f->writer, header.s, header.len, err);
+	if (code == 0)
+		code = frame_writer_put(&f->writer, header.s, header.len, err);
 	text_done(&header);
-	return r;
+	return code;
 }
 
 /* A file of unknown size has become too large for memory. */
 static int begin_unsized(struct stream_file *f, struct error *err)
 {
-	int r;
+	int code;
 
 	f->unsized = large_new_unsized();
-	r = begin_large(f, f->unsized, err);
-	if (r == 0)
-		r = frame_writer_put(&f->writer, f->bytes, f->end, err);
+	code = begin_large(f, f->unsized, err);
+	if (code == 0)
+		code = frame_writer_put(&f->writer, f->bytes, f->end, err);
 	free(take_ptr(&f->bytes));
-	return r;
+	return code;
 }
 
 static int on_file_open(void *ctx, const struct tree_sink_file *file, void **ret, struct error *err)
 {
 	struct stream_file *f = zalloc(sizeof(*f));
-	int r = 0;
+	int code = 0;
 
 	f->stream = ctx;
 	f->size = file->size;
@@ -220,10 +219,10 @@ static int on_file_open(void *ctx, const struct tree_sink_file *file, void **ret
 	if (f->size != SIZE_UNKNOWN)
 		f->item->size = f->size;
 	if (f->size != SIZE_UNKNOWN && f->size >= LARGE_MIN)
-		r = begin_sized(f, err);
-	if (r < 0) {
+		code = begin_sized(f, err);
+	if (code < 0) {
 		on_file_abandon(f);
-		return r;
+		return code;
 	}
 	*ret = f;
 	return 0;
@@ -247,10 +246,10 @@ static int reserve_bytes(struct stream_file *f, size_t more, struct error *err)
 /* bytes NULL: zeros. */
 static int add_small(struct stream_file *f, const void *bytes, size_t len, struct error *err)
 {
-	int r = reserve_bytes(f, len, err);
+	int code = reserve_bytes(f, len, err);
 
-	if (r < 0 || f->bytes == NULL)
-		return r;
+	if (code < 0 || f->bytes == NULL)
+		return code;
 	if (bytes != NULL)
 		memcpy(f->bytes + f->end, bytes, len);
 	else
@@ -262,12 +261,12 @@ static int add_small(struct stream_file *f, const void *bytes, size_t len, struc
 
 static int add_bytes(struct stream_file *f, const void *bytes, size_t len, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
 	if (!f->is_large && f->size == SIZE_UNKNOWN && f->end + len >= LARGE_MIN)
-		r = begin_unsized(f, err);
-	if (r < 0 || !f->is_large)
-		return r < 0 ? r : add_small(f, bytes, len, err);
+		code = begin_unsized(f, err);
+	if (code < 0 || !f->is_large)
+		return code < 0 ? code : add_small(f, bytes, len, err);
 	sha256_update(&f->sha256, len, bytes);
 	f->end += len;
 	return frame_writer_put(&f->writer, bytes, len, err);
@@ -277,50 +276,51 @@ static int add_bytes(struct stream_file *f, const void *bytes, size_t len, struc
 static int add_zeros(struct stream_file *f, uint64_t offset, struct error *err)
 {
 	static const uint8_t zeros[64 << 10];
-	int r = 0;
+	int code = 0;
 
-	while (r == 0 && f->end < offset) {
+	while (code == 0 && f->end < offset) {
 		uint64_t n = offset - f->end;
 
 		f->item->sparse = true;
-		r = add_bytes(f, zeros, n < sizeof(zeros) ? (size_t)n : sizeof(zeros), err);
+		code = add_bytes(f, zeros, n < sizeof(zeros) ? (size_t)n : sizeof(zeros), err);
 	}
-	return r;
+	return code;
 }
 
 static int on_file_write(
 	void *file, uint64_t offset, const void *bytes, size_t len, struct error *err)
 {
 	struct stream_file *f = file;
-	int r = add_zeros(f, offset, err);
+	int code = add_zeros(f, offset, err);
 
-	return r < 0 ? r : add_bytes(f, bytes, len, err);
+	return code < 0 ? code : add_bytes(f, bytes, len, err);
 }
 
 static int end_large(struct stream_file *f, struct error *err)
 {
-	int r;
+	int code;
 
 	if (f->unsized != NULL)
 		large_set_header(f->unsized, f->item);
-	r = frame_writer_put(&f->writer, NULL, pack_tar_padding(f->item->size), err);
-	return r < 0 ? r : frame_writer_end(&f->writer, err);
+	code = frame_writer_put(&f->writer, NULL, pack_tar_padding(f->item->size), err);
+	return code < 0 ? code : frame_writer_end(&f->writer, err);
 }
 
 static int on_file_close(void *file, struct error *err)
 {
 	struct stream_file *f = file;
-	int r = f->size != SIZE_UNKNOWN ? add_zeros(f, f->size, err) : 0;
+	int code = f->size != SIZE_UNKNOWN ? add_zeros(f, f->size, err) : 0;
 
-	if (r < 0) {
+	if (code < 0) {
 		on_file_abandon(f);
-		return r;
+		return code;
 	}
 	f->item->size = f->end;
 	sha256_digest(&f->sha256, sizeof(f->item->sha256), f->item->sha256);
-	r = f->is_large ? end_large(f, err) : stream_add_member(f->stream, f->item, f->bytes, err);
+	code = f->is_large ? end_large(f, err)
+			   : stream_add_member(f->stream, f->item, f->bytes, err);
 	file_free(f);
-	return r;
+	return code;
 }
 
 /* The functions of the sink. */
@@ -439,7 +439,7 @@ static void warn_of_blank(const struct create_item *i)
 static int drop_duplicates(struct stream *s, struct error *err)
 {
 	size_t kept = 0;
-	int r = 0;
+	int code = 0;
 
 	for (size_t n = 0; n < s->n; n++) {
 		struct create_item *i = s->items[n];
@@ -455,7 +455,7 @@ static int drop_duplicates(struct stream *s, struct error *err)
 			drop_item(s, before);
 			s->items[kept - 1] = i;
 		} else if (!is_same_kind(before, i)) {
-			r = refuse_kind(i, err);
+			code = refuse_kind(i, err);
 			s->items[kept++] = i;
 		} else if (i->existing && before->type == INDEX_HARDLINK &&
 			   before->content == NULL) {
@@ -466,7 +466,7 @@ static int drop_duplicates(struct stream *s, struct error *err)
 		}
 	}
 	s->n = kept;
-	return r;
+	return code;
 }
 
 static int check_parents(const struct stream *s, struct error *err)
@@ -567,15 +567,15 @@ static int resolve_link(struct stream *s, size_t n, struct error *err)
 
 static int resolve_links(struct stream *s, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	for (size_t n = 0; n < s->n && r == 0; n++)
+	for (size_t n = 0; n < s->n && code == 0; n++)
 		if (s->items[n]->type == INDEX_HARDLINK)
-			r = resolve_link(s, n, err);
-	for (size_t n = 0; n < s->n && r == 0; n++)
+			code = resolve_link(s, n, err);
+	for (size_t n = 0; n < s->n && code == 0; n++)
 		if (s->items[n]->verify)
-			r = check_symlink(s, s->items[n], err);
-	return r;
+			code = check_symlink(s, s->items[n], err);
+	return code;
 }
 
 /* Files with hard links come last, each followed by its links. */
@@ -615,38 +615,42 @@ static struct create_item *final_item(struct stream *s, struct create_item *i)
 
 static int index_all(struct stream *s, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
 	for (size_t n = 0; n < s->n; n++) {
 		/* First all of them, since items that were added to the index are freed and link_to
 		 * would dangle. */
 		s->items[n] = final_item(s, s->items[n]);
 	}
-	for (size_t n = 0; n < s->n && r == 0; n++)
-		r = planner_add_placed(s->planner, take_ptr(&s->items[n]), err);
-	return r;
+	for (size_t n = 0; n < s->n && code == 0; n++)
+		code = planner_add_placed(s->planner, take_ptr(&s->items[n]), err);
+	return code;
 }
 
 /* No job may be freed while a worker uses it. */
 static int await_jobs(struct stream *s, struct error *err)
 {
-	int r = s->pack.owner != NULL ? frame_writer_end(&s->pack, err) : 0;
+	int code = s->pack.owner != NULL ? frame_writer_end(&s->pack, err) : 0;
 
-	for (size_t n = 0; n < s->n && r == 0; n++)
-		r = workers_await(s->planner->workers, s->items[n]->job, err);
-	return r;
+	for (size_t n = 0; n < s->n && code == 0; n++)
+		code = workers_await(s->planner->workers, s->items[n]->job, err);
+	return code;
 }
 
 int stream_finish(struct stream *s, struct error *err)
 {
-	int r = await_jobs(s, err);
+	int code = await_jobs(s, err);
 
-	if (r < 0 || s->n == 0)
-		return r;
+	if (code < 0 || s->n == 0)
+		return code;
 	qsort(s->items, s->n, sizeof(struct create_item *), by_path);
-	if ((r = drop_duplicates(s, err)) < 0 || (r = check_parents(s, err)) < 0 ||
-		(r = resolve_links(s, err)) < 0)
-		return r;
+	code = drop_duplicates(s, err);
+	if (code == 0)
+		code = check_parents(s, err);
+	if (code == 0)
+		code = resolve_links(s, err);
+	if (code < 0)
+		return code;
 	qsort(s->items, s->n, sizeof(struct create_item *), by_group);
 	return index_all(s, err);
 }

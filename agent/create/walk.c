@@ -327,13 +327,14 @@ static int stat_link(
 {
 	_close_ int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	char target[PATH_MAX];
-	ssize_t n = -1;
+	ssize_t n;
 
 	if (fd < 0 || fstat(fd, &e->st) < 0)
 		return fail_stat(w, name, err);
 	if (!S_ISLNK(e->st.st_mode))
 		return 0;
-	if ((n = readlinkat(fd, "", target, sizeof(target) - 1)) < 0)
+	n = readlinkat(fd, "", target, sizeof(target) - 1);
+	if (n < 0)
 		return fail_stat(w, name, err);
 	target[n] = '\0';
 	e->target = text_copy(target);
@@ -363,18 +364,18 @@ static int stat_entry(struct walk *w, struct walk_level *l, int dir_fd, const ch
 	size_t *cap, struct error *err)
 {
 	struct walk_entry e = {0};
-	int r = 0;
+	int code = 0;
 
 	if (fstatat(dir_fd, name, &e.st, AT_SYMLINK_NOFOLLOW) < 0)
 		return fail_stat(w, name, err);
 	if (is_lost_and_found(w, dir_fd, name, &e.st))
 		return 0;
 	if (S_ISLNK(e.st.st_mode))
-		r = stat_link(w, dir_fd, name, &e, err);
+		code = stat_link(w, dir_fd, name, &e, err);
 	e.name = text_copy(name);
 	l->entries = grow(l->entries, l->n, cap, sizeof(*l->entries));
 	l->entries[l->n++] = e;
-	return r;
+	return code;
 }
 
 static bool is_left_out(struct walk *w, const char *name)
@@ -393,16 +394,16 @@ static int list_dir(struct walk *w, struct walk_level *l, DIR *dir, struct error
 {
 	struct dirent *d;
 	size_t cap = 0;
-	int r = 0;
+	int code = 0;
 
-	while (r == 0 && (errno = 0, d = readdir(dir)) != NULL)
+	while (code == 0 && (errno = 0, d = readdir(dir)) != NULL)
 		if (!is_left_out(w, d->d_name))
-			r = stat_entry(w, l, dirfd(dir), d->d_name, &cap, err);
-	if (r == 0 && errno != 0)
-		r = fail_with_errno(w, "list", err);
+			code = stat_entry(w, l, dirfd(dir), d->d_name, &cap, err);
+	if (code == 0 && errno != 0)
+		code = fail_with_errno(w, "list", err);
 	if (l->n > 0)
 		qsort(l->entries, l->n, sizeof(*l->entries), by_name);
-	return r;
+	return code;
 }
 
 /* A link that is followed may lead back to a directory that the walk is in. */
@@ -451,13 +452,15 @@ static int descend(struct walk *w, const struct walk_node *here, struct error *e
 {
 	_closedir_ DIR *dir = NULL;
 	struct walk_level *l;
-	int fd, r;
+	int fd, code = check_loop(w, here->st, err);
 
-	if ((r = check_loop(w, here->st, err)) < 0)
-		return r;
-	if ((fd = open_dir(w, here, err)) < 0)
+	if (code < 0)
+		return code;
+	fd = open_dir(w, here, err);
+	if (fd < 0)
 		return fd;
-	if ((dir = fdopendir(fd)) == NULL)
+	dir = fdopendir(fd);
+	if (dir == NULL)
 		return fail_with_errno(w, "list", err);
 	w->levels = grow(w->levels, w->depth, &w->cap, sizeof(*w->levels));
 	l = &w->levels[w->depth++];
@@ -484,10 +487,10 @@ static int visit_file(struct walk *w, const struct walk_node *here, struct creat
 static int visit_dir(struct walk *w, const struct walk_node *here, bool wanted,
 	struct create_item **ret, struct error *err)
 {
-	int r = descend(w, here, err);
+	int code = descend(w, here, err);
 
-	if (r < 0 || !wanted)
-		return r;
+	if (code < 0 || !wanted)
+		return code;
 	*ret = create_item_new(INDEX_DIR, *w->path != '\0' ? w->path : ".", NULL, NULL);
 	set_metadata(*ret, here->st);
 	return 1;
@@ -546,14 +549,17 @@ static int visit(
 	bool wanted = *w->path == '\0' || select_apply(w->opts.selection, w->path) != NULL;
 	struct walk_node here = {
 		.st = &e->st, .through_link = w->depth > 0 && w->levels[w->depth - 1].through_link};
-	int r;
 
 	if (S_ISDIR(e->st.st_mode))
 		return visit_dir(w, &here, wanted, ret, err);
 	if (!wanted)
 		return 0;
-	if (S_ISLNK(e->st.st_mode) && (r = visit_link(w, e, &here, ret, err)) != 0)
-		return r;
+	if (S_ISLNK(e->st.st_mode)) {
+		int found = visit_link(w, e, &here, ret, err);
+
+		if (found != 0)
+			return found;
+	}
 	if (S_ISDIR(here.st->st_mode))
 		return visit_dir(w, &here, true, ret, err);
 	return S_ISREG(here.st->st_mode)
@@ -603,20 +609,20 @@ bool walk_is_at_links(const struct walk *w)
 
 int walk_next(struct walk *w, struct create_item **ret, struct error *err)
 {
-	int r = 0;
+	int found = w->begun ? 0 : visit_root(w, ret, err); /* 1: *ret */
 
-	if (!w->begun && (r = visit_root(w, ret, err)) != 0)
-		return r;
-	while (w->depth > 0) {
+	while (found == 0 && w->depth > 0) {
 		const struct walk_entry *e;
+		int code = 0;
 
 		if (cancel_requested(w->opts.cancel))
 			return error_set(err, -ECANCELED, "cancelled");
-		if (!next_entry(w, &e, err, &r))
+		if (!next_entry(w, &e, err, &code))
 			continue;
-		if (r < 0 || (r = visit(w, e, ret, err)) != 0)
-			return r;
+		found = code < 0 ? code : visit(w, e, ret, err);
 	}
+	if (found != 0)
+		return found;
 	if (!w->at_links) {
 		w->at_links = true;
 		links_group(&w->links);

@@ -18,29 +18,30 @@ struct files_listing {
 static int list_part(
 	const struct files_listing *l, const struct index_part *part, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	for (size_t i = 0; i < part->n_entries && r >= 0; i++) {
+	for (size_t i = 0; i < part->n_entries && code >= 0; i++) {
 		const struct index_entry *e = &part->entries[i];
 
 		if (select_apply(l->selection, e->path) != NULL)
-			r = l->each(l->ctx, e, err);
+			code = l->each(l->ctx, e, err);
 	}
-	return r;
+	return code;
 }
 
 static int list_parts(const struct files_listing *l, struct index_ahead *ahead, struct error *err)
 {
 	struct index_part part;
-	int r;
+	int found;
 
-	while ((r = index_ahead_next(ahead, &part, err)) > 0) {
-		r = list_part(l, &part, err);
+	while ((found = index_ahead_next(ahead, &part, err)) > 0) {
+		int code = list_part(l, &part, err);
+
 		index_part_done(&part);
-		if (r < 0)
-			break;
+		if (code < 0)
+			return code;
 	}
-	return r;
+	return found;
 }
 
 int datastore_files(const struct files_options *opts, const struct manifest *m,
@@ -53,16 +54,16 @@ int datastore_files(const struct files_options *opts, const struct manifest *m,
 		.manifest = m,
 		.threads = opts->threads};
 	struct index_ahead *ahead = NULL;
-	int r;
+	int code;
 
 	if (env.threads < FEWEST_THREADS)
 		env.threads = FEWEST_THREADS;
 	if (env.threads > MOST_THREADS)
 		env.threads = MOST_THREADS;
 	env.window = env.threads + PARTS_READY;
-	r = index_ahead_open(&env, &ahead, err);
-	if (r == 0)
-		r = list_parts(&l, ahead, err);
+	code = index_ahead_open(&env, &ahead, err);
+	if (code == 0)
+		code = list_parts(&l, ahead, err);
 	index_ahead_close(ahead);
-	return r < 0 ? r : 0;
+	return code < 0 ? code : 0;
 }

@@ -426,15 +426,15 @@ int fetch_put(struct fetch *f, struct fetch_job *job, struct error *err)
 static int make_links(struct fetch_part *p, struct error *err)
 {
 	struct fetch *f = p->fetch;
-	int r = p->n_links > 0 ? fetch_await_jobs(f, err) : 0;
+	int code = p->n_links > 0 ? fetch_await_jobs(f, err) : 0;
 
-	for (size_t i = 0; i < p->n_links && r == 0; i++) {
+	for (size_t i = 0; i < p->n_links && code == 0; i++) {
 		const struct fetch_item *link = &p->links[i];
 
-		r = crew_hardlink(
+		code = crew_hardlink(
 			f->crew, f->writer, link->name, fetch_select_target(f, link->entry), err);
 	}
-	return r;
+	return code;
 }
 
 /* Which entries are selected: by globs, and by rank. A rank gets the files whose path in the
@@ -493,19 +493,19 @@ static int reserve_memory(struct fetch *f, struct error *err)
 	struct budget *b = f->opts->budget;
 	uint64_t most = BYTES_FOR_PART + f->decoders_max * DECODER_BYTES;
 	uint64_t half = budget_stage_half(b), wanted = most < half ? most : half;
-	int r = 0;
+	int code = 0;
 
 	f->reserved = wanted;
 	if (!budget_try_reserve(b, f->reserved)) {
 		f->reserved = wanted / 2;
 		if (!budget_try_reserve(b, f->reserved)) {
 			f->reserved = wanted / 4;
-			r = budget_reserve(b, f->reserved, f->opts->cancel, err);
+			code = budget_reserve(b, f->reserved, f->opts->cancel, err);
 		}
 	}
-	if (r < 0)
+	if (code < 0)
 		f->reserved = 0;
-	return r;
+	return code;
 }
 
 static void share_memory(struct fetch *f)
@@ -523,40 +523,39 @@ static void share_memory(struct fetch *f)
 static int open_bucket(struct fetch *f, struct error *err)
 {
 	struct s3_bucket_key place = {0};
-	int r;
+	int code;
 
 	if (f->manifest->reference == NULL)
 		return 0;
-	r = s3_bucket_key_parse(f->manifest->reference, &place, err);
-	if (r == 0)
+	code = s3_bucket_key_parse(f->manifest->reference, &place, err);
+	if (code == 0)
 		f->bucket = text_copy(place.bucket);
 	s3_bucket_key_done(&place);
-	return r;
+	return code;
 }
 
 static int plan_part(struct fetch *f, struct index_part *index, struct error *err)
 {
 	struct fetch_part *p = fetch_part_new(f, index);
-	int r = fetch_plan_part(p, err);
+	int code = fetch_plan_part(p, err);
 
-	if (r == 0)
-		r = make_links(p, err);
+	if (code == 0)
+		code = make_links(p, err);
 	fetch_part_unref(p);
-	return r;
+	return code;
 }
 
 static int walk_parts(struct fetch *f, struct index_ahead *ahead, struct error *err)
 {
 	struct index_part index;
-	int r;
+	int code = fetch_await_part(f, err), found = 0;
 
-	while ((r = fetch_await_part(f, err)) == 0 &&
-		(r = index_ahead_next(ahead, &index, err)) > 0) {
-		r = plan_part(f, &index, err);
-		if (r < 0)
-			break;
+	while (code == 0 && (found = index_ahead_next(ahead, &index, err)) > 0) {
+		code = plan_part(f, &index, err);
+		if (code == 0)
+			code = fetch_await_part(f, err);
 	}
-	return r;
+	return code < 0 ? code : found;
 }
 
 static int walk(struct fetch *f, struct error *err)
@@ -567,14 +566,14 @@ static int walk(struct fetch *f, struct error *err)
 		.threads = 1,
 		.window = 1};
 	struct index_ahead *ahead = NULL;
-	int r = index_ahead_open(&env, &ahead, err);
+	int code = index_ahead_open(&env, &ahead, err);
 
-	if (r == 0)
-		r = walk_parts(f, ahead, err);
+	if (code == 0)
+		code = walk_parts(f, ahead, err);
 	index_ahead_close(ahead);
-	if (r == 0 && f->opts->progress != NULL)
+	if (code == 0 && f->opts->progress != NULL)
 		atomic_store(&f->opts->progress->total, f->total);
-	return r;
+	return code;
 }
 
 /* Returns the first failure, of the walk or of a worker. */
@@ -636,7 +635,7 @@ int datastore_fetch(const struct fetch_options *opts, const struct manifest *m, 
 	struct error *err)
 {
 	struct fetch *f = zalloc(sizeof(*f));
-	int r = check_shard(&opts->shard, err);
+	int code = check_shard(&opts->shard, err);
 
 	f->opts = opts;
 	f->manifest = m;
@@ -648,19 +647,19 @@ int datastore_fetch(const struct fetch_options *opts, const struct manifest *m, 
 	f->workers_max = opts->connections > 0 ? opts->connections : 1;
 	if (f->workers_max > FETCH_WORKERS_MAX)
 		f->workers_max = FETCH_WORKERS_MAX;
-	if (r == 0)
-		r = open_bucket(f, err);
-	if (r == 0)
-		r = check_room(f, err);
-	if (r == 0)
-		r = reserve_memory(f, err);
-	if (r == 0)
-		r = fetch_all(f, err);
+	if (code == 0)
+		code = open_bucket(f, err);
+	if (code == 0)
+		code = check_room(f, err);
+	if (code == 0)
+		code = reserve_memory(f, err);
+	if (code == 0)
+		code = fetch_all(f, err);
 	if (f->reserved > 0)
 		budget_release(opts->budget, f->reserved);
 	fetch_parents_done(f);
 	free(f->bucket);
 	free(f->name);
 	free(f);
-	return r;
+	return code;
 }

@@ -153,17 +153,17 @@ static int make_parent(struct fetch *f, const struct fetch_parent *p, struct err
 static int make_parents(struct fetch *f, const struct index_entry *e, struct error *err)
 {
 	size_t n = 0;
-	int r = 0;
+	int code = 0;
 
-	for (; n < f->n_parents && is_above(f->parents[n].path, e->path) && r == 0; n++) {
-		r = make_parent(f, &f->parents[n], err);
+	for (; n < f->n_parents && is_above(f->parents[n].path, e->path) && code == 0; n++) {
+		code = make_parent(f, &f->parents[n], err);
 		free(f->parents[n].path);
 	}
 	if (n == 0)
-		return r;
+		return code;
 	f->n_parents -= n; /* each is made once */
 	memmove(f->parents, f->parents + n, f->n_parents * sizeof(*f->parents));
-	return r;
+	return code;
 }
 
 void fetch_parents_done(struct fetch *f)
@@ -187,7 +187,7 @@ static int plan_reference(struct fetch_part *p, const struct fetch_item *item, s
 {
 	uint64_t size = item->entry->size, pieces = (size + PIECE_MAX - 1) / PIECE_MAX;
 	struct fetch_large *l = NULL;
-	int r = 0;
+	int code = 0;
 
 	if (p->fetch->bucket == NULL)
 		return error_set(err, -ERR_FORMAT,
@@ -195,17 +195,17 @@ static int plan_reference(struct fetch_part *p, const struct fetch_item *item, s
 			item->entry->path);
 	if (pieces > 1)
 		l = fetch_large_new(item, pieces);
-	for (uint64_t at = 0; (at < size || at == 0) && r == 0; at += PIECE_MAX) {
+	for (uint64_t at = 0; (at < size || at == 0) && code == 0; at += PIECE_MAX) {
 		struct fetch_job *job = fetch_job_new(p, FETCH_REFERENCE);
 
 		set_piece(job, l, at / PIECE_MAX);
 		job->item = *item;
 		job->offset = at;
 		job->length = size - at < PIECE_MAX ? (size_t)(size - at) : PIECE_MAX;
-		r = fetch_put(p->fetch, job, err);
+		code = fetch_put(p->fetch, job, err);
 	}
 	fetch_large_unref(l);
-	return r;
+	return code;
 }
 
 /* 1: an earlier run has written the file. Names are unique, so that no worker is writing it now. */
@@ -233,10 +233,10 @@ static void add_link(struct fetch_part *p, const struct fetch_item *item)
 
 static int plan_file(struct fetch_part *p, const struct fetch_item *item, struct error *err)
 {
-	int r = is_written(p->fetch, item, err);
+	int written = is_written(p->fetch, item, err);
 
-	if (r != 0)
-		return r < 0 ? r : 0;
+	if (written != 0)
+		return written < 0 ? written : 0;
 	if (item->entry->size == 0)
 		return make_empty(p->fetch, item, err);
 	p->items[p->n_items++] = *item;
@@ -248,7 +248,7 @@ static int plan_entry(struct fetch_part *p, const struct fetch_item *item, struc
 	const struct index_entry *e = item->entry;
 	struct fetch *f = p->fetch;
 	const struct meta m = fetch_meta(f, e);
-	int r;
+	int written;
 
 	switch (e->type) {
 	case INDEX_DIR:
@@ -256,8 +256,8 @@ static int plan_entry(struct fetch_part *p, const struct fetch_item *item, struc
 	case INDEX_SYMLINK:
 		return crew_symlink(f->crew, f->writer, item->name, e->target, &m, err);
 	case INDEX_REFERENCE:
-		r = is_written(f, item, err);
-		return r == 0 ? plan_reference(p, item, err) : r < 0 ? r : 0;
+		written = is_written(f, item, err);
+		return written == 0 ? plan_reference(p, item, err) : written < 0 ? written : 0;
 	case INDEX_HARDLINK:
 		if (fetch_select_target(f, e) == NULL)
 			return plan_file(p, item, err);
@@ -424,9 +424,9 @@ static int plan_large(struct fetch_part *p, const struct fetch_item *item, struc
 	const struct index_entry *e = item->entry;
 	struct fetch_large *l = fetch_large_new(item, count_pieces(p, e));
 	size_t n = frames_of(p, e), at = 0;
-	int r = 0;
+	int code = 0;
 
-	for (uint64_t turn = 0; at < n && r == 0; turn++) {
+	for (uint64_t turn = 0; at < n && code == 0; turn++) {
 		struct fetch_job *job = fetch_job_new(p, FETCH_PIECE);
 		struct fetch_range piece = {0};
 
@@ -437,41 +437,41 @@ static int plan_large(struct fetch_part *p, const struct fetch_item *item, struc
 		job->length = (size_t)(piece.end - piece.begin);
 		job->decoded = piece.raw;
 		at += job->n;
-		r = fetch_put(p->fetch, job, err);
+		code = fetch_put(p->fetch, job, err);
 	}
 	fetch_large_unref(l);
-	return r;
+	return code;
 }
 
 static int plan_items(struct fetch_part *p, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
 	sort_items(p);
-	for (size_t i = 0; i < p->n_items && r == 0;) {
+	for (size_t i = 0; i < p->n_items && code == 0;) {
 		struct fetch_range span;
 
 		if (fits_in_span(p, p->items[i].entry, &span))
-			r = plan_span(p, &i, &span, err);
+			code = plan_span(p, &i, &span, err);
 		else
-			r = plan_large(p, &p->items[i++], err);
+			code = plan_large(p, &p->items[i++], err);
 	}
-	return r;
+	return code;
 }
 
 int fetch_plan_part(struct fetch_part *p, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	for (size_t i = 0; i < p->index.n_entries && r == 0; i++) {
+	for (size_t i = 0; i < p->index.n_entries && code == 0; i++) {
 		const struct index_entry *e = &p->index.entries[i];
 		const struct fetch_item item = {.entry = e, .name = fetch_select(p->fetch, e)};
 
 		update_parents(p->fetch, e, item.name != NULL);
 		if (item.name != NULL)
-			r = make_parents(p->fetch, e, err);
-		if (item.name != NULL && r == 0)
-			r = plan_entry(p, &item, err);
+			code = make_parents(p->fetch, e, err);
+		if (item.name != NULL && code == 0)
+			code = plan_entry(p, &item, err);
 	}
-	return r < 0 ? r : plan_items(p, err);
+	return code < 0 ? code : plan_items(p, err);
 }

@@ -69,28 +69,28 @@ static size_t run_length(uint64_t offset, const uint8_t *bytes, size_t len, bool
 static int write_with_holes(
 	struct writer *w, uint64_t offset, const uint8_t *bytes, size_t len, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	while (len > 0 && r == 0) {
+	while (len > 0 && code == 0) {
 		bool zero = false;
 		size_t n = run_length(offset, bytes, len, &zero);
 
 		if (!zero)
-			r = writer_file_write(w, offset, bytes, n, err);
+			code = writer_file_write(w, offset, bytes, n, err);
 		offset += n;
 		bytes += n;
 		len -= n;
 	}
-	return r;
+	return code;
 }
 
 static int fetch_open_file(
 	const struct fetch *f, struct writer *w, const struct fetch_item *item, struct error *err)
 {
 	const struct meta m = fetch_meta(f, item->entry);
-	int r = crew_await(f->crew, item->name, err);
+	int code = crew_await(f->crew, item->name, err);
 
-	return r < 0 ? r : writer_file_open(w, item->name, &m, item->entry->size, false, err);
+	return code < 0 ? code : writer_file_open(w, item->name, &m, item->entry->size, false, err);
 }
 
 static int fetch_write_piece(struct writer *w, const struct index_entry *e, uint64_t offset,
@@ -116,11 +116,11 @@ static int fetch_close_file(
 static int write_sparse(const struct fetch *f, struct writer *w, const struct fetch_item *item,
 	const uint8_t *bytes, struct error *err)
 {
-	int r = fetch_open_file(f, w, item, err);
+	int code = fetch_open_file(f, w, item, err);
 
-	if (r == 0)
-		r = write_with_holes(w, 0, bytes, (size_t)item->entry->size, err);
-	return r < 0 ? r : writer_file_close(w, err);
+	if (code == 0)
+		code = write_with_holes(w, 0, bytes, (size_t)item->entry->size, err);
+	return code < 0 ? code : writer_file_close(w, err);
 }
 
 /* Writes a whole file, after its digest is checked. */
@@ -130,10 +130,10 @@ static int fetch_write_file(const struct fetch *f, struct writer *w, const struc
 	const struct index_entry *e = item->entry;
 	const struct slice content = {.data = bytes, .len = (size_t)e->size};
 	const struct meta m = fetch_meta(f, e);
-	int r = check_digest(e, bytes, err);
+	int code = check_digest(e, bytes, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (e->sparse)
 		return write_sparse(f, w, item, bytes, err);
 	return crew_file(f->crew, w, item->name, &m, &content, err);
@@ -148,17 +148,17 @@ static int read_range(
 	struct fetch_worker *w, const char *key, const struct fetch_job *job, struct error *err)
 {
 	const struct fetch_options *opts = w->fetch->opts;
-	int r = 0;
+	int code = 0;
 
 	if (w->store == NULL)
-		r = store_conn_open(opts->store, opts->cancel, &w->store, err);
-	if (r == 0)
-		r = store_get(w->store, key, job->offset, w->buffers->packed, job->length, err);
-	if (r == -ENOENT)
-		error_set(err, r,
+		code = store_conn_open(opts->store, opts->cancel, &w->store, err);
+	if (code == 0)
+		code = store_get(w->store, key, job->offset, w->buffers->packed, job->length, err);
+	if (code == -ENOENT)
+		error_set(err, code,
 			"%s is not in the store: the version was deleted, or the store is damaged",
 			key);
-	return r;
+	return code;
 }
 
 static int fetch_job_range(
@@ -168,9 +168,9 @@ static int fetch_job_range(
 						 : (uint32_t)job->first;
 	const char *key = fetch_object_of(job->part, frame);
 	struct progress *progress = w->fetch->opts->progress;
-	int r = read_range(w, key, job, err);
+	int code = read_range(w, key, job, err);
 
-	if (r < 0) {
+	if (code < 0) {
 		if (strstr(err->msg, key) == NULL)
 			error_prefix(err, "%s", key);
 		return error_prefix(err, "'%.300s'", name);
@@ -206,15 +206,15 @@ static int load_frame(struct fetch_worker *w, const struct fetch_job *job, uint3
 	struct decoded_frame *d, struct error *err)
 {
 	const struct index_frame *f = &job->part->index.frames[number];
-	int r;
+	int code;
 
 	if (d->frame != NULL && d->frame->offset == f->offset && d->frame->raw == f->raw)
 		return 0;
 	d->frame = NULL;
-	r = decode_frame(w, job, number, w->buffers->raw, err);
-	if (r == 0)
+	code = decode_frame(w, job, number, w->buffers->raw, err);
+	if (code == 0)
 		d->frame = f;
-	return r;
+	return code;
 }
 
 /* Writes a file that spans several frames. */
@@ -224,61 +224,61 @@ static int write_across(struct fetch_worker *w, const struct fetch_job *job,
 	const struct index_entry *e = item->entry;
 	struct sha256_ctx sha256;
 	uint64_t at = 0;
-	int r = fetch_open_file(w->fetch, w->writer, item, err);
+	int code = fetch_open_file(w->fetch, w->writer, item, err);
 
 	sha256_init(&sha256);
-	for (uint32_t i = e->frame; at < e->size && r == 0; i++) {
+	for (uint32_t i = e->frame; at < e->size && code == 0; i++) {
 		size_t skip = at == 0 ? e->skip : 0, len;
 
-		r = load_frame(w, job, i, d, err);
-		if (r < 0)
+		code = load_frame(w, job, i, d, err);
+		if (code < 0)
 			break;
 		len = job->part->index.frames[i].raw - skip;
 		if (len > e->size - at)
 			len = (size_t)(e->size - at);
 		sha256_update(&sha256, len, w->buffers->raw + skip);
-		r = fetch_write_piece(w->writer, e, at, w->buffers->raw + skip, len, err);
+		code = fetch_write_piece(w->writer, e, at, w->buffers->raw + skip, len, err);
 		at += len;
 	}
-	return r < 0 ? r : fetch_close_file(w->writer, e, &sha256, err);
+	return code < 0 ? code : fetch_close_file(w->writer, e, &sha256, err);
 }
 
 static int write_item(struct fetch_worker *w, const struct fetch_job *job,
 	const struct fetch_item *item, struct decoded_frame *d, struct error *err)
 {
 	const struct index_entry *e = item->entry;
-	int r = load_frame(w, job, e->frame, d, err);
+	int code = load_frame(w, job, e->frame, d, err);
 
-	if (r == 0 && e->size > job->part->index.frames[e->frame].raw - e->skip)
-		r = write_across(w, job, item, d, err);
-	else if (r == 0)
-		r = fetch_write_file(w->fetch, w->writer, item, w->buffers->raw + e->skip, err);
-	if (r < 0 && r != -ECANCELED && strstr(err->msg, e->path) == NULL)
+	if (code == 0 && e->size > job->part->index.frames[e->frame].raw - e->skip)
+		code = write_across(w, job, item, d, err);
+	else if (code == 0)
+		code = fetch_write_file(w->fetch, w->writer, item, w->buffers->raw + e->skip, err);
+	if (code < 0 && code != -ECANCELED && strstr(err->msg, e->path) == NULL)
 		error_prefix(err, "'%.300s'", e->path);
-	return r;
+	return code;
 }
 
 static int write_items(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
 {
 	struct decoded_frame d = {0};
-	int r = 0;
+	int code = 0;
 
-	for (size_t i = 0; i < job->n && r == 0; i++)
-		r = write_item(w, job, &job->part->items[job->first + i], &d, err);
-	return r;
+	for (size_t i = 0; i < job->n && code == 0; i++)
+		code = write_item(w, job, &job->part->items[job->first + i], &d, err);
+	return code;
 }
 
 int fetch_span(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
 {
-	int r = fetch_job_range(w, job, job->part->items[job->first].entry->path, err);
+	int code = fetch_job_range(w, job, job->part->items[job->first].entry->path, err);
 
-	if (r == 0)
-		r = fetch_begin_decoding(w->fetch, err);
-	if (r < 0)
-		return r;
-	r = write_items(w, job, err);
+	if (code == 0)
+		code = fetch_begin_decoding(w->fetch, err);
+	if (code < 0)
+		return code;
+	code = write_items(w, job, err);
 	fetch_end_decoding(w->fetch);
-	return r;
+	return code;
 }
 
 /* Large files: pieces are fetched and decoded at the same time by several workers. Each worker
@@ -290,53 +290,53 @@ static int write_in_order(struct fetch *f, const struct fetch_job *job, const ui
 {
 	struct fetch_large *l = job->large;
 	const struct index_entry *e = l->item.entry;
-	int r = 0;
+	int code = 0;
 
 	if (l->writer == NULL) {
 		l->writer = writer_new(f->tree, f->name, f->opts->progress);
-		r = fetch_open_file(f, l->writer, &l->item, err);
+		code = fetch_open_file(f, l->writer, &l->item, err);
 	}
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (e->sha256 != NULL)
 		sha256_update(&l->sha256, len, bytes);
-	r = fetch_write_piece(l->writer, e, l->written, bytes, len, err);
+	code = fetch_write_piece(l->writer, e, l->written, bytes, len, err);
 	l->written += len;
-	if (r == 0 && job->turn + 1 == l->pieces)
-		r = fetch_close_file(l->writer, e, &l->sha256, err);
-	return r;
+	if (code == 0 && job->turn + 1 == l->pieces)
+		code = fetch_close_file(l->writer, e, &l->sha256, err);
+	return code;
 }
 
 /* Waits for the turn of the job's piece, and writes it. */
 static int write_in_turn(struct fetch_worker *w, const struct fetch_job *job, const uint8_t *bytes,
 	size_t len, struct error *err)
 {
-	int r = fetch_await_turn(w->fetch, job->large, job->turn, err);
+	int code = fetch_await_turn(w->fetch, job->large, job->turn, err);
 
-	if (r == 0)
-		r = write_in_order(w->fetch, job, bytes, len, err);
-	if (r == 0)
+	if (code == 0)
+		code = write_in_order(w->fetch, job, bytes, len, err);
+	if (code == 0)
 		fetch_next_turn(w->fetch, job->large);
-	return r;
+	return code;
 }
 
 static int decode_frames(
 	struct fetch_worker *w, const struct fetch_job *job, size_t *ret_len, struct error *err)
 {
 	size_t at = 0;
-	int r = fetch_begin_decoding(w->fetch, err);
+	int code = fetch_begin_decoding(w->fetch, err);
 
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < job->n && r == 0; i++) {
+	if (code < 0)
+		return code;
+	for (size_t i = 0; i < job->n && code == 0; i++) {
 		uint32_t frame = (uint32_t)(job->first + i);
 
-		r = decode_frame(w, job, frame, w->buffers->raw + at, err);
+		code = decode_frame(w, job, frame, w->buffers->raw + at, err);
 		at += job->part->index.frames[frame].raw;
 	}
 	fetch_end_decoding(w->fetch);
 	*ret_len = at;
-	return r;
+	return code;
 }
 
 static int decode_and_write(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
@@ -346,10 +346,10 @@ static int decode_and_write(struct fetch_worker *w, const struct fetch_job *job,
 	uint64_t before = frames[job->first].raw_before - frames[e->frame].raw_before;
 	size_t skip = before == 0 ? e->skip : 0, len = 0;
 	uint64_t left = e->size - (before == 0 ? 0 : before - e->skip);
-	int r = decode_frames(w, job, &len, err);
+	int code = decode_frames(w, job, &len, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	len -= skip;
 	if (len > left)
 		len = (size_t)left;
@@ -359,13 +359,13 @@ static int decode_and_write(struct fetch_worker *w, const struct fetch_job *job,
 int fetch_piece(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
 {
 	const char *path = job->large->item.entry->path;
-	int r = fetch_job_range(w, job, path, err);
+	int code = fetch_job_range(w, job, path, err);
 
-	if (r == 0)
-		r = decode_and_write(w, job, err);
-	if (r < 0 && strstr(err->msg, path) == NULL)
+	if (code == 0)
+		code = decode_and_write(w, job, err);
+	if (code < 0 && strstr(err->msg, path) == NULL)
 		error_prefix(err, "'%.300s'", path);
-	return r;
+	return code;
 }
 
 /* References: S3 objects that are not ours, so that only their ETag identifies their content. */
@@ -384,48 +384,48 @@ static int get_range(struct fetch_worker *w, const struct fetch_job *job, struct
 	const struct index_entry *e = job->item.entry;
 	struct s3_object indexed = {.size = e->size}, got;
 	size_t len = 0;
-	int r;
+	int code;
 
 	snprintf(indexed.etag, sizeof(indexed.etag), "%s", e->etag != NULL ? e->etag : "");
 	if (job->length == 0) { /* an empty object has no range */
-		r = s3_head(w->s3, f->bucket, e->target, &got, err);
-		return r == 0 && s3_object_differs(&got, &indexed) ? -ERR_CHANGED : r;
+		code = s3_head(w->s3, f->bucket, e->target, &got, err);
+		return code == 0 && s3_object_differs(&got, &indexed) ? -ERR_CHANGED : code;
 	}
-	r = s3_get(w->s3, f->bucket, e->target, job->offset, w->buffers->packed, job->length,
+	code = s3_get(w->s3, f->bucket, e->target, job->offset, w->buffers->packed, job->length,
 		&indexed, &len, NULL, err);
-	return r == 0 && len < job->length ? -ERR_CHANGED : r;
+	return code == 0 && len < job->length ? -ERR_CHANGED : code;
 }
 
 static int get_reference(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
 {
 	const struct fetch *f = w->fetch;
 	const struct index_entry *e = job->item.entry;
-	int r = 0;
+	int code = 0;
 
 	if (w->s3 == NULL && f->opts->s3 == NULL)
 		return error_set(
 			err, -ERR_CONFIG, "'%.300s' is in S3, which is not set up", e->path);
 	if (w->s3 == NULL)
-		r = s3_client_new(f->opts->s3, f->opts->cancel, &w->s3, err);
-	if (r == 0)
-		r = get_range(w, job, err);
-	return r == -ERR_CHANGED || r == -ENOENT ? reference_changed(f, e, err) : r;
+		code = s3_client_new(f->opts->s3, f->opts->cancel, &w->s3, err);
+	if (code == 0)
+		code = get_range(w, job, err);
+	return code == -ERR_CHANGED || code == -ENOENT ? reference_changed(f, e, err) : code;
 }
 
 int fetch_reference(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
 {
 	struct progress *progress = w->fetch->opts->progress;
-	int r = get_reference(w, job, err);
+	int code = get_reference(w, job, err);
 
-	if (r == 0 && progress != NULL) {
+	if (code == 0 && progress != NULL) {
 		count(&progress->received, job->length);
 		count(&progress->consumed, job->length);
 	}
-	if (r == 0 && job->large != NULL)
-		r = write_in_turn(w, job, w->buffers->packed, job->length, err);
-	else if (r == 0)
-		r = fetch_write_file(w->fetch, w->writer, &job->item, w->buffers->packed, err);
-	if (r < 0 && strstr(err->msg, job->item.entry->path) == NULL)
+	if (code == 0 && job->large != NULL)
+		code = write_in_turn(w, job, w->buffers->packed, job->length, err);
+	else if (code == 0)
+		code = fetch_write_file(w->fetch, w->writer, &job->item, w->buffers->packed, err);
+	if (code < 0 && strstr(err->msg, job->item.entry->path) == NULL)
 		error_prefix(err, "'%.300s'", job->item.entry->path);
-	return r;
+	return code;
 }

@@ -432,15 +432,15 @@ int index_part_decode(const void *bytes, size_t len, struct index_part *ret, str
 	struct index_part part = {0};
 	struct parser p = {.part = &part};
 	size_t text_len = 0;
-	int r = index_decompress(bytes, len, &part.text, &text_len, err);
+	int code = index_decompress(bytes, len, &part.text, &text_len, err);
 
-	if (r >= 0)
-		r = parse_lines(&p, part.text, part.text + text_len, err);
-	if (r < 0)
+	if (code >= 0)
+		code = parse_lines(&p, part.text, part.text + text_len, err);
+	if (code < 0)
 		index_part_done(&part);
 	else
 		*ret = part;
-	return r;
+	return code;
 }
 
 void index_part_done(struct index_part *p)

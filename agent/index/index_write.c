@@ -298,19 +298,19 @@ static int emit_part(struct index_writer *w, struct error *err)
 {
 	_free_ void *bytes = NULL;
 	struct index_part_info part = {.entries = w->entries, .first = w->first, .last = w->last};
-	int r = compress(w, &bytes, &part.len, err);
+	int code = compress(w, &bytes, &part.len, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	part.bytes = bytes;
 	digest_hex(bytes, part.len, part.sha256);
-	r = w->on_part(w->ctx, &part, err);
+	code = w->on_part(w->ctx, &part, err);
 	w->text.len = 0;
 	w->entries = 0;
 	free(take_ptr(&w->first));
 	free(take_ptr(&w->last));
 	frame_numbers_done(&w->numbers);
-	return r;
+	return code;
 }
 
 static void begin_part(struct index_writer *w, const struct index_entry *e)
@@ -323,10 +323,10 @@ int index_writer_add(struct index_writer *w, const struct index_entry *e, const 
 	const struct index_frame *frames, size_t n_frames, struct error *err)
 {
 	uint32_t frame = INDEX_NO_FRAME;
-	int r = check_entry(e, frames, n_frames, err);
+	int code = check_entry(e, frames, n_frames, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (w->entries == 0)
 		begin_part(w, e);
 	if (has_content(e))

@@ -323,15 +323,15 @@ static void own_handle(struct child *c, void *handle)
 
 static int open_output(struct child *c, int *ret_write_end, struct error *err)
 {
-	int fds[2], r;
+	int fds[2], code;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return error_set(err, -errno, "make a pipe for a child's output: %m");
-	r = uv_poll_init(c->loop, &c->output, fds[0]); /* sets O_NONBLOCK, on this end only */
-	if (r < 0) {
+	code = uv_poll_init(c->loop, &c->output, fds[0]); /* sets O_NONBLOCK, on this end only */
+	if (code < 0) {
 		close(fds[0]);
 		close(fds[1]);
-		return error_set(err, r, "watch a child's output: %s", uv_strerror(r));
+		return error_set(err, code, "watch a child's output: %s", uv_strerror(code));
 	}
 	own_handle(c, &c->output);
 	c->has_output = true;
@@ -343,18 +343,20 @@ static int open_output(struct child *c, int *ret_write_end, struct error *err)
 static int child_launch(struct child *c, const struct child_options *opts, struct error *err)
 {
 	_close_ int output = -1;
-	int r = 0;
+	int code = 0;
 
-	if (opts->on_line != NULL && (r = open_output(c, &output, err)) < 0)
-		return r;
-	r = spawn(&(struct spawn_options){.argv = opts->argv,
-			  .env = opts->env,
-			  .cwd = opts->cwd,
-			  .inherited = opts->inherited,
-			  .output_fd = output},
+	if (opts->on_line != NULL)
+		code = open_output(c, &output, err);
+	if (code < 0)
+		return code;
+	code = spawn(&(struct spawn_options){.argv = opts->argv,
+			     .env = opts->env,
+			     .cwd = opts->cwd,
+			     .inherited = opts->inherited,
+			     .output_fd = output},
 		&c->process.pid, NULL, err);
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	if (c->has_output)
 		uv_poll_start(&c->output, UV_READABLE, on_output);
 	if (opts->timeout_ms > 0)
@@ -366,14 +368,14 @@ int child_start(
 	uv_loop_t *loop, const struct child_options *opts, struct child **ret, struct error *err)
 {
 	struct child *c = zalloc(sizeof(*c));
-	int r;
+	int code;
 
 	c->loop = loop;
 	c->process.on_end = on_end;
-	r = reap_watch(loop, &c->process, err);
-	if (r < 0) {
+	code = reap_watch(loop, &c->process, err);
+	if (code < 0) {
 		child_free(c);
-		return r;
+		return code;
 	}
 	uv_timer_init(loop, &c->limit);
 	own_handle(c, &c->limit);
@@ -381,10 +383,10 @@ int child_start(
 	own_handle(c, &c->tick);
 	c->lines.on_line = opts->on_line;
 	c->lines.ctx = opts->ctx;
-	r = child_launch(c, opts, err);
-	if (r < 0) {
+	code = child_launch(c, opts, err);
+	if (code < 0) {
 		child_close(c); /* on_exit is NULL: frees it */
-		return r;
+		return code;
 	}
 	c->on_exit = opts->on_exit;
 	c->ctx = opts->ctx;

@@ -336,36 +336,36 @@ static int spawn_command(
 		.inherited = opts->inherited,
 		.as_job = true,
 		.terminal_fd = terminal_fd};
-	int r = spawn(&spawning, &j->process.pid, ret_exit_code, err);
+	int code = spawn(&spawning, &j->process.pid, ret_exit_code, err);
 
-	if (r < 0 && terminal_fd >= 0)
+	if (code < 0 && terminal_fd >= 0)
 		terminal_give(&j->terminal, 0);
-	return r;
+	return code;
 }
 
 int job_start(
 	const struct job_options *opts, struct job **ret, int *ret_exit_code, struct error *err)
 {
 	struct job *j = zalloc(sizeof(*j));
-	int r;
+	int code;
 
 	*ret_exit_code = EXIT_NOT_EXECUTABLE;
 	j->opts = *opts;
 	j->opts.argv = j->opts.env = NULL;
 	j->process.on_end = on_end;
 	j->process.on_stop = on_stop;
-	r = reap_watch(opts->loop, &j->process, err);
-	if (r < 0) {
+	code = reap_watch(opts->loop, &j->process, err);
+	if (code < 0) {
 		job_free(j);
-		return r;
+		return code;
 	}
 	terminal_open(&j->terminal);
 	uv_timer_init(opts->loop, &j->tick);
 	j->tick.data = j;
-	r = spawn_command(j, opts, ret_exit_code, err);
-	if (r < 0) {
+	code = spawn_command(j, opts, ret_exit_code, err);
+	if (code < 0) {
 		job_close(j);
-		return r;
+		return code;
 	}
 	*ret = j;
 	return 0;

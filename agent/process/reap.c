@@ -294,7 +294,7 @@ static int acquire_reaper(uv_loop_t *loop, struct error *err)
 {
 	struct reaper *reaper = loop->data;
 	sigset_t which;
-	int r;
+	int code;
 
 	if (reaper != NULL) {
 		reaper->users++;
@@ -303,10 +303,10 @@ static int acquire_reaper(uv_loop_t *loop, struct error *err)
 	reaper = zalloc(sizeof(*reaper));
 	sigemptyset(&which);
 	sigaddset(&which, SIGCHLD);
-	r = signals_open(loop, &which, on_sigchld, loop, &reaper->sigchld, err);
-	if (r < 0) {
+	code = signals_open(loop, &which, on_sigchld, loop, &reaper->sigchld, err);
+	if (code < 0) {
 		free(reaper);
-		return r;
+		return code;
 	}
 	reaper->users = 1;
 	loop->data = reaper;

@@ -52,17 +52,17 @@ int signals_open(uv_loop_t *loop, const sigset_t *which,
 	_close_ int fd = signalfd(-1, which, SFD_CLOEXEC | SFD_NONBLOCK);
 	char why[THREAD_WHY_SIZE];
 	struct signals *s;
-	int r;
+	int code;
 
 	if (fd < 0)
 		return error_set(err, -errno, "cannot watch for signals: %s",
 			thread_explain_call(errno, "signalfd4()", why));
 	s = zalloc(sizeof(*s));
-	r = uv_poll_init(loop, &s->readable, fd);
-	if (r < 0) {
+	code = uv_poll_init(loop, &s->readable, fd);
+	if (code < 0) {
 		free(s);
-		return error_set(err, r, "cannot watch for signals: %s",
-			thread_explain_call(-r, "ioctl()", why));
+		return error_set(err, code, "cannot watch for signals: %s",
+			thread_explain_call(-code, "ioctl()", why));
 	}
 	pthread_sigmask(SIG_BLOCK, which, NULL);
 	s->fd = take_fd(&fd);

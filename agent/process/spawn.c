@@ -206,12 +206,12 @@ static int fork_and_exec(struct program *p, const struct spawn_options *opts, pi
 int spawn(const struct spawn_options *opts, pid_t *ret_pid, int *ret_exit_code, struct error *err)
 {
 	struct program program;
-	int r;
+	int code;
 
 	program_prepare(&program, opts->argv, opts->env, opts->cwd);
 	if (ret_exit_code != NULL)
 		*ret_exit_code = EXIT_NOT_EXECUTABLE; /* fork itself may fail */
-	r = fork_and_exec(&program, opts, ret_pid, ret_exit_code, err);
+	code = fork_and_exec(&program, opts, ret_pid, ret_exit_code, err);
 	program_done(&program);
-	return r;
+	return code;
 }

@@ -26,7 +26,7 @@ struct point {
 	struct action_env env;
 	struct action items[8];
 	struct actions actions;
-	struct action_run *run;
+	struct runner *run;
 	char *dir, *tmp, *log_path;
 	int log_fd;
 
@@ -81,7 +81,7 @@ static void note_done(void *ctx, int code, const struct error *err)
 	p->done++;
 	p->code = code;
 	p->err = *err;
-	actions_free(p->run);
+	runner_free(p->run);
 	p->run = NULL;
 	uv_close((uv_handle_t *)&p->stage_timer, NULL);
 }
@@ -103,16 +103,16 @@ static void setup(struct point *p)
 	environment_set(&p->environment, "PATH", "/usr/bin:/bin");
 	environment_set(&p->environment, "D", p->dir);
 	environment_set(&p->environment, "TMPDIR", p->tmp);
-	p->env = (struct action_env){.loop = &p->loop,
-		.facts = &p->facts,
-		.settings = &p->settings,
-		.inherited = &p->inherited,
+	p->env = (struct action_env){.items = {.loop = &p->loop,
+					     .facts = &p->facts,
+					     .settings = &p->settings,
+					     .inherited = &p->inherited,
+					     .environment = &p->environment,
+					     .on_done = note_done,
+					     .on_done_ctx = p},
 		.config_path = "config.yml",
 		.stage = stage,
-		.stage_ctx = p,
-		.environment = &p->environment,
-		.on_done = note_done,
-		.on_done_ctx = p};
+		.stage_ctx = p};
 	p->actions.v = p->items;
 }
 
@@ -136,8 +136,7 @@ static struct action *add_script(struct point *p, const char *script)
 
 static void start(struct point *p)
 {
-	assert_int_equal(
-		0, actions_start(&p->env, POINT_EXPERIMENT_START, &p->actions, 0, &p->run, NULL));
+	p->run = actions_start(&p->env, POINT_EXPERIMENT_START, &p->actions, 0);
 	assert_int_equal(0, p->done);
 }
 
@@ -239,8 +238,7 @@ TEST(items_before_the_first_asked_for_are_left_out)
 	setup(&p);
 	add_script(&p, "echo one >> $D/out");
 	add_script(&p, "echo two >> $D/out");
-	assert_int_equal(
-		0, actions_start(&p.env, POINT_EXPERIMENT_START, &p.actions, 1, &p.run, NULL));
+	p.run = actions_start(&p.env, POINT_EXPERIMENT_START, &p.actions, 1);
 	wait_for(&p);
 	assert_file(&p, "out", "two\n");
 	teardown(&p);
@@ -474,8 +472,8 @@ static void cancel_now(uv_timer_t *h)
 {
 	struct point *p = h->data;
 
-	actions_cancel(p->run, false);
-	actions_cancel(p->run, false);
+	runner_cancel(p->run, false);
+	runner_cancel(p->run, false);
 	p->cancelled_ns = now_ns();
 	uv_close((uv_handle_t *)h, NULL);
 }
@@ -531,7 +529,7 @@ TEST(cancelled_before_the_first_item_nothing_runs)
 	setup(&p);
 	add_script(&p, "echo never >> $D/out");
 	start(&p);
-	actions_cancel(p.run, false);
+	runner_cancel(p.run, false);
 	wait_for(&p);
 	assert_int_equal(-ECANCELED, p.code);
 	assert_file(&p, "out", "");
@@ -553,9 +551,9 @@ TEST(cancelled_hard_an_item_that_ignores_sigterm_is_killed)
 			break;
 		uv_run(&p.loop, UV_RUN_NOWAIT);
 	}
-	actions_cancel(p.run, false);
+	runner_cancel(p.run, false);
 	began = now_ns();
-	actions_cancel(p.run, true);
+	runner_cancel(p.run, true);
 	wait_for(&p);
 	assert_int_equal(-ECANCELED, p.code);
 	assert_true(now_ns() - began < 10000000000);
@@ -575,11 +573,58 @@ TEST(cancelled_during_a_stage_item_its_end_is_waited_for)
 	start(&p);
 	while (p.stages == 0)
 		uv_run(&p.loop, UV_RUN_NOWAIT);
-	actions_cancel(p.run, false);
+	runner_cancel(p.run, false);
 	assert_true(uv_is_active((uv_handle_t *)&p.stage_timer));
 	wait_for(&p);
 	assert_int_equal(-ECANCELED, p.code);
 	assert_file(&p, "out", "");
+	teardown(&p);
+}
+
+/* Skipping. */
+
+static void skip_once_it_pauses(uv_timer_t *h)
+{
+	struct point *p = h->data;
+	_free_ char *log = read_file(p, "log");
+
+	if (strstr(log, "trying again in 1 s") == NULL)
+		return;
+	runner_skip(p->run, false);
+	uv_close((uv_handle_t *)h, NULL);
+}
+
+static void skip_in_pause(struct point *p)
+{
+	uv_timer_t timer;
+
+	add_script(p, "exit 3")->retries = 5;
+	add_script(p, "echo after >> $D/out");
+	start(p);
+	uv_timer_init(&p->loop, &timer);
+	timer.data = p;
+	uv_timer_start(&timer, skip_once_it_pauses, 0, 10);
+	wait_for(p);
+}
+
+TEST(skipped_in_the_pause_before_a_retry_an_item_has_failed)
+{
+	struct point p;
+
+	setup(&p);
+	skip_in_pause(&p);
+	assert_int_equal(-ERR_COMMAND, p.code);
+	assert_string_equal(
+		"on_experiment_start action 1 (config.yml:11) failed: exit status 3; it ran: exit 3",
+		p.err.msg);
+	assert_file(&p, "out", "");
+	teardown(&p);
+	setup(&p);
+	p.env.keep_going = true;
+	skip_in_pause(&p);
+	assert_int_equal(0, p.code);
+	assert_logged(&p, "action 1 (config.yml:11) failed: exit status 3; it ran: exit 3\n");
+	assert_file(&p, "out", "after\n");
 	teardown(&p);
 }
 

@@ -13,7 +13,7 @@ struct reached {
 	struct inherited inherited;
 	struct run_facts facts;
 	struct strings environment;
-	struct hook_run *run;
+	struct runner *run;
 	uv_timer_t timer;
 	unsigned done;
 	int code;
@@ -44,12 +44,12 @@ static void on_done(void *ctx, int code, const struct error *err)
 	r->done++;
 	r->code = code;
 	r->err = *err;
-	hook_run_free(take_ptr(&r->run));
+	runner_free(take_ptr(&r->run));
 }
 
 static void start(struct reached *r, enum hook_point point)
 {
-	struct hook_env env = {.loop = &r->loop,
+	struct runner_env env = {.loop = &r->loop,
 		.settings = r->f.settings,
 		.inherited = &r->inherited,
 		.facts = &r->facts,
@@ -59,7 +59,7 @@ static void start(struct reached *r, enum hook_point point)
 
 	if (hooks_fixture_find(&r->f) < 0)
 		fail_msg("%s", r->f.err.msg);
-	assert_int_equal(0, hooks_start(&env, r->f.hooks, point, &r->run, NULL));
+	r->run = hooks_start(&env, r->f.hooks, point);
 	assert_int_equal(0, r->done);
 }
 
@@ -245,7 +245,7 @@ static void on_skip_time(uv_timer_t *h)
 	struct reached *r = h->data;
 
 	uv_close((uv_handle_t *)h, NULL);
-	hooks_skip(r->run, false);
+	runner_skip(r->run, false);
 }
 
 static void on_cancel_time(uv_timer_t *h)
@@ -253,8 +253,8 @@ static void on_cancel_time(uv_timer_t *h)
 	struct reached *r = h->data;
 
 	uv_close((uv_handle_t *)h, NULL);
-	hooks_cancel(r->run, true);
-	hooks_cancel(r->run, true);
+	runner_cancel(r->run, true);
+	runner_cancel(r->run, true);
 }
 
 static void soon(struct reached *r, uv_timer_cb do_this)
@@ -301,7 +301,7 @@ TEST(hook_run_is_cancelled_before_its_first_hook)
 	setup(&r);
 	hooks_fixture_put(r.f.dir, "on_stage_start/10-a", SEE);
 	start(&r, HOOK_STAGE_START);
-	hooks_cancel(r.run, false);
+	runner_cancel(r.run, false);
 	wait_for(&r);
 	assert_int_equal(-ECANCELED, r.code);
 	assert_seen(&r, "");
