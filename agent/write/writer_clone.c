@@ -170,7 +170,7 @@ static int link_outside_file(struct writer *w, const char *name, int from_fd, co
 		code = tree_limit_bytes(w, size, err);
 	if (code == 0)
 		code = writer_place(w, &at, err);
-	if (code < 0)
+	if (code != 0)
 		return code;
 	names_lock(w->tree->names);
 	code = linkat(from_fd, from, at.parent_fd, at.base, 0) == 0 ? 0 : -errno;

@@ -142,7 +142,7 @@ static void unlink_path(struct writer *w)
 
 void writer_regular_abandon(struct writer *w)
 {
-	if (w->file.in_sink != NULL)
+	if (w->tree->sink != NULL && w->file.in_sink != NULL)
 		w->tree->sink->file_abandon(w->file.in_sink);
 	w->file.in_sink = NULL;
 	if (w->file.fd < 0)
