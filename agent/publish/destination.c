@@ -18,8 +18,7 @@
 static void leave_state_dir(struct destination *d)
 {
 	if (d->lock_fd >= 0) {
-		if (d->owner != NULL)
-			leftovers_tidy(d);
+		leftovers_tidy(d);
 		owner_release(take_ptr(&d->owner));
 		close(d->lock_fd);
 	}
@@ -46,9 +45,7 @@ static int enter_state_dir(struct destination *d, bool inside, struct error *err
 		code = state_dir_open_state(&d->place, inside, err);
 		if (code < 0)
 			continue;
-		code = state_dir_lock(&d->place, &d->opts, &d->lock_fd, err);
-		if (code == 0)
-			code = owner_acquire(&d->place, &d->opts, &d->owner, err);
+		code = owner_acquire(&d->place, &d->opts, &d->lock_fd, &d->owner, err);
 		if (code < 0)
 			leave_state_dir(d);
 	}
@@ -190,6 +187,23 @@ static int choose_inside(struct destination *d, int code, struct error *err)
 	return 0;
 }
 
+/* Whether a file system is mounted at dir_fd/name. */
+static bool is_mount_root(int dir_fd, const char *name)
+{
+	const int flags = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT;
+	struct statx st;
+	struct stat above, here;
+
+	if (statx(dir_fd, name, flags, STATX_TYPE, &st) == 0 &&
+		(st.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0)
+		return (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+
+	/* Before Linux 5.8. A bind mount within one file system is not detected here, but later,
+	 * when a directory cannot be renamed next to it. */
+	return fstat(dir_fd, &above) == 0 && fstatat(dir_fd, name, &here, flags) == 0 &&
+	       above.st_dev != here.st_dev;
+}
+
 int destination_choose_state_dir(struct destination *d, struct error *err)
 {
 	const struct state_dir *p = &d->place;
@@ -197,7 +211,7 @@ int destination_choose_state_dir(struct destination *d, struct error *err)
 	bool exists = inode_stat(p->parent_fd, p->name, &dest) == 0;
 	int code;
 
-	if (exists && inode_is_mount_root(p->parent_fd, p->name))
+	if (exists && is_mount_root(p->parent_fd, p->name))
 		return choose_inside(d, -EXDEV, err);
 	if (exists && is_staged_by_root(d))
 		return 0;

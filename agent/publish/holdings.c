@@ -7,8 +7,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 /* An entry without a time of birth, on a file system that has them, is in no record of ours. */
 static bool is_same_entry(int dir_fd, const struct journal_entry *e, const char *name)
@@ -52,6 +54,23 @@ bool holdings_entry_matches(const struct destination *d, const struct journal *j
 	       entry_is_safe(d, dir_fd, name);
 }
 
+/* Whether the file system of fd may give a file another number when it was dropped from the cache
+ * and is looked up again: most file systems in user space, SMB, 9p (gVisor, virtual machines),
+ * FAT. */
+static bool numbers_change(int fd)
+{
+	static const unsigned long types[] = {FUSE_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC,
+		SMB_SUPER_MAGIC, V9FS_MAGIC, MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC};
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) != 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(types); i++)
+		if ((unsigned long)fs.f_type == types[i])
+			return true;
+	return false;
+}
+
 /* A file system that does not keep its numbers may nevertheless have kept that of the state
  * directory. Then an entry with another number shows it. */
 static void detect_renumbering(struct journal *j, int dir_fd, const char *whole)
@@ -59,7 +78,7 @@ static void detect_renumbering(struct journal *j, int dir_fd, const char *whole)
 	struct journal_entry e;
 	struct inode now;
 
-	if (j->renumbered || !inode_numbers_change(dir_fd))
+	if (j->renumbered || !numbers_change(dir_fd))
 		return;
 	while (!j->renumbered && journal_next(j, &e) > 0) {
 		const char *name = whole != NULL ? whole : e.name;

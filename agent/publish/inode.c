@@ -6,12 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
 
 DIR *publish_listing_open(int dir_fd, const char *name)
 {
@@ -80,33 +77,4 @@ void inode_print(const struct inode *inode, char buf[static INODE_TEXT])
 {
 	snprintf(buf, INODE_TEXT, "%" PRIu64 " %" PRId64 " %" PRIu32, inode->ino,
 		inode->has_birth ? inode->birth_sec : 0, inode->has_birth ? inode->birth_nsec : 0);
-}
-
-bool inode_numbers_change(int fd)
-{
-	static const unsigned long types[] = {FUSE_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC,
-		SMB_SUPER_MAGIC, V9FS_MAGIC, MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC};
-	struct statfs fs;
-
-	if (fstatfs(fd, &fs) != 0)
-		return false;
-	for (size_t i = 0; i < ARRAY_LEN(types); i++)
-		if ((unsigned long)fs.f_type == types[i])
-			return true;
-	return false;
-}
-
-bool inode_is_mount_root(int dir_fd, const char *name)
-{
-	struct statx st;
-	struct stat above, here;
-
-	if (statx(dir_fd, name, STAT_FLAGS, STATX_TYPE, &st) == 0 &&
-		(st.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0)
-		return (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
-
-	/* Before Linux 5.8. A bind mount within one file system is not detected here, but later,
-	 * when a directory cannot be renamed next to it. */
-	return fstat(dir_fd, &above) == 0 && fstatat(dir_fd, name, &here, STAT_FLAGS) == 0 &&
-	       above.st_dev != here.st_dev;
 }

@@ -30,17 +30,9 @@ int inode_stat(int dir_fd, const char *name, struct inode *ret);
 /* Whether both are the same file, whatever its permissions are. */
 bool inode_same(const struct inode *a, const struct inode *b);
 
-/* Whether the file system of fd may give a file another number when it was dropped from the cache
- * and is looked up again: most file systems in user space, SMB, 9p (gVisor, virtual machines),
- * FAT. */
-bool inode_numbers_change(int fd);
-
 /* Prints number and birth as text, which differs for different files. */
 #define INODE_TEXT 64
 void inode_print(const struct inode *inode, char buf[static INODE_TEXT]);
-
-/* Whether a file system is mounted at dir_fd/name. */
-bool inode_is_mount_root(int dir_fd, const char *name);
 
 /* Opens the directory dir_fd/name without following a link; "." for dir_fd itself. NULL with errno.
  * The caller calls closedir(). */

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The owner file, which says which agent uses a state directory. The stage's thread, and one thread
- * for the heartbeat. */
+/* Which agent uses a state directory: the lock, and the owner file beside it. The stage's thread,
+ * and one thread for the heartbeat.
+ *
+ * The lock admits one agent at a time to a destination. It is a flock, which the kernel releases
+ * when its holder dies or becomes the user's command, so there are no stale locks and no pids. */
 #include "defer.h"
 #include "lines.h"
+#include "log.h"
 #include "publish_private.h"
 #include "random.h"
 #include "text.h"
@@ -13,6 +17,7 @@
 #include <inttypes.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -26,7 +31,13 @@ enum {
 	DEAD_MS = 10000,
 	POLL_MS = 100,
 	TEXT_MAX = 512,
+	OWNER_WHO_SIZE = 192,
 };
+
+#define FIRST_SLEEP_MS 10
+#define MAX_SLEEP_MS   250
+#define LOG_EVERY_MS   60000
+#define ON_WAIT_MS     250
 
 /* The content of the file: one line of words. */
 struct owner_text {
@@ -118,7 +129,8 @@ static bool read_text(int state_fd, const char *name, struct owner_text *ret)
 		       &ret->beat, &ret->since) >= 7;
 }
 
-void owner_describe(int state_fd, char buf[static OWNER_WHO_SIZE])
+/* Prints the owner for messages: "process 12 on node-3, since 2026-01-31 12:00:00 UTC". */
+static void describe_owner(int state_fd, char buf[static OWNER_WHO_SIZE])
 {
 	struct owner_text t;
 	char date[64] = "";
@@ -132,6 +144,134 @@ void owner_describe(int state_fd, char buf[static OWNER_WHO_SIZE])
 		strftime(date, sizeof(date), ", since %Y-%m-%d %H:%M:%S UTC", &tm);
 	snprintf(buf, OWNER_WHO_SIZE, "process %ld on %s%s", t.pid, t.host, date);
 }
+
+/* The lock. */
+
+/* One wait for another agent that uses the state directory. */
+struct lock_wait {
+	/* Set by the caller. */
+	const struct state_dir *dir;
+	const struct destination_options *opts;
+	const char *unless; /* appended to the log line: what else may end the wait; or "" */
+
+	uint64_t started_ms, logged_ms; /* 0: not yet */
+	unsigned polls;
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Logs the wait, or calls on_wait. */
+static void log_wait(struct lock_wait *w, const char *who, uint64_t now)
+{
+	uint64_t every = w->opts->log_every_ms > 0 ? w->opts->log_every_ms : LOG_EVERY_MS;
+	char waited[32];
+
+	if (w->opts->on_wait != NULL)
+		every = ON_WAIT_MS;
+	if (w->polls > 0 && now - w->logged_ms < every)
+		return;
+	w->logged_ms = now;
+	if (w->opts->on_wait != NULL)
+		w->opts->on_wait(w->opts->on_wait_ctx);
+	else if (w->polls == 0)
+		log_info("waiting for another agent that is staging %s (%s)%s", w->dir->path, who,
+			w->unless);
+	else
+		log_info("still waiting for another agent that is staging %s (%s), for %s now",
+			w->dir->path, who,
+			units_print_duration((now - w->started_ms) * 1000000, waited));
+}
+
+/* Reports the wait, then sleeps for ms. 0; -ECANCELED and -EBUSY as owner_acquire(). */
+static int lock_sleep(struct lock_wait *w, long ms, struct error *err)
+{
+	struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000 * 1000};
+	const struct wait_limit *most = &w->opts->lock_limit;
+	uint64_t now = now_ms();
+	char who[OWNER_WHO_SIZE], limit[32];
+
+	if (w->polls == 0)
+		w->started_ms = now;
+	describe_owner(w->dir->state_fd, who);
+	if (cancel_requested(w->opts->cancel))
+		return error_set(err, -ECANCELED,
+			"cancelled while waiting for another agent that is staging %s (%s)",
+			w->dir->path, who);
+	if (most->limited && now - w->started_ms >= most->ms)
+		return error_set(err, -EBUSY,
+			"another agent is staging %s (%s), and was waited for as long as lock_timeout in agent.ini allows (%s)",
+			w->dir->path, who, units_print_duration(most->ms * 1000000, limit));
+	log_wait(w, who, now);
+	w->polls++;
+	nanosleep(&pause, NULL);
+	return 0;
+}
+
+/* A blocking flock() could only be interrupted by a signal, not by a cancel, so this polls. */
+static int poll_lock(int fd, const struct state_dir *p, const struct destination_options *opts,
+	struct error *err)
+{
+	struct lock_wait w = {.dir = p, .opts = opts, .unless = ""};
+	long sleep_ms = FIRST_SLEEP_MS;
+	char why[THREAD_WHY_SIZE];
+
+	while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		int code;
+
+		/* It comes from a seccomp profile, never from a file system, and must not be taken
+		 * for a refusal of the file system. */
+		if (errno == EPERM)
+			return error_set(err, -ENOLCK, "cannot lock %s/" LOCK_FILE ": %s",
+				p->state_path, thread_explain_call(EPERM, "flock()", why));
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return error_set(err, -errno,
+				"cannot lock %s/" LOCK_FILE
+				": %m; mount the file system with locks (Lustre: -o flock) or stage elsewhere",
+				p->state_path);
+		code = lock_sleep(&w, sleep_ms, err);
+		if (code < 0)
+			return code;
+		sleep_ms = sleep_ms * 2 < MAX_SLEEP_MS ? sleep_ms * 2 : MAX_SLEEP_MS;
+	}
+	return 0;
+}
+
+/* The previous holder may have removed the lock file with the whole directory. Then the lock on it
+ * protects nothing. */
+static int is_current(int fd, const struct state_dir *p)
+{
+	_free_ char *path = text_format("%s/" LOCK_FILE, p->state_path);
+	struct stat held, there;
+
+	return fstat(fd, &held) == 0 && lstat(path, &there) == 0 && held.st_ino == there.st_ino &&
+	       held.st_dev == there.st_dev;
+}
+
+static int take_lock(const struct state_dir *p, const struct destination_options *opts, int *ret_fd,
+	struct error *err)
+{
+	const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
+	_close_ int fd = openat(p->state_fd, LOCK_FILE, flags, 0600);
+	int code;
+
+	if (fd < 0)
+		return error_set(err, -errno, "cannot make %s/" LOCK_FILE ": %m", p->state_path);
+	code = poll_lock(fd, p, opts, err);
+	if (code < 0)
+		return code;
+	if (!is_current(fd, p))
+		return error_set(err, -ENOENT, "%s was removed while it was in use", p->state_path);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/* The owner file. */
 
 /* The file is closed after each beat, which makes NFS send it to the server. */
 static bool write_beat(const struct owner *o, int flags)
@@ -230,14 +370,6 @@ static void remove_dead(const struct owner *o, const struct owner_text *dead)
 	unlinkat(o->state_fd, DEAD_FILE, 0);
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 struct owner_watch {
 	struct lock_wait wait;
 	struct owner_text seen;
@@ -264,7 +396,7 @@ static int watch_once(const struct owner *o, struct owner_watch *w, struct error
 		return 0;
 	}
 	w->wait.unless = life == LIVING ? "" : ", or 10 s if it does not live any more";
-	code = state_dir_lock_sleep(&w->wait, POLL_MS, err);
+	code = lock_sleep(&w->wait, POLL_MS, err);
 	return code < 0 ? code : 1;
 }
 
@@ -308,7 +440,7 @@ static int start_heartbeat(struct owner *o, struct error *err)
 	return code;
 }
 
-int owner_acquire(const struct state_dir *p, const struct destination_options *opts,
+static int create_owner(const struct state_dir *p, const struct destination_options *opts,
 	struct owner **ret, struct error *err)
 {
 	struct owner *o = zalloc(sizeof(*o));
@@ -326,6 +458,19 @@ int owner_acquire(const struct state_dir *p, const struct destination_options *o
 		free(o);
 	else
 		*ret = o;
+	return code;
+}
+
+int owner_acquire(const struct state_dir *p, const struct destination_options *opts,
+	int *ret_lock_fd, struct owner **ret, struct error *err)
+{
+	_close_ int fd = -1;
+	int code = take_lock(p, opts, &fd, err);
+
+	if (code == 0)
+		code = create_owner(p, opts, ret, err);
+	if (code == 0)
+		*ret_lock_fd = take_fd(&fd);
 	return code;
 }
 

@@ -22,8 +22,8 @@
  *   destination.c  opens and closes a destination, chooses its state directory, recovers
  *   resolve.c      the real path of DEST; missing parents are created
  *   trust.c        which files of which owner are believed
- *   state_dir.c    finds, creates and packs the state directory; its lock, a flock
- *   owner.c        a heartbeat file beside the lock, for mounts that do not share locks
+ *   state_dir.c    finds, creates and packs the state directory
+ *   owner.c        its lock, a flock; a heartbeat file beside that, for mounts that share no locks
  *   nest.c         mounts and other destinations above and below DEST
  *   holdings.c     what the records hold: which entries are still the files that were published
  *   crash_check.c  whether a record of an earlier boot is still true
@@ -120,7 +120,7 @@ int resolve_is_refusal(int errnum);
  * Returns buf. */
 const char *resolve_describe_refusal(int errnum, char buf[static 64]);
 
-/* ---- state_dir.c: the state directory and its lock. ---- */
+/* ---- state_dir.c: the state directory. ---- */
 
 /* The names of a destination, and its state directory. */
 struct state_dir {
@@ -206,56 +206,32 @@ void state_dir_note_parents(struct state_dir *p);
 /* Removes those of the created parents that are empty. */
 void state_dir_remove_parents(struct state_dir *p);
 
-#define LOCK_FILE "lock"
-
-/* Takes the destination's lock and sleeps as long as another agent holds it; opts' on_wait or
- * log lines report that. -ENOENT when the state directory was removed meanwhile: open it again.
- * -ECANCELED within 250 ms of the request. -EBUSY after opts' lock_limit. */
-int state_dir_lock(const struct state_dir *p, const struct destination_options *opts, int *ret_fd,
-	struct error *err);
-
-/* One wait for another agent that uses the state directory. */
-struct lock_wait {
-	/* Set by the caller. */
-	const struct state_dir *dir;
-	const struct destination_options *opts;
-	const char *unless; /* appended to the log line: what else may end the wait; or "" */
-
-	uint64_t started_ms, logged_ms; /* 0: not yet */
-	unsigned polls;
-};
-
-/* Reports the wait, then sleeps for ms. 0; -ECANCELED and -EBUSY as state_dir_lock(). */
-int state_dir_lock_sleep(struct lock_wait *w, long ms, struct error *err);
-
-/* ---- owner.c: a heartbeat file beside the flock. ---- */
+/* ---- owner.c: the lock, a flock, and a heartbeat file beside it. ---- */
 
 /* Two mounts of one file system need not share their locks (NFS and FUSE without locks, or with
  * a flock() that always succeeds). So the agent that holds the lock also creates a file, which
  * only one agent can create, with its identity in it, and rewrites that file every second. An
  * owner whose file changes is alive. */
+#define LOCK_FILE  "lock"
 #define OWNER_FILE "owner"
 
 struct owner;
 
-/* Prints the owner for messages: "process 12 on node-3, since 2026-01-31 12:00:00 UTC". */
-enum { OWNER_WHO_SIZE = 192 };
-void owner_describe(int state_fd, char buf[static OWNER_WHO_SIZE]);
-
-/* Creates the owner file and starts the heartbeat. The flock must be held. While another owner
- * is alive it waits as state_dir_lock() does. It replaces a dead owner: at once when the owner
- * is known to be dead (this machine has not been restarted since, and either the owner's process
- * is gone, or all locks of this file system are this machine's), otherwise when its file has not
- * changed for some seconds. -ENOENT when the state directory was removed meanwhile; -ECANCELED;
- * -EBUSY. */
+/* Takes the destination's lock, creates the owner file and starts the heartbeat. Sleeps as long as
+ * another agent holds the lock, or is alive as owner; opts' on_wait or log lines report that.
+ * Replaces a dead owner: at once when the owner is known to be dead (this machine has not been
+ * restarted since, and either the owner's process is gone, or all locks of this file system are
+ * this machine's), otherwise when its file has not changed for some seconds. -ENOENT when the state
+ * directory was removed meanwhile: open it again. -ECANCELED within 250 ms of the request. -EBUSY
+ * after opts' lock_limit. */
 int owner_acquire(const struct state_dir *p, const struct destination_options *opts,
-	struct owner **ret, struct error *err);
+	int *ret_lock_fd, struct owner **ret, struct error *err);
 
 /* Fails with -ESTALE if the file is no longer o's: another machine may have replaced this agent
  * while it was suspended. */
 int owner_check(const struct owner *o, struct error *err);
 
-/* Stops the heartbeat, removes the file if it is o's, and frees o. Accepts NULL. */
+/* Stops the heartbeat, removes the file if it is o's, and frees o; the lock stays. Accepts NULL. */
 void owner_release(struct owner *o);
 
 /* ---- destination.c ---- */

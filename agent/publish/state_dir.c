@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The state directory of a destination: its lock, its names, and the packing of its records. Worker
- * threads.
- *
- * The lock admits one agent at a time to a destination. It is a flock, which the kernel releases
- * when its holder dies or becomes the user's command, so there are no stale locks and no pids. */
+/* The state directory of a destination: its names, its creation, and the packing of its records.
+ * Worker threads. Several users may share PARENT, and one of them may be hostile, so a state
+ * directory is used only if it is owned by this user. */
 #include "defer.h"
 #include "inode.h"
-#include "log.h"
 #include "publish_private.h"
 #include "random.h"
 #include "text.h"
-#include "thread.h"
 #include "umask.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -18,130 +14,8 @@
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <time.h>
-
-#define FIRST_SLEEP_MS 10
-#define MAX_SLEEP_MS   250
-#define LOG_EVERY_MS   60000
-#define ON_WAIT_MS     250
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-/* Logs the wait, or calls on_wait. */
-static void log_wait(struct lock_wait *w, const char *who, uint64_t now)
-{
-	uint64_t every = w->opts->log_every_ms > 0 ? w->opts->log_every_ms : LOG_EVERY_MS;
-	char waited[32];
-
-	if (w->opts->on_wait != NULL)
-		every = ON_WAIT_MS;
-	if (w->polls > 0 && now - w->logged_ms < every)
-		return;
-	w->logged_ms = now;
-	if (w->opts->on_wait != NULL)
-		w->opts->on_wait(w->opts->on_wait_ctx);
-	else if (w->polls == 0)
-		log_info("waiting for another agent that is staging %s (%s)%s", w->dir->path, who,
-			w->unless);
-	else
-		log_info("still waiting for another agent that is staging %s (%s), for %s now",
-			w->dir->path, who,
-			units_print_duration((now - w->started_ms) * 1000000, waited));
-}
-
-int state_dir_lock_sleep(struct lock_wait *w, long ms, struct error *err)
-{
-	struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000 * 1000};
-	const struct wait_limit *most = &w->opts->lock_limit;
-	uint64_t now = now_ms();
-	char who[OWNER_WHO_SIZE], limit[32];
-
-	if (w->polls == 0)
-		w->started_ms = now;
-	owner_describe(w->dir->state_fd, who);
-	if (cancel_requested(w->opts->cancel))
-		return error_set(err, -ECANCELED,
-			"cancelled while waiting for another agent that is staging %s (%s)",
-			w->dir->path, who);
-	if (most->limited && now - w->started_ms >= most->ms)
-		return error_set(err, -EBUSY,
-			"another agent is staging %s (%s), and was waited for as long as lock_timeout in agent.ini allows (%s)",
-			w->dir->path, who, units_print_duration(most->ms * 1000000, limit));
-	log_wait(w, who, now);
-	w->polls++;
-	nanosleep(&pause, NULL);
-	return 0;
-}
-
-/* A blocking flock() could only be interrupted by a signal, not by a cancel, so this polls. */
-static int poll_lock(int fd, const struct state_dir *p, const struct destination_options *opts,
-	struct error *err)
-{
-	struct lock_wait w = {.dir = p, .opts = opts, .unless = ""};
-	long sleep_ms = FIRST_SLEEP_MS;
-	char why[THREAD_WHY_SIZE];
-
-	while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		int code;
-
-		/* It comes from a seccomp profile, never from a file system, and must not be taken
-		 * for a refusal of the file system. */
-		if (errno == EPERM)
-			return error_set(err, -ENOLCK, "cannot lock %s/" LOCK_FILE ": %s",
-				p->state_path, thread_explain_call(EPERM, "flock()", why));
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return error_set(err, -errno,
-				"cannot lock %s/" LOCK_FILE
-				": %m; mount the file system with locks (Lustre: -o flock) or stage elsewhere",
-				p->state_path);
-		code = state_dir_lock_sleep(&w, sleep_ms, err);
-		if (code < 0)
-			return code;
-		sleep_ms = sleep_ms * 2 < MAX_SLEEP_MS ? sleep_ms * 2 : MAX_SLEEP_MS;
-	}
-	return 0;
-}
-
-/* The previous holder may have removed the lock file with the whole directory. Then the lock on it
- * protects nothing. */
-static int is_current(int fd, const struct state_dir *p)
-{
-	_free_ char *path = text_format("%s/" LOCK_FILE, p->state_path);
-	struct stat held, there;
-
-	return fstat(fd, &held) == 0 && lstat(path, &there) == 0 && held.st_ino == there.st_ino &&
-	       held.st_dev == there.st_dev;
-}
-
-int state_dir_lock(const struct state_dir *p, const struct destination_options *opts, int *ret_fd,
-	struct error *err)
-{
-	const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
-	_close_ int fd = openat(p->state_fd, LOCK_FILE, flags, 0600);
-	int code;
-
-	if (fd < 0)
-		return error_set(err, -errno, "cannot make %s/" LOCK_FILE ": %m", p->state_path);
-	code = poll_lock(fd, p, opts, err);
-	if (code < 0)
-		return code;
-	if (!is_current(fd, p))
-		return error_set(err, -ENOENT, "%s was removed while it was in use", p->state_path);
-	*ret_fd = take_fd(&fd);
-	return 0;
-}
-
-/* Names and creation. Several users may share PARENT, and one of them may be hostile, so a state
- * directory is used only if it is owned by this user. */
 
 /* Others may read it, so that files that root has staged are warm for everybody; the tree itself is
  * 0700. The owner's bits are set whatever the umask is, since the agent has to work there. */
