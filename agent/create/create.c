@@ -63,14 +63,14 @@ static int prepare_store(struct version_making *v, struct error *err)
 
 static int run_planner(struct version_making *v, struct planner *p, struct error *err)
 {
-	int r = v->creation.streamed ? 0 : workers_start(&v->creation, &p->workers, err);
+	int r = v->creation.streamed ? 0 : create_workers_start(&v->creation, &p->workers, err);
 
 	if (r < 0)
 		return r;
 	r = create_feed(p, &v->source, err);
 	if (r == 0)
 		r = planner_finish(p, err);
-	workers_stop(take_ptr(&p->workers));
+	create_workers_stop(take_ptr(&p->workers));
 	return r;
 }
 

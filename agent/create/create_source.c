@@ -121,7 +121,7 @@ static int stream_object(struct streaming *x, struct error *err)
 		r = stream_finish(&s, err);
 	/* Workers may still use what stream_done() frees. */
 	if (r < 0)
-		workers_stop(take_ptr(&x->p->workers));
+		create_workers_stop(take_ptr(&x->p->workers));
 	stream_done(&s);
 	return r;
 }

@@ -15,7 +15,7 @@
 /* Workers beyond the number of threads that compress, as some wait for the network. */
 enum { SENDERS = 2 };
 
-struct workers {
+struct create_workers {
 	/* Set at creation. */
 	struct creation *creation;
 	struct worker *all;
@@ -34,12 +34,12 @@ struct workers {
 	struct error why;
 };
 
-static bool is_over_locked(const struct workers *s)
+static bool is_over_locked(const struct create_workers *s)
 {
 	return s->ending || s->failed < 0 || cancel_requested(s->creation->opts->cancel);
 }
 
-static bool are_over(struct workers *s)
+static bool are_over(struct create_workers *s)
 {
 	bool over;
 
@@ -106,7 +106,7 @@ static int compare_batch(struct worker *worker, struct create_job *job, struct e
 
 /* Returns the first job and the frame of it to process. The job is removed with its last
  * frame. */
-static struct create_job *next_job_locked(struct workers *s, size_t *ret_frame)
+static struct create_job *next_job_locked(struct create_workers *s, size_t *ret_frame)
 {
 	struct create_job *job = s->first;
 
@@ -137,7 +137,7 @@ static int run_job(struct worker *worker, struct create_job *job, size_t frame,
 	}
 }
 
-static void fail_locked(struct workers *s, int code, const struct error *err)
+static void fail_locked(struct create_workers *s, int code, const struct error *err)
 {
 	if (s->failed == 0) {
 		s->failed = code;
@@ -148,7 +148,7 @@ static void fail_locked(struct workers *s, int code, const struct error *err)
 static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
-	struct workers *s = worker->workers;
+	struct create_workers *s = worker->workers;
 
 	pthread_mutex_lock(&s->mutex);
 	for (;;) {
@@ -176,7 +176,7 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-bool workers_await_turn(struct workers *s, const size_t *turn, size_t number)
+bool create_workers_await_turn(struct create_workers *s, const size_t *turn, size_t number)
 {
 	bool over;
 
@@ -187,7 +187,7 @@ bool workers_await_turn(struct workers *s, const size_t *turn, size_t number)
 	return !over;
 }
 
-void workers_next_turn(struct workers *s, size_t *turn)
+void create_workers_next_turn(struct create_workers *s, size_t *turn)
 {
 	pthread_mutex_lock(&s->mutex);
 	(*turn)++;
@@ -195,7 +195,7 @@ void workers_next_turn(struct workers *s, size_t *turn)
 	pthread_mutex_unlock(&s->mutex);
 }
 
-static int outcome_locked(struct workers *s, struct error *err)
+static int outcome_locked(struct create_workers *s, struct error *err)
 {
 	if (s->failed < 0) {
 		if (err != NULL)
@@ -206,7 +206,7 @@ static int outcome_locked(struct workers *s, struct error *err)
 							   : 0;
 }
 
-int workers_submit(struct workers *s, struct create_job *job, struct error *err)
+int create_workers_submit(struct create_workers *s, struct create_job *job, struct error *err)
 {
 	int r;
 
@@ -228,7 +228,7 @@ int workers_submit(struct workers *s, struct create_job *job, struct error *err)
 	return r;
 }
 
-int workers_await(struct workers *s, struct create_job *job, struct error *err)
+int create_workers_await(struct create_workers *s, struct create_job *job, struct error *err)
 {
 	int r;
 
@@ -243,7 +243,7 @@ int workers_await(struct workers *s, struct create_job *job, struct error *err)
 /* How many workers there is memory for. If the source is local, then the network's half of the
  * budget is theirs too, because no transfer uses it. There is always one: most content compresses,
  * so that a worker usually needs less than WORKER_BYTES. */
-static unsigned count_affordable(struct workers *s, unsigned wanted, struct error *err)
+static unsigned count_affordable(struct create_workers *s, unsigned wanted, struct error *err)
 {
 	const struct create_options *o = s->creation->opts;
 	uint64_t half = budget_stage_half(o->budget),
@@ -265,7 +265,7 @@ static unsigned count_affordable(struct workers *s, unsigned wanted, struct erro
 }
 
 /* 1; 0: no more threads can be started; or a negative code. */
-static int start_worker(struct workers *s, struct worker *worker, struct error *err)
+static int start_worker(struct create_workers *s, struct worker *worker, struct error *err)
 {
 	const struct create_options *o = s->creation->opts;
 	int r;
@@ -280,9 +280,9 @@ static int start_worker(struct workers *s, struct worker *worker, struct error *
 	return r;
 }
 
-int workers_start(struct creation *c, struct workers **ret, struct error *err)
+int create_workers_start(struct creation *c, struct create_workers **ret, struct error *err)
 {
-	struct workers *s = zalloc(sizeof(*s));
+	struct create_workers *s = zalloc(sizeof(*s));
 	int r = 1;
 
 	s->creation = c;
@@ -297,7 +297,7 @@ int workers_start(struct creation *c, struct workers **ret, struct error *err)
 	for (unsigned i = 0; i < s->n && r > 0; i++)
 		r = start_worker(s, &s->all[i], err);
 	if (r < 0) {
-		workers_stop(s);
+		create_workers_stop(s);
 		return r;
 	}
 	*ret = s;
@@ -315,7 +315,7 @@ static void worker_done(struct worker *worker)
 }
 
 /* All other jobs belong to their items. */
-static void free_queued_frames(struct workers *s)
+static void free_queued_frames(struct create_workers *s)
 {
 	struct create_job *next;
 
@@ -326,7 +326,7 @@ static void free_queued_frames(struct workers *s)
 	}
 }
 
-void workers_stop(struct workers *s)
+void create_workers_stop(struct create_workers *s)
 {
 	if (s == NULL)
 		return;
