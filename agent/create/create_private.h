@@ -222,8 +222,6 @@ struct worker {
 	struct s3_client *s3; /* NULL before the first read from S3 */
 	struct frames *frames;
 	uint8_t *spare_part; /* a buffer of STORE_PART_MIN for parts of large files, or NULL */
-	pthread_t thread;
-	bool started;
 };
 
 /* Starts as many workers as the memory budget has room for. */
@@ -236,10 +234,10 @@ int create_workers_submit(struct create_workers *s, struct create_job *job, stru
 int create_workers_await(struct create_workers *s, struct create_job *job, struct error *err);
 /* Stops the threads and frees s; accepts NULL. */
 void create_workers_stop(struct create_workers *s);
-/* Workers. Sleeps until *turn is number; false when another worker has failed or the creation is
- * cancelled. */
-bool create_workers_await_turn(struct create_workers *s, const size_t *turn, size_t number);
-void create_workers_next_turn(struct create_workers *s, size_t *turn);
+/* Workers; see workers_await_turn(). */
+int create_workers_await_turn(
+	struct create_workers *s, const uint64_t *turn, uint64_t number, struct error *err);
+void create_workers_next_turn(struct create_workers *s, uint64_t *turn);
 
 /* --- frames.c: the stored form of an object --- */
 

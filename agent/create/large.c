@@ -22,7 +22,7 @@ struct create_large {
 	size_t header_room; /* stored bytes reserved for the header; 0: it is in the first frame */
 
 	/* Under the lock of the workers. */
-	size_t turn; /* number of the frame that is appended next: create_workers_await_turn() */
+	uint64_t turn; /* number of the frame that is appended next: create_workers_await_turn() */
 
 	/* The worker whose turn it is. */
 	struct create_object *object;
@@ -358,8 +358,9 @@ static int add_frame(struct worker *worker, const struct large_frame *frame,
 	*ret_done = NULL;
 	if ((r = frames_compress(worker->frames, &len, err)) < 0)
 		return r;
-	if (!create_workers_await_turn(worker->workers, &l->turn, frame->number))
-		return error_set(err, -ECANCELED, "cancelled");
+	r = create_workers_await_turn(worker->workers, &l->turn, frame->number, err);
+	if (r < 0)
+		return r;
 	r = append_frame(worker, l, frame, &taken, err);
 	if (r == 0)
 		create_workers_next_turn(worker->workers, &l->turn);
