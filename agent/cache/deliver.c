@@ -5,7 +5,7 @@
 #include "cache_private.h"
 #include "defer.h"
 #include "log.h"
-#include "thread.h"
+#include "workers.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -28,12 +28,11 @@ struct delivery {
 	int from_fd; /* the entry's tree */
 	enum tree_way way;
 
-	/* Under mutex. */
-	pthread_mutex_t mutex;
+	struct workers helpers; /* of the stage's thread */
+
+	/* Under the helpers' lock. */
 	struct inventory *inventory;
 	bool links; /* the second pass over the inventory: only further names of files */
-	int code;   /* the first failure */
-	struct error err;
 };
 
 struct delivery_batch {
@@ -59,22 +58,14 @@ static void batch_done(struct delivery_batch *b)
 	b->n = 0;
 }
 
-static void record_failure(struct delivery *d, int code, const struct error *err)
-{
-	pthread_mutex_lock(&d->mutex);
-	if (d->code == 0) {
-		d->code = code;
-		d->err = *err;
-	}
-	pthread_mutex_unlock(&d->mutex);
-}
-
 static void fill_batch_locked(struct delivery *d, struct delivery_batch *b)
 {
 	struct inventory_entry e;
+	struct error err;
 	int more = 0;
 
-	while (d->code == 0 && b->n < BATCH && (more = inventory_next(d->inventory, &e)) > 0) {
+	while (!workers_must_stop(&d->helpers) && b->n < BATCH &&
+		(more = inventory_next(d->inventory, &e)) > 0) {
 		/* A further name of a file is created after its first name. */
 		if ((e.type == 'h') != d->links)
 			continue;
@@ -83,14 +74,14 @@ static void fill_batch_locked(struct delivery *d, struct delivery_batch *b)
 		b->v[b->n++].target = text_copy(e.target);
 	}
 	if (more < 0)
-		d->code = entry_inventory_failed(more, &d->err);
+		workers_fail_locked(&d->helpers, entry_inventory_failed(more, &err), &err);
 }
 
 static bool next_batch(struct delivery *d, struct delivery_batch *b)
 {
-	pthread_mutex_lock(&d->mutex);
+	pthread_mutex_lock(&d->helpers.mutex);
 	fill_batch_locked(d, b);
-	pthread_mutex_unlock(&d->mutex);
+	pthread_mutex_unlock(&d->helpers.mutex);
 	return b->n > 0;
 }
 
@@ -182,7 +173,7 @@ static void deliver_batches(struct delivery *d)
 			code = deliver_one(&b, &batch.v[i], &err);
 		batch_done(&batch);
 		if (code < 0)
-			record_failure(d, code, &err);
+			workers_fail(&d->helpers, code, &err);
 	}
 	cache_lookup_done(&b.from);
 	writer_close(b.writer);
@@ -199,19 +190,16 @@ static void deliver_entries(struct delivery *d)
 {
 	uint64_t useful = d->inventory->head.entries / ENTRIES_PER_THREAD;
 	unsigned want = d->target->threads < MAX_THREADS ? d->target->threads : MAX_THREADS, n = 0;
-	pthread_t threads[MAX_THREADS];
 
-	for (; n + 1 < want && n < useful; n++)
-		if (!thread_start_extra(&threads[n], thread_main, d))
-			break;
+	while (n + 1 < want && n < useful && workers_start_extra(&d->helpers, thread_main, d))
+		n++;
 	deliver_batches(d);
-	for (unsigned i = 0; i < n; i++)
-		pthread_join(threads[i], NULL);
+	workers_join(&d->helpers);
 }
 
 static void deliver_links(struct delivery *d)
 {
-	if (d->code != 0 || d->inventory->head.links == 0)
+	if (workers_must_stop(&d->helpers) || d->inventory->head.links == 0)
 		return;
 	inventory_rewind(d->inventory);
 	d->links = true;
@@ -236,13 +224,14 @@ static void set_root_meta(
 
 static int fill_tree(struct delivery *d, struct error *err)
 {
-	pthread_mutex_init(&d->mutex, NULL);
+	int code;
+
+	workers_init(&d->helpers, MAX_THREADS, NULL);
 	deliver_entries(d);
 	deliver_links(d);
-	pthread_mutex_destroy(&d->mutex);
-	if (d->code < 0)
-		*err = d->err;
-	return d->code < 0 ? d->code : tree_finish(d->tree, NULL, err);
+	code = workers_outcome(&d->helpers, err);
+	workers_done(&d->helpers);
+	return code == 0 ? tree_finish(d->tree, NULL, err) : code;
 }
 
 static int open_tree_for(const struct cache_target *t, struct tree **ret, struct error *err)

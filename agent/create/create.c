@@ -67,14 +67,14 @@ static int prepare_store(struct version_making *v, struct error *err)
 
 static int run_planner(struct version_making *v, struct planner *p, struct error *err)
 {
-	int code = v->creation.streamed ? 0 : workers_start(&v->creation, &p->workers, err);
+	int code = v->creation.streamed ? 0 : create_workers_start(&v->creation, &p->workers, err);
 
 	if (code < 0)
 		return code;
 	code = create_feed(p, &v->source, err);
 	if (code == 0)
 		code = planner_finish(p, err);
-	workers_stop(take_ptr(&p->workers));
+	create_workers_stop(take_ptr(&p->workers));
 	return code;
 }
 

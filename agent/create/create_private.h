@@ -35,12 +35,12 @@
  *   large.c          objects that are made frame by frame by several workers
  *
  * Threads: the planner is the thread that called datastore_create(). The workers run from
- * workers_start() to workers_stop(). When the source is an archive, the threads of the unpacker
- * call the sink in stream.c. The first failure of a worker stops the creation. */
+ * create_workers_start() to create_workers_stop(). When the source is an archive, the threads of
+ * the unpacker call the sink in stream.c. The first failure of a worker stops the creation. */
 
 struct creation;
 struct worker;
-struct workers;
+struct create_workers;
 
 #define FRAME_RAW ((size_t)4 << 20)                /* most raw bytes of one zstd frame */
 #define PACK_RAW  (((size_t)32 << 20) - (1 << 18)) /* of a pack: at most 32 MiB when stored */
@@ -216,30 +216,28 @@ struct creation {
 
 /* One thread; only this thread uses it after its start. */
 struct worker {
-	struct workers *workers;
+	struct create_workers *workers;
 	struct creation *creation;
 	struct store_conn *store;
 	struct s3_client *s3; /* NULL before the first read from S3 */
 	struct frames *frames;
 	uint8_t *spare_part; /* a buffer of STORE_PART_MIN for parts of large files, or NULL */
-	pthread_t thread;
-	bool started;
 };
 
 /* Starts as many workers as the memory budget has room for. */
-int workers_start(struct creation *c, struct workers **ret, struct error *err);
+int create_workers_start(struct creation *c, struct create_workers **ret, struct error *err);
 /* Any thread but the workers. Puts the job into the queue; sleeps while the queue is full. On
  * failure it is still the caller's; otherwise it becomes done, or all workers fail. */
-int workers_submit(struct workers *s, struct create_job *job, struct error *err);
+int create_workers_submit(struct create_workers *s, struct create_job *job, struct error *err);
 /* Any thread but the workers. Sleeps until the job is done; returns the first failure of any
  * worker. */
-int workers_await(struct workers *s, struct create_job *job, struct error *err);
+int create_workers_await(struct create_workers *s, struct create_job *job, struct error *err);
 /* Stops the threads and frees s; accepts NULL. */
-void workers_stop(struct workers *s);
-/* Workers. Sleeps until *turn is number; false when another worker has failed or the creation is
- * cancelled. */
-bool workers_await_turn(struct workers *s, const size_t *turn, size_t number);
-void workers_next_turn(struct workers *s, size_t *turn);
+void create_workers_stop(struct create_workers *s);
+/* Workers; see workers_await_turn(). */
+int create_workers_await_turn(
+	struct create_workers *s, const uint64_t *turn, uint64_t number, struct error *err);
+void create_workers_next_turn(struct create_workers *s, uint64_t *turn);
 
 /* --- frames.c: the stored form of an object --- */
 
@@ -307,7 +305,7 @@ struct frame_range frames_locate(
 /* An object whose raw bytes are written one after another: full frames are submitted to the workers
  * as JOB_STREAMED_FRAME. One thread at a time. */
 struct frame_writer {
-	struct workers *workers;
+	struct create_workers *workers;
 	struct create_job *owner; /* JOB_STREAMED_OBJECT; belongs to its items */
 	uint8_t *raw;
 	size_t raw_len, n_frames;
@@ -315,7 +313,7 @@ struct frame_writer {
 };
 
 /* first: an item of the object, since the items own the job. Takes l over. */
-void frame_writer_begin(struct frame_writer *writer, struct workers *workers,
+void frame_writer_begin(struct frame_writer *writer, struct create_workers *workers,
 	struct create_large *l, struct create_item *first);
 void frame_writer_add_item(struct frame_writer *writer, struct create_item *i);
 void frame_writer_done(struct frame_writer *writer); /* accepts a zeroed one */
@@ -414,7 +412,8 @@ void planner_previous_free(struct previous *p); /* accepts NULL */
 struct planner {
 	/* Set at creation. */
 	struct creation *creation;
-	struct workers *workers; /* NULL before the first entry when the source is an archive */
+	/* NULL before the first entry when the source is an archive */
+	struct create_workers *workers;
 	struct previous *previous;
 	struct objects *objects;
 	struct store_conn *store; /* this thread's */

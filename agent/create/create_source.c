@@ -65,7 +65,7 @@ static int stream_object(struct streaming *x, struct error *err)
 		code = stream_finish(&s, err);
 	/* Workers may still use what stream_done() frees. */
 	if (code < 0)
-		workers_stop(take_ptr(&x->p->workers));
+		create_workers_stop(take_ptr(&x->p->workers));
 	stream_done(&s);
 	return code;
 }

@@ -302,7 +302,7 @@ struct frame_range frames_locate(
 /* The frame writer: raw bytes that arrive in order are cut into frames, which several workers
  * compress at the same time. */
 
-void frame_writer_begin(struct frame_writer *writer, struct workers *workers,
+void frame_writer_begin(struct frame_writer *writer, struct create_workers *workers,
 	struct create_large *l, struct create_item *first)
 {
 	*writer = (struct frame_writer){
@@ -334,7 +334,7 @@ static int submit_frame(struct frame_writer *writer, bool is_last, struct error 
 	job->number = writer->n_frames++;
 	job->is_last = is_last;
 	writer->raw_len = 0;
-	code = workers_submit(writer->workers, job, err);
+	code = create_workers_submit(writer->workers, job, err);
 	if (code < 0)
 		create_job_free(job);
 	return code;

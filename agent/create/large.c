@@ -22,7 +22,7 @@ struct create_large {
 	size_t header_room; /* stored bytes reserved for the header; 0: it is in the first frame */
 
 	/* Under the lock of the workers. */
-	size_t turn; /* number of the frame that is appended next: workers_await_turn() */
+	uint64_t turn; /* number of the frame that is appended next: create_workers_await_turn() */
 
 	/* The worker whose turn it is. */
 	struct create_object *object;
@@ -363,11 +363,12 @@ static int add_frame(struct worker *worker, const struct large_frame *frame,
 	code = frames_compress(worker->frames, &len, err);
 	if (code < 0)
 		return code;
-	if (!workers_await_turn(worker->workers, &l->turn, frame->number))
-		return error_set(err, -ECANCELED, "cancelled");
+	code = create_workers_await_turn(worker->workers, &l->turn, frame->number, err);
+	if (code < 0)
+		return code;
 	code = append_frame(worker, l, frame, &taken, err);
 	if (code == 0)
-		workers_next_turn(worker->workers, &l->turn);
+		create_workers_next_turn(worker->workers, &l->turn);
 	if (code < 0 || taken.len == 0) {
 		free(taken.bytes);
 	} else {

@@ -525,7 +525,7 @@ static int submit(struct planner *p, struct create_job **job, struct error *err)
 {
 	struct create_job *submitted = take_ptr(job);
 
-	return submitted != NULL ? workers_submit(p->workers, submitted, err) : 0;
+	return submitted != NULL ? create_workers_submit(p->workers, submitted, err) : 0;
 }
 
 static int submit_large(struct planner *p, struct create_item *i, struct error *err)
@@ -535,7 +535,7 @@ static int submit_large(struct planner *p, struct create_item *i, struct error *
 	create_job_add(job, i, i->size);
 	i->job = job;
 	job->large = large_new(i);
-	return workers_submit(p->workers, job, err);
+	return create_workers_submit(p->workers, job, err);
 }
 
 static int add_to_pack(struct planner *p, struct create_item *i, struct error *err)
@@ -620,7 +620,7 @@ static int index_and_drop(struct planner *p, struct create_item *i, struct error
 
 int planner_add_placed(struct planner *p, struct create_item *i, struct error *err)
 {
-	int code = i->job != NULL ? workers_await(p->workers, i->job, err) : 0;
+	int code = i->job != NULL ? create_workers_await(p->workers, i->job, err) : 0;
 
 	if (code == 0)
 		return index_and_drop(p, i, err);
@@ -661,13 +661,13 @@ static int await_first(struct planner *p, struct error *err)
 	if (p->next != NULL && p->next->batch != NULL && !create_job_is_done(p->next->batch)) {
 		if (p->next->batch == p->batch)
 			code = submit(p, &p->batch, err);
-		return code < 0 ? code : workers_await(p->workers, p->next->batch, err);
+		return code < 0 ? code : create_workers_await(p->workers, p->next->batch, err);
 	}
 	if (!is_placed(p, i) || i->job == NULL)
 		return 0; /* the batch became done meanwhile */
 	if (i->job == p->pack)
 		code = submit(p, &p->pack, err);
-	return code < 0 ? code : workers_await(p->workers, i->job, err);
+	return code < 0 ? code : create_workers_await(p->workers, i->job, err);
 }
 
 static int await_until(struct planner *p, size_t n_waiting, struct error *err)

@@ -42,12 +42,12 @@ static int ensure_workers_locked(struct stream *s, struct error *err)
 {
 	struct planner *p = s->planner;
 
-	return p->workers == NULL ? workers_start(p->creation, &p->workers, err) : 0;
+	return p->workers == NULL ? create_workers_start(p->creation, &p->workers, err) : 0;
 }
 
 /* Any thread. Starts the workers when the first entry arrives: by then the decoder of the archive
  * has made its reservation. */
-static int ensure_workers(struct stream *s, struct workers **ret, struct error *err)
+static int ensure_workers(struct stream *s, struct create_workers **ret, struct error *err)
 {
 	int code;
 
@@ -169,7 +169,7 @@ static void on_file_abandon(void *file)
 
 static int begin_large(struct stream_file *f, struct create_large *l, struct error *err)
 {
-	struct workers *workers = NULL;
+	struct create_workers *workers = NULL;
 	int code = ensure_workers(f->stream, &workers, err);
 
 	frame_writer_begin(&f->writer, workers, l, f->item);
@@ -633,7 +633,7 @@ static int await_jobs(struct stream *s, struct error *err)
 	int code = s->pack.owner != NULL ? frame_writer_end(&s->pack, err) : 0;
 
 	for (size_t n = 0; n < s->n && code == 0; n++)
-		code = workers_await(s->planner->workers, s->items[n]->job, err);
+		code = create_workers_await(s->planner->workers, s->items[n]->job, err);
 	return code;
 }
 

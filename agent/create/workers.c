@@ -2,9 +2,9 @@
 /* The worker threads. The planner (for archives: stream.c) puts jobs into a queue; each worker
  * takes the first job, or the next frame of it if that is a large file. The first failure of any
  * worker stops all of them. */
+#include "workers.h"
 #include "create_private.h"
 #include "defer.h"
-#include "thread.h"
 #include <errno.h>
 #include <string.h>
 
@@ -15,39 +15,21 @@
 /* Workers beyond the number of threads that compress, as some wait for the network. */
 enum { SENDERS = 2 };
 
-struct workers {
+struct create_workers {
 	/* Set at creation. */
 	struct creation *creation;
 	struct worker *all;
 	unsigned n;
 	uint64_t reserved;
-	struct cancel_watch watch;
 
-	/* Under lock. */
-	pthread_mutex_t mutex;
-	pthread_cond_t changed; /* any member below, a turn, or a job's done */
+	struct workers pool;
+	struct workers_condition changed; /* any member below, a turn, or a job's done */
+
+	/* Under the pool's lock. */
 	struct create_job *first, *last;
 	size_t queued;
 	size_t frame; /* the next frame of the first job, if that is a large file */
-	bool ending;
-	int failed;
-	struct error why;
 };
-
-static bool is_over_locked(const struct workers *s)
-{
-	return s->ending || s->failed < 0 || cancel_requested(s->creation->opts->cancel);
-}
-
-static bool are_over(struct workers *s)
-{
-	bool over;
-
-	pthread_mutex_lock(&s->mutex);
-	over = is_over_locked(s);
-	pthread_mutex_unlock(&s->mutex);
-	return over;
-}
 
 /* Comparison: a file that may be unchanged is read and hashed, since times prove nothing. */
 
@@ -60,12 +42,13 @@ static int digest_content(
 	sha256_init(&sha256);
 	while (done < i->size) {
 		size_t n = i->size - done < FRAME_RAW ? (size_t)(i->size - done) : FRAME_RAW;
-		int r = are_over(worker->workers) ? error_set(err, -ECANCELED, "cancelled")
-						  : worker->creation->content_ops->read(from, done,
-							    worker->frames->raw, n, err);
+		int code;
 
-		if (r < 0)
-			return r;
+		if (workers_must_stop(&worker->workers->pool))
+			return error_set(err, -ECANCELED, "cancelled");
+		code = worker->creation->content_ops->read(from, done, worker->frames->raw, n, err);
+		if (code < 0)
+			return code;
 		sha256_update(&sha256, n, worker->frames->raw);
 		done += n;
 	}
@@ -77,16 +60,16 @@ static int compare_item(struct worker *worker, struct create_item *i, struct err
 {
 	const struct content_ops *ops = worker->creation->content_ops;
 	struct content from;
-	int r = ops->open(worker, i, &from, err);
+	int code = ops->open(worker, i, &from, err);
 
-	if (r < 0)
-		return r;
-	r = digest_content(worker, &from, i, err);
-	if (r == 0)
-		r = ops->check(&from, err);
+	if (code < 0)
+		return code;
+	code = digest_content(worker, &from, i, err);
+	if (code == 0)
+		code = ops->check(&from, err);
 	ops->close(&from);
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	i->changed = memcmp(i->sha256, i->earlier->sha256, sizeof(i->sha256)) != 0;
 	if (!i->changed)
 		count(&worker->creation->opts->progress->received, i->size);
@@ -95,18 +78,18 @@ static int compare_item(struct worker *worker, struct create_item *i, struct err
 
 static int compare_batch(struct worker *worker, struct create_job *job, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	for (size_t n = 0; n < job->n && r == 0; n++)
-		r = compare_item(worker, job->items[n], err);
-	return r;
+	for (size_t n = 0; n < job->n && code == 0; n++)
+		code = compare_item(worker, job->items[n], err);
+	return code;
 }
 
 /* The queue, and the threads. */
 
 /* Returns the first job and the frame of it to process. The job is removed with its last
  * frame. */
-static struct create_job *next_job_locked(struct workers *s, size_t *ret_frame)
+static struct create_job *next_job_locked(struct create_workers *s, size_t *ret_frame)
 {
 	struct create_job *job = s->first;
 
@@ -137,113 +120,93 @@ static int run_job(struct worker *worker, struct create_job *job, size_t frame,
 	}
 }
 
-static void fail_locked(struct workers *s, int code, const struct error *err)
+/* Sleeps until there is a job; NULL: the worker ends. */
+static struct create_job *await_job_locked(struct create_workers *s, size_t *ret_frame)
 {
-	if (s->failed == 0) {
-		s->failed = code;
-		s->why = *err;
-	}
+	while (s->first == NULL && !workers_must_stop(&s->pool))
+		workers_wait(&s->pool, &s->changed);
+	return workers_must_stop(&s->pool) ? NULL : next_job_locked(s, ret_frame);
 }
 
 static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
-	struct workers *s = worker->workers;
+	struct create_workers *s = worker->workers;
+	struct create_job *job;
+	size_t frame;
 
-	pthread_mutex_lock(&s->mutex);
-	for (;;) {
-		struct error err;
-		struct create_job *job;
-		size_t frame;
+	pthread_mutex_lock(&s->pool.mutex);
+	while ((job = await_job_locked(s, &frame)) != NULL) {
 		struct create_job *done;
-		int r;
+		struct error err;
+		int code;
 
-		while (!is_over_locked(s) && s->first == NULL)
-			pthread_cond_wait(&s->changed, &s->mutex);
-		if (is_over_locked(s))
-			break;
-		job = next_job_locked(s, &frame);
-		pthread_mutex_unlock(&s->mutex);
-		r = run_job(worker, job, frame, &done, &err);
-		pthread_mutex_lock(&s->mutex);
-		if (r < 0)
-			fail_locked(s, r, &err);
+		pthread_mutex_unlock(&s->pool.mutex);
+		code = run_job(worker, job, frame, &done, &err);
+		pthread_mutex_lock(&s->pool.mutex);
+		if (code < 0)
+			workers_fail_locked(&s->pool, code, &err);
 		else if (done != NULL)
 			atomic_store_explicit(&done->done, true, memory_order_release);
-		pthread_cond_broadcast(&s->changed);
+		workers_wake_all(&s->changed);
 	}
-	pthread_mutex_unlock(&s->mutex);
+	pthread_mutex_unlock(&s->pool.mutex);
 	return NULL;
 }
 
-bool workers_await_turn(struct workers *s, const size_t *turn, size_t number)
+int create_workers_await_turn(
+	struct create_workers *s, const uint64_t *turn, uint64_t number, struct error *err)
 {
-	bool over;
-
-	pthread_mutex_lock(&s->mutex);
-	while (!(over = is_over_locked(s)) && *turn != number)
-		pthread_cond_wait(&s->changed, &s->mutex);
-	pthread_mutex_unlock(&s->mutex);
-	return !over;
+	return workers_await_turn(&s->pool, &s->changed, turn, number, err);
 }
 
-void workers_next_turn(struct workers *s, size_t *turn)
+void create_workers_next_turn(struct create_workers *s, uint64_t *turn)
 {
-	pthread_mutex_lock(&s->mutex);
-	(*turn)++;
-	pthread_cond_broadcast(&s->changed);
-	pthread_mutex_unlock(&s->mutex);
+	workers_next_turn(&s->pool, &s->changed, turn);
 }
 
-static int outcome_locked(struct workers *s, struct error *err)
+static void enqueue_locked(struct create_workers *s, struct create_job *job)
 {
-	if (s->failed < 0) {
-		if (err != NULL)
-			*err = s->why;
-		return s->failed;
-	}
-	return cancel_requested(s->creation->opts->cancel) ? error_set(err, -ECANCELED, "cancelled")
-							   : 0;
+	job->next = NULL;
+	if (s->last != NULL)
+		s->last->next = job;
+	else
+		s->first = job;
+	s->last = job;
+	s->queued++;
+	workers_wake_all(&s->changed);
 }
 
-int workers_submit(struct workers *s, struct create_job *job, struct error *err)
+int create_workers_submit(struct create_workers *s, struct create_job *job, struct error *err)
 {
-	int r;
+	int code;
 
-	pthread_mutex_lock(&s->mutex);
-	while (!is_over_locked(s) && s->queued >= 2 * (size_t)s->n)
-		pthread_cond_wait(&s->changed, &s->mutex);
-	r = outcome_locked(s, err);
-	if (r == 0) {
-		job->next = NULL;
-		if (s->last != NULL)
-			s->last->next = job;
-		else
-			s->first = job;
-		s->last = job;
-		s->queued++;
-		pthread_cond_broadcast(&s->changed);
-	}
-	pthread_mutex_unlock(&s->mutex);
-	return r;
+	pthread_mutex_lock(&s->pool.mutex);
+	while (s->queued >= 2 * (size_t)s->n && !workers_must_stop(&s->pool))
+		workers_wait(&s->pool, &s->changed);
+	code = workers_outcome_locked(&s->pool, err);
+	if (code == 0)
+		enqueue_locked(s, job);
+	pthread_mutex_unlock(&s->pool.mutex);
+	return code;
 }
 
-int workers_await(struct workers *s, struct create_job *job, struct error *err)
+int create_workers_await(struct create_workers *s, struct create_job *job, struct error *err)
 {
-	int r;
+	int code;
 
-	pthread_mutex_lock(&s->mutex);
-	while (!is_over_locked(s) && !create_job_is_done(job))
-		pthread_cond_wait(&s->changed, &s->mutex);
-	r = outcome_locked(s, err);
-	pthread_mutex_unlock(&s->mutex);
-	return r;
+	pthread_mutex_lock(&s->pool.mutex);
+	while (!create_job_is_done(job) && !workers_must_stop(&s->pool))
+		workers_wait(&s->pool, &s->changed);
+	code = workers_outcome_locked(&s->pool, err);
+	pthread_mutex_unlock(&s->pool.mutex);
+	return code;
 }
 
 /* How many workers there is memory for. If the source is local, then the network's half of the
  * budget is theirs too, because no transfer uses it. There is always one: most content compresses,
  * so that a worker usually needs less than WORKER_BYTES. */
-static unsigned count_affordable(struct workers *s, unsigned wanted, struct error *err)
+static unsigned count_affordable(struct create_workers *s, unsigned wanted, struct error *err)
 {
 	const struct create_options *o = s->creation->opts;
 	uint64_t half = budget_stage_half(o->budget),
@@ -265,40 +228,37 @@ static unsigned count_affordable(struct workers *s, unsigned wanted, struct erro
 }
 
 /* 1; 0: no more threads can be started; or a negative code. */
-static int start_worker(struct workers *s, struct worker *worker, struct error *err)
+static int start_worker(struct create_workers *s, struct worker *worker, struct error *err)
 {
 	const struct create_options *o = s->creation->opts;
-	int r;
+	int code;
 
 	worker->workers = s;
 	worker->creation = s->creation;
-	if ((r = store_conn_open(o->store, o->cancel, &worker->store, err)) < 0)
-		return r;
+	code = store_conn_open(o->store, o->cancel, &worker->store, err);
+	if (code < 0)
+		return code;
 	worker->frames = frames_new();
-	r = thread_start_next(&worker->thread, (size_t)(worker - s->all), worker_main, worker, err);
-	worker->started = r > 0;
-	return r;
+	return workers_start(&s->pool, worker_main, worker, err);
 }
 
-int workers_start(struct creation *c, struct workers **ret, struct error *err)
+int create_workers_start(struct creation *c, struct create_workers **ret, struct error *err)
 {
-	struct workers *s = zalloc(sizeof(*s));
-	int r = 1;
+	struct create_workers *s = zalloc(sizeof(*s));
+	int code = 1;
 
 	s->creation = c;
-	pthread_mutex_init(&s->mutex, NULL);
-	pthread_cond_init(&s->changed, NULL);
-	s->watch = (struct cancel_watch){.mutex = &s->mutex, .cond = &s->changed};
-	cancel_watch(c->opts->cancel, &s->watch);
 	s->n = count_affordable(s, (c->opts->threads > 0 ? c->opts->threads : 1) + SENDERS, err);
+	workers_init(&s->pool, s->n, c->opts->cancel);
+	workers_add_condition(&s->pool, &s->changed);
 	s->all = zalloc((s->n + 1) * sizeof(*s->all));
 	if (s->n == 0)
-		r = -ECANCELED;
-	for (unsigned i = 0; i < s->n && r > 0; i++)
-		r = start_worker(s, &s->all[i], err);
-	if (r < 0) {
-		workers_stop(s);
-		return r;
+		code = -ECANCELED;
+	for (unsigned i = 0; i < s->n && code > 0; i++)
+		code = start_worker(s, &s->all[i], err);
+	if (code < 0) {
+		create_workers_stop(s);
+		return code;
 	}
 	*ret = s;
 	return 0;
@@ -306,8 +266,6 @@ int workers_start(struct creation *c, struct workers **ret, struct error *err)
 
 static void worker_done(struct worker *worker)
 {
-	if (worker->started)
-		pthread_join(worker->thread, NULL);
 	store_conn_close(worker->store);
 	s3_client_free(worker->s3);
 	frames_free(worker->frames);
@@ -315,7 +273,7 @@ static void worker_done(struct worker *worker)
 }
 
 /* All other jobs belong to their items. */
-static void free_queued_frames(struct workers *s)
+static void free_queued_frames(struct create_workers *s)
 {
 	struct create_job *next;
 
@@ -326,22 +284,17 @@ static void free_queued_frames(struct workers *s)
 	}
 }
 
-void workers_stop(struct workers *s)
+void create_workers_stop(struct create_workers *s)
 {
 	if (s == NULL)
 		return;
-	pthread_mutex_lock(&s->mutex);
-	s->ending = true;
-	pthread_cond_broadcast(&s->changed);
-	pthread_mutex_unlock(&s->mutex);
+	workers_stop(&s->pool);
 	for (unsigned i = 0; i < s->n; i++)
 		worker_done(&s->all[i]);
 	free_queued_frames(s);
-	cancel_unwatch(s->creation->opts->cancel, &s->watch);
 	if (s->reserved > 0)
 		budget_release(s->creation->opts->budget, s->reserved);
-	pthread_cond_destroy(&s->changed);
-	pthread_mutex_destroy(&s->mutex);
+	workers_done(&s->pool);
 	free(s->all);
 	free(s);
 }

@@ -5,68 +5,56 @@
 #include "decode.h"
 #include "defer.h"
 #include "text.h"
-#include "thread.h"
+#include "workers.h"
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
 
 struct ahead {
 	struct reader base;
 
 	/* Set at creation. */
-	struct cancel *cancel;
 	struct progress *progress;
-	struct cancel_watch watch; /* wakes the thread or the caller, whichever sleeps */
-	pthread_t thread;
 	unsigned size; /* of ring */
 
 	/* Used by the thread alone, until it is joined. */
 	struct reader *in;
 
-	/* Under lock. */
-	pthread_mutex_t mutex;
-	pthread_cond_t changed; /* at most one side waits: a ring is not both full and empty */
+	struct workers pool; /* one thread; its failure is the end of the stream */
+	/* At most one side waits: a ring is not both full and empty. */
+	struct workers_condition changed;
+
+	/* Under the pool's lock. */
 	struct slice *ring;
 	unsigned first, n; /* the ring has n slices, from ring[first] on, wrapping around its end */
 	bool closing;      /* the caller does not need more slices */
-	bool ended;        /* the thread has finished; result and why are set */
-	int result;        /* 0: the end of the stream; negative: the code of why */
-	struct error why;
+	bool ended;        /* the thread has read the whole stream */
 };
-
-static bool may_sleep_locked(const struct ahead *a)
-{
-	return !a->closing && !cancel_requested(a->cancel);
-}
 
 /* Appends a slice. false: it is not needed any more, and was dropped. */
 static bool push(struct ahead *a, struct slice s)
 {
 	bool wanted;
 
-	pthread_mutex_lock(&a->mutex);
-	while (a->n == a->size && may_sleep_locked(a))
-		pthread_cond_wait(&a->changed, &a->mutex);
-	wanted = may_sleep_locked(a);
+	pthread_mutex_lock(&a->pool.mutex);
+	while (a->n == a->size && !a->closing && !workers_must_stop(&a->pool))
+		workers_wait(&a->pool, &a->changed);
+	wanted = !a->closing && !workers_must_stop(&a->pool);
 	if (wanted) {
 		a->ring[(a->first + a->n++) % a->size] = s;
-		pthread_cond_signal(&a->changed);
+		workers_wake_one(&a->changed);
 	}
-	pthread_mutex_unlock(&a->mutex);
+	pthread_mutex_unlock(&a->pool.mutex);
 	if (!wanted)
 		slice_drop(&s);
 	return wanted;
 }
 
-static void push_end(struct ahead *a, int result, const struct error *why)
+static void push_end(struct ahead *a)
 {
-	pthread_mutex_lock(&a->mutex);
+	pthread_mutex_lock(&a->pool.mutex);
 	a->ended = true;
-	a->result = result;
-	if (result < 0)
-		a->why = *why;
-	pthread_cond_signal(&a->changed);
-	pthread_mutex_unlock(&a->mutex);
+	workers_wake_one(&a->changed);
+	pthread_mutex_unlock(&a->pool.mutex);
 }
 
 static void *ahead_main(void *arg)
@@ -82,7 +70,10 @@ static void *ahead_main(void *arg)
 			break;
 		}
 	}
-	push_end(a, got, &why);
+	if (got < 0)
+		workers_fail(&a->pool, got, &why);
+	else
+		push_end(a);
 	return NULL;
 }
 
@@ -93,7 +84,7 @@ static bool pop_locked(struct ahead *a, struct slice *ret)
 	*ret = a->ring[a->first];
 	a->first = (a->first + 1) % a->size;
 	a->n--;
-	pthread_cond_signal(&a->changed);
+	workers_wake_one(&a->changed);
 	return true;
 }
 
@@ -101,8 +92,8 @@ static void wait_for_slice_locked(struct ahead *a)
 {
 	uint64_t since = now_ns();
 
-	while (a->n == 0 && !a->ended && !cancel_requested(a->cancel))
-		pthread_cond_wait(&a->changed, &a->mutex);
+	while (a->n == 0 && !a->ended && !workers_must_stop(&a->pool))
+		workers_wait(&a->pool, &a->changed);
 	if (a->progress != NULL)
 		count(&a->progress->decode_ns, now_ns() - since);
 }
@@ -112,27 +103,20 @@ static int ahead_next(struct reader *r, struct slice *ret, struct error *err)
 	struct ahead *a = container_of(r, struct ahead, base);
 	int code;
 
-	pthread_mutex_lock(&a->mutex);
-	if (a->n == 0 && !a->ended)
+	pthread_mutex_lock(&a->pool.mutex);
+	if (a->n == 0 && !a->ended && !workers_must_stop(&a->pool))
 		wait_for_slice_locked(a);
-	if (pop_locked(a, ret)) {
+	if (pop_locked(a, ret))
 		code = 1;
-	} else if (a->ended) {
-		code = a->result;
-		if (code < 0 && err != NULL)
-			*err = a->why;
-	} else {
-		code = error_set(err, -ECANCELED, "cancelled");
-	}
-	pthread_mutex_unlock(&a->mutex);
+	else
+		code = a->ended ? 0 : workers_outcome_locked(&a->pool, err);
+	pthread_mutex_unlock(&a->pool.mutex);
 	return code;
 }
 
 static void ahead_free(struct ahead *a)
 {
-	cancel_unwatch(a->cancel, &a->watch);
-	pthread_cond_destroy(&a->changed);
-	pthread_mutex_destroy(&a->mutex);
+	workers_done(&a->pool);
 	free(a->ring);
 	free(a);
 }
@@ -145,11 +129,11 @@ static void drop_slices(struct ahead *a)
 	bool some;
 
 	do {
-		pthread_mutex_lock(&a->mutex);
+		pthread_mutex_lock(&a->pool.mutex);
 		a->closing = true;
 		some = pop_locked(a, &s);
-		pthread_cond_signal(&a->changed);
-		pthread_mutex_unlock(&a->mutex);
+		workers_wake_one(&a->changed);
+		pthread_mutex_unlock(&a->pool.mutex);
 		if (some)
 			slice_drop(&s);
 	} while (some);
@@ -160,7 +144,7 @@ static void ahead_close(struct reader *r)
 	struct ahead *a = container_of(r, struct ahead, base);
 
 	drop_slices(a);
-	pthread_join(a->thread, NULL);
+	workers_join(&a->pool);
 	reader_close(a->in);
 	ahead_free(a);
 }
@@ -173,16 +157,13 @@ struct reader *ahead_reader(
 
 	assert(slices > 0);
 	reader_init(&a->base, &ops, in->name);
-	a->cancel = cancel;
 	a->progress = progress;
 	a->in = in;
 	a->size = slices;
 	a->ring = zalloc(slices * sizeof(struct slice));
-	pthread_mutex_init(&a->mutex, NULL);
-	pthread_cond_init(&a->changed, NULL);
-	a->watch = (struct cancel_watch){.mutex = &a->mutex, .cond = &a->changed};
-	cancel_watch(cancel, &a->watch);
-	if (!thread_start_extra(&a->thread, ahead_main, a)) {
+	workers_init(&a->pool, 1, cancel);
+	workers_add_condition(&a->pool, &a->changed);
+	if (!workers_start_extra(&a->pool, ahead_main, a)) {
 		ahead_free(a);
 		return in;
 	}

@@ -11,7 +11,6 @@
 #include "index_ahead.h"
 #include "s3.h"
 #include "text.h"
-#include "thread.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,20 +89,21 @@ static int buffers_fit(struct fetch_buffers *b, const struct fetch_job *job, str
 /* A file of many terabytes has more pieces than should be in memory. */
 enum { WAITING_MAX = 4096 };
 
+static unsigned workers_wanted(const struct fetch_options *opts)
+{
+	unsigned n = opts->connections > 0 ? opts->connections : 1;
+
+	return n < FETCH_WORKERS_MAX ? n : FETCH_WORKERS_MAX;
+}
+
 static void fetch_queue_init(struct fetch *f)
 {
 	f->tail = &f->head;
-	pthread_mutex_init(&f->mutex, NULL);
-	pthread_cond_init(&f->work, NULL);
-	pthread_cond_init(&f->decode, NULL);
-	pthread_cond_init(&f->changed, NULL);
-	f->watch_work = (struct cancel_watch){.mutex = &f->mutex, .cond = &f->work};
 	f->idle_since_ns = now_ns();
-	f->watch_changed = (struct cancel_watch){.mutex = &f->mutex, .cond = &f->changed};
-	f->watch_decode = (struct cancel_watch){.mutex = &f->mutex, .cond = &f->decode};
-	cancel_watch(f->opts->cancel, &f->watch_work);
-	cancel_watch(f->opts->cancel, &f->watch_decode);
-	cancel_watch(f->opts->cancel, &f->watch_changed);
+	workers_init(&f->pool, workers_wanted(f->opts), f->opts->cancel);
+	workers_add_condition(&f->pool, &f->work);
+	workers_add_condition(&f->pool, &f->decode);
+	workers_add_condition(&f->pool, &f->changed);
 }
 
 static void fetch_queue_done(struct fetch *f)
@@ -116,89 +116,42 @@ static void fetch_queue_done(struct fetch *f)
 		f->idle_buffers = b->next;
 		buffers_free(b);
 	}
-	cancel_unwatch(f->opts->cancel, &f->watch_changed);
-	cancel_unwatch(f->opts->cancel, &f->watch_decode);
-	cancel_unwatch(f->opts->cancel, &f->watch_work);
-	pthread_cond_destroy(&f->changed);
-	pthread_cond_destroy(&f->decode);
-	pthread_cond_destroy(&f->work);
-	pthread_mutex_destroy(&f->mutex);
-}
-
-static bool is_over_locked(const struct fetch *f)
-{
-	return f->failed != 0 || cancel_requested(f->opts->cancel);
-}
-
-static int outcome_locked(const struct fetch *f, struct error *err)
-{
-	if (f->failed != 0) {
-		if (err != NULL)
-			*err = f->why;
-		return f->failed;
-	}
-	if (cancel_requested(f->opts->cancel))
-		return error_set(err, -ECANCELED, "cancelled");
-	return 0;
-}
-
-/* 0, the first failure, or -ECANCELED. */
-static int fetch_outcome(struct fetch *f, struct error *err)
-{
-	int r;
-
-	pthread_mutex_lock(&f->mutex);
-	r = outcome_locked(f, err);
-	pthread_mutex_unlock(&f->mutex);
-	return r;
-}
-
-/* Any thread. Records the first failure, which ends the fetch. */
-static void fetch_fail(struct fetch *f, int code, const struct error *why)
-{
-	pthread_mutex_lock(&f->mutex);
-	if (f->failed == 0) {
-		f->failed = code;
-		f->why = *why;
-	}
-	pthread_cond_broadcast(&f->work);
-	pthread_cond_broadcast(&f->decode);
-	pthread_cond_broadcast(&f->changed);
-	pthread_mutex_unlock(&f->mutex);
+	workers_done(&f->pool);
 }
 
 /* The walk. No more jobs will come: workers end when none is left, or at once after a failure. */
 static void fetch_close(struct fetch *f)
 {
-	pthread_mutex_lock(&f->mutex);
+	pthread_mutex_lock(&f->pool.mutex);
 	f->closed = true;
-	pthread_cond_broadcast(&f->work);
-	pthread_mutex_unlock(&f->mutex);
+	workers_wake_all(&f->work);
+	pthread_mutex_unlock(&f->pool.mutex);
 }
 
+/* The walk. Sleeps until the number of parts is below its limit. */
 static int fetch_await_part(struct fetch *f, struct error *err)
 {
-	int r;
+	int code;
 
-	pthread_mutex_lock(&f->mutex);
-	while (f->n_parts >= f->parts_max && !is_over_locked(f))
-		pthread_cond_wait(&f->changed, &f->mutex);
-	r = outcome_locked(f, err);
-	pthread_mutex_unlock(&f->mutex);
-	return r;
+	pthread_mutex_lock(&f->pool.mutex);
+	while (f->n_parts >= f->parts_max && !workers_must_stop(&f->pool))
+		workers_wait(&f->pool, &f->changed);
+	code = workers_outcome_locked(&f->pool, err);
+	pthread_mutex_unlock(&f->pool.mutex);
+	return code;
 }
 
-/* The walk. Sleeps until the number of parts is below its limit, or until all jobs are done. */
+/* The walk. Sleeps until all jobs are done. */
 static int fetch_await_jobs(struct fetch *f, struct error *err)
 {
-	int r;
+	int code;
 
-	pthread_mutex_lock(&f->mutex);
-	while ((f->head != NULL || f->n_running > 0) && !is_over_locked(f))
-		pthread_cond_wait(&f->changed, &f->mutex);
-	r = outcome_locked(f, err);
-	pthread_mutex_unlock(&f->mutex);
-	return r;
+	pthread_mutex_lock(&f->pool.mutex);
+	while ((f->head != NULL || f->n_running > 0) && !workers_must_stop(&f->pool))
+		workers_wait(&f->pool, &f->changed);
+	code = workers_outcome_locked(&f->pool, err);
+	pthread_mutex_unlock(&f->pool.mutex);
+	return code;
 }
 
 /* A job that is larger than the whole capacity runs alone. */
@@ -247,37 +200,38 @@ static struct fetch_job *take_job(struct fetch *f, struct fetch_buffers **ret_bu
 {
 	struct fetch_job *job = NULL;
 
-	pthread_mutex_lock(&f->mutex);
-	while (!is_over_locked(f) && !may_take_locked(f) && !(f->closed && f->head == NULL)) {
+	pthread_mutex_lock(&f->pool.mutex);
+	while (!workers_must_stop(&f->pool) && !may_take_locked(f) &&
+		!(f->closed && f->head == NULL)) {
 		f->n_idle++;
-		pthread_cond_wait(&f->work, &f->mutex);
+		workers_wait(&f->pool, &f->work);
 		f->n_idle--;
 	}
-	if (!is_over_locked(f) && f->head != NULL) {
+	if (!workers_must_stop(&f->pool) && f->head != NULL) {
 		*ret_buffers = take_buffers_locked(f);
 		job = take_job_locked(f);
 		if (may_take_locked(f)) /* one signal may have been sent for two jobs */
-			pthread_cond_signal(&f->work);
+			workers_wake_one(&f->work);
 		if (f->closed &&
 			f->head == NULL) /* other workers wait for room, but no job is left */
-			pthread_cond_broadcast(&f->work);
+			workers_wake_all(&f->work);
 	}
-	pthread_mutex_unlock(&f->mutex);
+	pthread_mutex_unlock(&f->pool.mutex);
 	return job;
 }
 
 static void return_job(struct fetch *f, struct fetch_job *job, struct fetch_buffers *buffers)
 {
 	fetch_job_free(job);
-	pthread_mutex_lock(&f->mutex);
+	pthread_mutex_lock(&f->pool.mutex);
 	f->n_running--;
 	f->charged -= buffers->charged;
 	f->idle_bytes += buffers_size(buffers);
 	buffers->next = f->idle_buffers;
 	f->idle_buffers = buffers;
-	pthread_cond_signal(&f->work);
-	pthread_cond_broadcast(&f->changed);
-	pthread_mutex_unlock(&f->mutex);
+	workers_wake_one(&f->work);
+	workers_wake_all(&f->changed);
+	pthread_mutex_unlock(&f->pool.mutex);
 }
 
 /* While no worker decodes, all of them wait for the network. */
@@ -289,57 +243,47 @@ static void count_idle_locked(struct fetch *f)
 
 int fetch_begin_decoding(struct fetch *f, struct error *err)
 {
-	int r;
+	int code;
 
-	pthread_mutex_lock(&f->mutex);
-	while (f->n_decoding == f->decoders_max && !is_over_locked(f))
-		pthread_cond_wait(&f->decode, &f->mutex);
-	r = outcome_locked(f, err);
-	if (r == 0) {
+	pthread_mutex_lock(&f->pool.mutex);
+	while (f->n_decoding == f->decoders_max && !workers_must_stop(&f->pool))
+		workers_wait(&f->pool, &f->decode);
+	code = workers_outcome_locked(&f->pool, err);
+	if (code == 0) {
 		count_idle_locked(f);
 		f->n_decoding++;
 	}
-	pthread_mutex_unlock(&f->mutex);
-	return r;
+	pthread_mutex_unlock(&f->pool.mutex);
+	return code;
 }
 
 void fetch_end_decoding(struct fetch *f)
 {
-	pthread_mutex_lock(&f->mutex);
+	pthread_mutex_lock(&f->pool.mutex);
 	if (--f->n_decoding == 0)
 		f->idle_since_ns = now_ns();
-	pthread_cond_signal(&f->decode);
-	pthread_mutex_unlock(&f->mutex);
+	workers_wake_one(&f->decode);
+	pthread_mutex_unlock(&f->pool.mutex);
 }
 
 int fetch_await_turn(struct fetch *f, struct fetch_large *l, uint64_t turn, struct error *err)
 {
-	int r;
-
-	pthread_mutex_lock(&f->mutex);
-	while (l->turn != turn && !is_over_locked(f))
-		pthread_cond_wait(&f->changed, &f->mutex);
-	r = outcome_locked(f, err);
-	pthread_mutex_unlock(&f->mutex);
-	return r;
+	return workers_await_turn(&f->pool, &f->changed, &l->turn, turn, err);
 }
 
 void fetch_next_turn(struct fetch *f, struct fetch_large *l)
 {
-	pthread_mutex_lock(&f->mutex);
-	l->turn++;
-	pthread_cond_broadcast(&f->changed);
-	pthread_mutex_unlock(&f->mutex);
+	workers_next_turn(&f->pool, &f->changed, &l->turn);
 }
 
 /* The workers. One more is started when a job finds none idle. */
 
 static int run_job(struct fetch_worker *w, const struct fetch_job *job, struct error *err)
 {
-	int r = buffers_fit(w->buffers, job, err);
+	int code = buffers_fit(w->buffers, job, err);
 
-	if (r < 0)
-		return r;
+	if (code < 0)
+		return code;
 	switch (job->kind) {
 	case FETCH_SPAN:
 		return fetch_span(w, job, err);
@@ -360,10 +304,10 @@ static void *worker_main(void *ctx)
 	w->writer = writer_new(f->tree, f->name, f->opts->progress);
 	while ((job = take_job(f, &w->buffers)) != NULL) {
 		struct error err = {0};
-		int r = run_job(w, job, &err);
+		int code = run_job(w, job, &err);
 
-		if (r < 0)
-			fetch_fail(f, r, &err);
+		if (code < 0)
+			workers_fail(&f->pool, code, &err);
 		return_job(f, job, w->buffers);
 	}
 	writer_close(w->writer);
@@ -374,47 +318,36 @@ static void *worker_main(void *ctx)
 
 static int start_worker(struct fetch *f, struct error *err)
 {
-	struct fetch_worker *w = &f->workers[f->n_workers];
-	int r;
+	struct fetch_worker *w = &f->workers[f->pool.n_threads];
+	int code;
 
 	*w = (struct fetch_worker){.fetch = f};
-	r = thread_start_next(&w->thread, f->n_workers, worker_main, w, err);
-	if (r > 0)
-		f->n_workers++; /* n_workers and workers_max are the walk's: no lock */
-	else
-		f->workers_max = f->n_workers;
-	return r < 0 ? r : 0;
-}
-
-/* The walk, after fetch_close(): waits for all workers. */
-static void fetch_join_workers(struct fetch *f)
-{
-	for (unsigned i = 0; i < f->n_workers; i++)
-		pthread_join(f->workers[i].thread, NULL);
-	f->n_workers = 0;
+	code = workers_start(&f->pool, worker_main, w, err);
+	return code < 0 ? code : 0;
 }
 
 int fetch_put(struct fetch *f, struct fetch_job *job, struct error *err)
 {
 	bool start;
-	int r;
+	int code;
 
-	pthread_mutex_lock(&f->mutex);
-	while (f->n_waiting >= WAITING_MAX && !is_over_locked(f))
-		pthread_cond_wait(&f->changed, &f->mutex);
-	r = outcome_locked(f, err);
-	if (r == 0) {
+	pthread_mutex_lock(&f->pool.mutex);
+	while (f->n_waiting >= WAITING_MAX && !workers_must_stop(&f->pool))
+		workers_wait(&f->pool, &f->changed);
+	code = workers_outcome_locked(&f->pool, err);
+	if (code == 0) {
 		f->n_waiting++;
 		*f->tail = job;
 		f->tail = &job->next;
 		f->total += job->length;
-		pthread_cond_signal(&f->work);
+		workers_wake_one(&f->work);
 	}
-	start = f->n_idle == 0 && f->n_workers < f->workers_max;
-	pthread_mutex_unlock(&f->mutex);
-	if (r < 0)
+	/* Only the walk starts threads: no lock guards their number. */
+	start = f->n_idle == 0 && f->pool.n_threads < f->pool.max_threads;
+	pthread_mutex_unlock(&f->pool.mutex);
+	if (code < 0)
 		fetch_job_free(job);
-	return r == 0 && start ? start_worker(f, err) : r;
+	return code == 0 && start ? start_worker(f, err) : code;
 }
 
 /* datastore_fetch(): brings a version, or a part of it, into a tree. Selects entries, shares out
@@ -585,11 +518,11 @@ static int walk_with_workers(struct fetch *f, struct error *err)
 	f->writer = writer_new(f->tree, f->name, f->opts->progress);
 	r = walk(f, err);
 	if (r < 0)
-		fetch_fail(f, r, err);
+		workers_fail(&f->pool, r, err);
 	fetch_close(f);
-	fetch_join_workers(f);
+	workers_join(&f->pool);
 	writer_close(f->writer);
-	r = fetch_outcome(f, err);
+	r = workers_outcome(&f->pool, err);
 	fetch_queue_done(f);
 	return r;
 }
@@ -644,9 +577,6 @@ int datastore_fetch(const struct fetch_options *opts, const struct manifest *m, 
 	f->gid = getegid();
 	f->name = text_format("datastore %s:%u", m->name, m->version);
 	f->decoders_max = opts->threads > 0 ? opts->threads : 1;
-	f->workers_max = opts->connections > 0 ? opts->connections : 1;
-	if (f->workers_max > FETCH_WORKERS_MAX)
-		f->workers_max = FETCH_WORKERS_MAX;
 	if (code == 0)
 		code = open_bucket(f, err);
 	if (code == 0)

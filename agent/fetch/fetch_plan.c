@@ -18,9 +18,9 @@ struct fetch_part *fetch_part_new(struct fetch *f, struct index_part *index)
 	*index = (struct index_part){0};
 	atomic_init(&p->refs, 1);
 	p->items = zalloc(p->index.n_entries * sizeof(*p->items));
-	pthread_mutex_lock(&f->mutex);
+	pthread_mutex_lock(&f->pool.mutex);
 	f->n_parts++;
-	pthread_mutex_unlock(&f->mutex);
+	pthread_mutex_unlock(&f->pool.mutex);
 	return p;
 }
 
@@ -34,10 +34,10 @@ void fetch_part_unref(struct fetch_part *p)
 	free(p->items);
 	free(p->links);
 	free(p);
-	pthread_mutex_lock(&f->mutex);
+	pthread_mutex_lock(&f->pool.mutex);
 	f->n_parts--;
-	pthread_cond_broadcast(&f->changed);
-	pthread_mutex_unlock(&f->mutex);
+	workers_wake_all(&f->changed);
+	pthread_mutex_unlock(&f->pool.mutex);
 }
 
 static struct fetch_large *fetch_large_new(const struct fetch_item *item, uint64_t pieces)

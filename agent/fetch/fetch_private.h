@@ -5,8 +5,8 @@
 #include "crew.h"
 #include "datastore_fetch.h"
 #include "index.h"
+#include "workers.h"
 #include <nettle/sha2.h>
-#include <pthread.h>
 #include <stdatomic.h>
 
 /* One datastore_fetch(): the calling thread walks through the index, makes the entries that have no
@@ -50,7 +50,7 @@ struct fetch_large {
 	struct fetch_item item;
 	uint64_t pieces;
 
-	uint64_t turn; /* under the fetch's lock: number of the piece that is written next */
+	uint64_t turn; /* under the pool's lock: number of the piece that is written next */
 
 	/* The worker whose turn it is. */
 	struct writer *writer; /* NULL before the first piece */
@@ -91,7 +91,6 @@ struct fetch_buffers {
 /* One thread; its members are the thread's. */
 struct fetch_worker {
 	struct fetch *fetch;
-	pthread_t thread;
 	struct store_conn *store; /* NULL before the first job that needs it */
 	struct s3_client *s3;     /* the same */
 	struct writer *writer;
@@ -121,14 +120,14 @@ struct fetch {
 	struct fetch_parent *parents;
 	size_t n_parents, parents_cap;
 	struct fetch_worker workers[FETCH_WORKERS_MAX];
-	unsigned n_workers, workers_max;
 
-	/* Under lock. */
-	pthread_mutex_t mutex;
-	pthread_cond_t work;   /* a job can be taken, or the fetch ends; idle workers wait for it */
-	pthread_cond_t decode; /* a decoder is free, or the fetch ends */
-	pthread_cond_t changed; /* anything else; the walk waits for it, and workers for a turn */
-	struct cancel_watch watch_work, watch_decode, watch_changed;
+	struct workers pool;             /* its threads are started by the walk */
+	struct workers_condition work;   /* a job can be taken; idle workers wait for it */
+	struct workers_condition decode; /* a decoder is free */
+	/* anything else; the walk waits for it, and workers for a turn */
+	struct workers_condition changed;
+
+	/* Under the pool's lock. */
 	struct fetch_job *head, **tail;
 	uint64_t n_waiting;     /* jobs in the list */
 	uint64_t idle_since_ns; /* while no worker decodes */
@@ -136,8 +135,6 @@ struct fetch {
 	uint64_t idle_bytes, charged; /* bytes of memory: of idle buffers, of those in use */
 	unsigned n_idle, n_running, n_decoding, n_parts;
 	bool closed; /* no more jobs will come */
-	int failed;  /* the first failure, or 0 */
-	struct error why;
 };
 
 /* The walk. Queues the job and takes it over, also on failure; sleeps while too many jobs wait.

@@ -6,9 +6,9 @@
 #include "source.h"
 #include "stage_private.h"
 #include "text.h"
-#include "thread.h"
 #include "umask.h"
 #include "unpack.h"
+#include "workers.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -29,26 +29,18 @@ struct prefix_item {
 
 struct prefix_queue {
 	/* Set by prefix_queue_init() and constant. */
-	struct cancel *cancel;
-	struct cancel_watch watch;
 	/* main function of a worker: takes items until there are no more */
 	void *(*worker_main)(void *ctx);
 	void *ctx;
-	unsigned workers_max;
 
-	/* The listing thread. */
-	pthread_t workers[PREFIX_WORKERS_MAX];
-	unsigned n_workers;
+	struct workers pool; /* its threads are started by the listing thread */
+	struct workers_condition changed;
 
-	/* Under mutex. */
-	pthread_mutex_t mutex;
-	pthread_cond_t changed;
+	/* Under the pool's lock. */
 	struct prefix_item *first, **last;
 	unsigned n, idle;
 	unsigned large; /* large objects that are being streamed */
 	bool complete;  /* no more items will come */
-	int code;       /* of the first failure */
-	struct error err;
 };
 
 /* Source i of the stage. */
@@ -80,63 +72,41 @@ static void prefix_item_free(struct prefix_item *item)
 static void prefix_queue_init(struct prefix_queue *q, struct cancel *cancel, unsigned workers_max,
 	void *(*worker_main)(void *ctx), void *ctx)
 {
-	*q = (struct prefix_queue){.cancel = cancel,
-		.worker_main = worker_main,
-		.ctx = ctx,
-		.workers_max = workers_max < PREFIX_WORKERS_MAX ? workers_max : PREFIX_WORKERS_MAX};
+	*q = (struct prefix_queue){.worker_main = worker_main, .ctx = ctx};
 	q->last = &q->first;
-	pthread_mutex_init(&q->mutex, NULL);
-	pthread_cond_init(&q->changed, NULL);
-	q->watch = (struct cancel_watch){.mutex = &q->mutex, .cond = &q->changed};
-	cancel_watch(cancel, &q->watch);
+	workers_init(&q->pool, workers_max < PREFIX_WORKERS_MAX ? workers_max : PREFIX_WORKERS_MAX,
+		cancel);
+	workers_add_condition(&q->pool, &q->changed);
 }
 
-static bool has_ended_locked(const struct prefix_queue *q)
+static void enqueue_locked(struct prefix_queue *q, struct prefix_item *item)
 {
-	return q->code < 0 || cancel_requested(q->cancel);
-}
-
-static int set_cancelled(struct error *err)
-{
-	return error_set(err, -ECANCELED, "cancelled");
-}
-
-/* If a worker cannot be started, that is an error only for the first one. */
-static int start_worker(struct prefix_queue *q, struct error *err)
-{
-	int code = thread_start_next(
-		&q->workers[q->n_workers], q->n_workers, q->worker_main, q->ctx, err);
-
-	if (code > 0)
-		q->n_workers++;
-	else
-		q->workers_max = q->n_workers;
-	return code < 0 ? code : 0;
+	*q->last = item;
+	q->last = &item->next;
+	q->n++;
+	workers_wake_all(&q->changed);
 }
 
 /* The listing thread. Takes over the item; sleeps while many wait. Starts a worker if all are
  * busy. */
 static int prefix_queue_put(struct prefix_queue *q, struct prefix_item *item, struct error *err)
 {
-	bool ended, all_busy;
+	bool all_busy;
+	int code;
 
-	pthread_mutex_lock(&q->mutex);
-	while (q->n >= WAITING_MAX && !has_ended_locked(q))
-		pthread_cond_wait(&q->changed, &q->mutex);
-	ended = has_ended_locked(q);
-	if (!ended) {
-		*q->last = item;
-		q->last = &item->next;
-		q->n++;
-		pthread_cond_broadcast(&q->changed);
-	}
+	pthread_mutex_lock(&q->pool.mutex);
+	while (q->n >= WAITING_MAX && !workers_must_stop(&q->pool))
+		workers_wait(&q->pool, &q->changed);
+	code = workers_outcome_locked(&q->pool, err);
+	if (code == 0)
+		enqueue_locked(q, item);
 	all_busy = q->n > q->idle;
-	pthread_mutex_unlock(&q->mutex);
-	if (ended) {
+	pthread_mutex_unlock(&q->pool.mutex);
+	if (code < 0)
 		prefix_item_free(item);
-		return set_cancelled(err);
-	}
-	return all_busy && q->n_workers < q->workers_max ? start_worker(q, err) : 0;
+	else if (all_busy)
+		code = workers_start(&q->pool, q->worker_main, q->ctx, err);
+	return code < 0 ? code : 0;
 }
 
 /* Workers. Returns NULL if there are no more items, or after a failure. */
@@ -144,85 +114,65 @@ static struct prefix_item *prefix_queue_take(struct prefix_queue *q)
 {
 	struct prefix_item *item = NULL;
 
-	pthread_mutex_lock(&q->mutex);
+	pthread_mutex_lock(&q->pool.mutex);
 	q->idle++;
-	while (q->n == 0 && !q->complete && !has_ended_locked(q))
-		pthread_cond_wait(&q->changed, &q->mutex);
+	while (q->n == 0 && !q->complete && !workers_must_stop(&q->pool))
+		workers_wait(&q->pool, &q->changed);
 	q->idle--;
-	if (q->n > 0 && !has_ended_locked(q)) {
+	if (q->n > 0 && !workers_must_stop(&q->pool)) {
 		item = q->first;
 		q->first = item->next;
 		if (q->first == NULL)
 			q->last = &q->first;
 		/* The listing thread sleeps until there is room. */
 		if (q->n-- == WAITING_MAX)
-			pthread_cond_broadcast(&q->changed);
+			workers_wake_all(&q->changed);
 	}
-	pthread_mutex_unlock(&q->mutex);
+	pthread_mutex_unlock(&q->pool.mutex);
 	return item;
-}
-
-static void prefix_queue_fail(struct prefix_queue *q, int code, const struct error *err)
-{
-	pthread_mutex_lock(&q->mutex);
-	/* The cancellation of other workers is only the consequence of the failure. */
-	if (q->code == 0 || (q->code == -ECANCELED && code != -ECANCELED)) {
-		q->code = code;
-		q->err = *err;
-	}
-	pthread_cond_broadcast(&q->changed);
-	pthread_mutex_unlock(&q->mutex);
-	cancel_request(q->cancel);
 }
 
 static int prefix_queue_begin_large(struct prefix_queue *q, struct error *err)
 {
-	bool ended;
+	int code;
 
-	pthread_mutex_lock(&q->mutex);
-	while (q->large == PREFIX_LARGE_MAX && !has_ended_locked(q))
-		pthread_cond_wait(&q->changed, &q->mutex);
-	ended = has_ended_locked(q);
-	if (!ended)
-		q->large++;
-	pthread_mutex_unlock(&q->mutex);
-	return ended ? set_cancelled(err) : 0;
+	pthread_mutex_lock(&q->pool.mutex);
+	while (q->large == PREFIX_LARGE_MAX && !workers_must_stop(&q->pool))
+		workers_wait(&q->pool, &q->changed);
+	code = workers_outcome_locked(&q->pool, err);
+	q->large += code == 0;
+	pthread_mutex_unlock(&q->pool.mutex);
+	return code;
 }
 
 static void prefix_queue_end_large(struct prefix_queue *q)
 {
-	pthread_mutex_lock(&q->mutex);
+	pthread_mutex_lock(&q->pool.mutex);
 	q->large--;
-	pthread_cond_broadcast(&q->changed);
-	pthread_mutex_unlock(&q->mutex);
+	workers_wake_all(&q->changed);
+	pthread_mutex_unlock(&q->pool.mutex);
 }
 
 /* The listing thread, after the last item; code: the result of the listing. Joins the workers and
  * returns the first failure. */
 static int prefix_queue_finish(struct prefix_queue *q, int code, struct error *err)
 {
-	pthread_mutex_lock(&q->mutex);
+	pthread_mutex_lock(&q->pool.mutex);
 	q->complete = true;
-	pthread_cond_broadcast(&q->changed);
-	pthread_mutex_unlock(&q->mutex);
+	workers_wake_all(&q->changed);
+	pthread_mutex_unlock(&q->pool.mutex);
 	if (code < 0)
-		prefix_queue_fail(q, code, err);
-	for (unsigned i = 0; i < q->n_workers; i++)
-		pthread_join(q->workers[i], NULL);
-	cancel_unwatch(q->cancel, &q->watch);
+		workers_fail_and_cancel(&q->pool, code, err);
+	workers_join(&q->pool);
 	while (q->first != NULL) {
 		struct prefix_item *item = q->first;
 
 		q->first = item->next;
 		prefix_item_free(item);
 	}
-	pthread_mutex_destroy(&q->mutex);
-	pthread_cond_destroy(&q->changed);
-	if (q->code == 0)
-		return cancel_requested(q->cancel) ? set_cancelled(err) : 0;
-	if (err != NULL)
-		*err = q->err;
-	return q->code;
+	code = workers_outcome(&q->pool, err);
+	workers_done(&q->pool);
+	return code;
 }
 
 /* Fetching one object into one file. Workers. */
@@ -566,7 +516,7 @@ static void *worker_main(void *ctx)
 	s3_client_free(client);
 	writer_close(writer);
 	if (code < 0)
-		prefix_queue_fail(&p->queue, code, &err);
+		workers_fail_and_cancel(&p->queue.pool, code, &err);
 	return NULL;
 }
 

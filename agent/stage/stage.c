@@ -9,6 +9,7 @@
 #include "report.h"
 #include "stage_private.h"
 #include "thread.h"
+#include "workers.h"
 #include <errno.h>
 #include <string.h>
 #include <uv.h>
@@ -136,36 +137,20 @@ struct source_queue {
 	struct stage *stage;
 	struct record *record;
 
-	/* Under lock. */
-	pthread_mutex_t lock;
-	size_t next;
-	pthread_t *helpers;
-	size_t n_helpers;
-	int code; /* of the first failure that is not merely the consequence of another one */
-	struct error err;
+	struct workers helpers; /* started under its lock, by any of them */
+	size_t next;            /* under the same lock */
 };
 
 static bool take_source(struct source_queue *p, size_t *ret)
 {
 	bool taken;
 
-	pthread_mutex_lock(&p->lock);
-	taken = p->next < p->stage->n_sources && !cancel_requested(&p->stage->attempt);
+	pthread_mutex_lock(&p->helpers.mutex);
+	taken = p->next < p->stage->n_sources && !workers_must_stop(&p->helpers);
 	if (taken)
 		*ret = p->next++;
-	pthread_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->helpers.mutex);
 	return taken;
-}
-
-static void record_failure(struct source_queue *p, int code, const struct error *err)
-{
-	pthread_mutex_lock(&p->lock);
-	if (p->code == 0 || p->code == -ECANCELED) {
-		p->code = code;
-		p->err = *err;
-	}
-	pthread_mutex_unlock(&p->lock);
-	cancel_request(&p->stage->attempt);
 }
 
 static void *helper_main(void *arg);
@@ -175,14 +160,12 @@ static void start_helper(struct source_queue *p)
 {
 	struct slots *slots = p->stage->slots;
 
-	pthread_mutex_lock(&p->lock);
-	if (p->next < p->stage->n_sources && stage_slots_take(slots)) {
-		if (thread_start_extra(&p->helpers[p->n_helpers], helper_main, p))
-			p->n_helpers++;
-		else
-			stage_slots_release(slots);
-	}
-	pthread_mutex_unlock(&p->lock);
+	pthread_mutex_lock(&p->helpers.mutex);
+	p->helpers.max_threads = (unsigned)p->stage->n_sources; /* again, after a refusal */
+	if (p->next < p->stage->n_sources && stage_slots_take(slots) &&
+		!workers_start_extra(&p->helpers, helper_main, p))
+		stage_slots_release(slots);
+	pthread_mutex_unlock(&p->helpers.mutex);
 }
 
 static void unpack_next_sources(struct source_queue *p)
@@ -196,7 +179,7 @@ static void unpack_next_sources(struct source_queue *p)
 		start_helper(p);
 		code = stage_unpack_source(p->stage, i, &p->record->sources[i], &err);
 		if (code < 0)
-			record_failure(p, code, &err);
+			workers_fail_and_cancel(&p->helpers, code, &err);
 	}
 }
 
@@ -209,38 +192,19 @@ static void *helper_main(void *arg)
 	return NULL;
 }
 
-/* A helper that starts another one has registered it before it ends itself, so none is missed. */
-static void await_helpers(struct source_queue *p)
-{
-	for (size_t i = 0;; i++) {
-		pthread_t helper;
-
-		pthread_mutex_lock(&p->lock);
-		if (i == p->n_helpers) {
-			pthread_mutex_unlock(&p->lock);
-			return;
-		}
-		helper = p->helpers[i];
-		pthread_mutex_unlock(&p->lock);
-		pthread_join(helper, NULL);
-	}
-}
-
 static int unpack_sources(struct stage *s, struct record *record, struct error *err)
 {
 	struct source_queue p = {.stage = s, .record = record};
+	int code = 0;
 
-	p.helpers = zalloc(s->n_sources * sizeof(*p.helpers));
-	pthread_mutex_init(&p.lock, NULL);
+	workers_init(&p.helpers, 0, &s->attempt);
 	unpack_next_sources(&p);
-	await_helpers(&p);
-	pthread_mutex_destroy(&p.lock);
-	free(p.helpers);
-	if (p.code == 0 && p.next < s->n_sources)
-		return error_set(err, -ECANCELED, "cancelled");
-	if (p.code < 0)
-		*err = p.err;
-	return p.code;
+	workers_join(&p.helpers);
+	/* A cancel request does not matter any more when all sources have been unpacked. */
+	if (p.helpers.failed < 0 || p.next < s->n_sources)
+		code = workers_outcome(&p.helpers, err);
+	workers_done(&p.helpers);
+	return code;
 }
 
 struct tree_options stage_tree_options(const struct stage *s)

@@ -4,13 +4,12 @@
  * inflate, check and write them. */
 #include "defer.h"
 #include "text.h"
-#include "thread.h"
 #include "unpack_private.h"
+#include "workers.h"
 #include "zip_private.h"
 #include <assert.h>
 #include <errno.h>
 #include <libdeflate.h>
-#include <pthread.h>
 #include <string.h>
 
 static void zip_job_done(struct zip_job *job)
@@ -71,18 +70,18 @@ static int write_parts(const struct zip_job *job, const struct zip_worker *worke
 	const struct slice parts[static 2], struct error *err)
 {
 	struct writer *writer = worker->writer;
-	int r;
+	int code;
 
 	if (parts[1].len == 0)
 		return crew_file(worker->crew, writer, job->name, &job->meta, &parts[0], err);
-	r = crew_await(worker->crew, job->name, err);
-	if (r >= 0)
-		r = writer_file_open(writer, job->name, &job->meta, job->size, false, err);
-	if (r >= 0)
-		r = writer_file_write(writer, 0, parts[0].data, parts[0].len, err);
-	if (r >= 0)
-		r = writer_file_write(writer, parts[0].len, parts[1].data, parts[1].len, err);
-	return r < 0 ? r : writer_file_close(writer, err);
+	code = crew_await(worker->crew, job->name, err);
+	if (code == 0)
+		code = writer_file_open(writer, job->name, &job->meta, job->size, false, err);
+	if (code == 0)
+		code = writer_file_write(writer, 0, parts[0].data, parts[0].len, err);
+	if (code == 0)
+		code = writer_file_write(writer, parts[0].len, parts[1].data, parts[1].len, err);
+	return code == 0 ? writer_file_close(writer, err) : code;
 }
 
 static int write_content(const struct zip_job *job, const struct zip_worker *worker,
@@ -103,13 +102,13 @@ static int write_content(const struct zip_job *job, const struct zip_worker *wor
 /* Inflates, checks and writes the entry. The caller keeps the job. */
 static int zip_job_run(const struct zip_job *job, struct zip_worker *worker, struct error *err)
 {
-	struct slice inflated[2] = {0};
-	int r;
+	struct slice inflated[2] = {0}; /* borrowed: the block belongs to the worker */
+	int code;
 
 	if (job->method == ZIP_STORED)
 		return write_content(job, worker, job->packed, err);
-	r = inflate(job, worker, &inflated[0], err); /* borrowed: the block belongs to the worker */
-	return r < 0 ? r : write_content(job, worker, inflated, err);
+	code = inflate(job, worker, &inflated[0], err);
+	return code == 0 ? write_content(job, worker, inflated, err) : code;
 }
 
 /* Batches. */
@@ -138,18 +137,18 @@ bool zip_batch_is_full(const struct zip_batch *b, unsigned max)
 int zip_batch_run(
 	struct zip_batch *b, struct zip_worker *worker, const atomic_bool *stop, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
 	for (unsigned i = 0; i < b->n; i++) {
 		struct zip_job *job = &b->jobs[i];
 
 		/* only now: the buffer may have moved while jobs were added */
 		job->name = b->names.s + b->name_at[i];
-		if (r >= 0 && !atomic_load_explicit(stop, memory_order_relaxed))
-			r = zip_job_run(job, worker, err);
+		if (code == 0 && !atomic_load_explicit(stop, memory_order_relaxed))
+			code = zip_job_run(job, worker, err);
 		zip_job_done(job);
 	}
-	return r;
+	return code;
 }
 
 void zip_batch_clear(struct zip_batch *b)
@@ -206,25 +205,18 @@ enum zip_wait { WAIT_NOTHING, WAIT_ROOM, WAIT_ANY_BATCH };
 struct zip_queue {
 	/* Set at creation. */
 	unsigned n_slots;
-	struct cancel *cancel;
-	struct cancel_watch watch_work, watch_done;
 
-	/* Any thread. */
-	atomic_bool stop; /* failed < 0 */
+	struct workers pool;           /* its threads are started by the walking thread */
+	struct workers_condition work; /* a batch is waiting, or none will come; workers wait */
+	struct workers_condition done; /* what the walking thread waits for has happened */
 
-	/* Under lock. */
-	pthread_mutex_t mutex;
-	pthread_cond_t work; /* a batch is waiting, or the queue is over; the workers wait for it */
-	/* what the walking thread waits for has happened, or the queue is over */
-	pthread_cond_t done;
+	/* Under the pool's lock. */
 	enum zip_wait awaited;
 	struct zip_slot *slots;
 	struct zip_slot **ring; /* slots that are waiting, in order */
 	unsigned first, waiting, n_free;
 	struct zip_name_counts name_counts; /* of the jobs in waiting and running slots */
 	bool closed;
-	int failed;
-	struct error why;
 };
 
 struct zip_queue *zip_queue_new(unsigned batches, struct cancel *cancel)
@@ -234,54 +226,20 @@ struct zip_queue *zip_queue_new(unsigned batches, struct cancel *cancel)
 	q->n_slots = q->n_free = batches;
 	q->slots = zalloc(batches * sizeof(struct zip_slot));
 	q->ring = zalloc(batches * sizeof(struct zip_slot *));
-	q->cancel = cancel;
-	pthread_mutex_init(&q->mutex, NULL);
-	pthread_cond_init(&q->work, NULL);
-	pthread_cond_init(&q->done, NULL);
-	q->watch_work = (struct cancel_watch){.mutex = &q->mutex, .cond = &q->work};
-	q->watch_done = (struct cancel_watch){.mutex = &q->mutex, .cond = &q->done};
-	cancel_watch(cancel, &q->watch_work);
-	cancel_watch(cancel, &q->watch_done);
+	workers_init(&q->pool, 0, cancel); /* zip_workers_start() says how many */
+	workers_add_condition(&q->pool, &q->work);
+	workers_add_condition(&q->pool, &q->done);
 	return q;
 }
 
 void zip_queue_free(struct zip_queue *q)
 {
-	cancel_unwatch(q->cancel, &q->watch_done);
-	cancel_unwatch(q->cancel, &q->watch_work);
+	workers_done(&q->pool);
 	for (unsigned i = 0; i < q->n_slots; i++)
 		zip_batch_done(&q->slots[i].batch);
-	pthread_cond_destroy(&q->done);
-	pthread_cond_destroy(&q->work);
-	pthread_mutex_destroy(&q->mutex);
 	free(q->ring);
 	free(q->slots);
 	free(q);
-}
-
-static bool is_over_locked(const struct zip_queue *q)
-{
-	return q->failed < 0 || cancel_requested(q->cancel);
-}
-
-static int outcome_locked(const struct zip_queue *q, struct error *err)
-{
-	if (q->failed < 0) {
-		*err = q->why;
-		return q->failed;
-	}
-	return cancel_requested(q->cancel) ? error_set(err, -ECANCELED, "cancelled") : 0;
-}
-
-static void fail_locked(struct zip_queue *q, int code, const struct error *why)
-{
-	if (q->failed == 0) {
-		q->failed = code;
-		q->why = *why;
-	}
-	atomic_store(&q->stop, true);
-	pthread_cond_broadcast(&q->work);
-	pthread_cond_signal(&q->done);
 }
 
 /* Functions of the workers. */
@@ -290,16 +248,16 @@ struct zip_batch *zip_queue_take(struct zip_queue *q)
 {
 	struct zip_slot *s = NULL;
 
-	pthread_mutex_lock(&q->mutex);
-	while (q->waiting == 0 && !q->closed && !is_over_locked(q))
-		pthread_cond_wait(&q->work, &q->mutex);
-	if (q->waiting > 0 && !is_over_locked(q)) {
+	pthread_mutex_lock(&q->pool.mutex);
+	while (q->waiting == 0 && !q->closed && !workers_must_stop(&q->pool))
+		workers_wait(&q->pool, &q->work);
+	if (q->waiting > 0 && !workers_must_stop(&q->pool)) {
 		s = q->ring[q->first];
 		q->first = (q->first + 1) % q->n_slots;
 		q->waiting--;
 		s->state = SLOT_RUNNING;
 	}
-	pthread_mutex_unlock(&q->mutex);
+	pthread_mutex_unlock(&q->pool.mutex);
 	return s == NULL ? NULL : &s->batch;
 }
 
@@ -307,30 +265,30 @@ void zip_queue_return(struct zip_queue *q, struct zip_batch *b, int code, const 
 {
 	struct zip_slot *s = container_of(b, struct zip_slot, batch);
 
-	pthread_mutex_lock(&q->mutex);
+	pthread_mutex_lock(&q->pool.mutex);
 	if (code < 0)
-		fail_locked(q, code, err);
+		workers_fail_locked(&q->pool, code, err);
 	for (unsigned i = 0; i < b->n; i++)
 		zip_name_counts_remove(&q->name_counts, b->hashes[i]);
 	s->state = SLOT_FREE;
 	q->n_free++;
 	if (q->awaited == WAIT_ANY_BATCH ||
 		(q->awaited == WAIT_ROOM && q->n_free >= q->n_slots / 2))
-		pthread_cond_signal(&q->done);
-	pthread_mutex_unlock(&q->mutex);
+		workers_wake_one(&q->done);
+	pthread_mutex_unlock(&q->pool.mutex);
 }
 
 /* Functions of the walking thread. */
 
-/* Waits for an event, unless the queue is over. May return early; the caller checks again. */
+/* Waits for an event, unless the workers must stop. May return early; the caller checks again. */
 static int sleep_locked(struct zip_queue *q, enum zip_wait awaited, struct error *err)
 {
-	if (!is_over_locked(q)) {
+	if (!workers_must_stop(&q->pool)) {
 		q->awaited = awaited;
-		pthread_cond_wait(&q->done, &q->mutex);
+		workers_wait(&q->pool, &q->done);
 		q->awaited = WAIT_NOTHING;
 	}
-	return outcome_locked(q, err);
+	return workers_outcome_locked(&q->pool, err);
 }
 
 static bool is_queued_locked(const struct zip_queue *q, uint64_t hash)
@@ -351,11 +309,11 @@ static bool is_queued_locked(const struct zip_queue *q, uint64_t hash)
 
 static int await_name_locked(struct zip_queue *q, uint64_t hash, struct error *err)
 {
-	int r = outcome_locked(q, err);
+	int code = workers_outcome_locked(&q->pool, err);
 
-	while (r >= 0 && is_queued_locked(q, hash))
-		r = sleep_locked(q, WAIT_ANY_BATCH, err);
-	return r;
+	while (code == 0 && is_queued_locked(q, hash))
+		code = sleep_locked(q, WAIT_ANY_BATCH, err);
+	return code;
 }
 
 static struct zip_slot *free_slot_locked(struct zip_queue *q)
@@ -372,17 +330,17 @@ static struct zip_slot *free_slot_locked(struct zip_queue *q)
 int zip_queue_open(struct zip_queue *q, struct zip_batch **ret, struct error *err)
 {
 	struct zip_slot *s = NULL;
-	int r;
+	int code;
 
-	pthread_mutex_lock(&q->mutex);
-	r = outcome_locked(q, err);
-	while (r >= 0 && q->n_free == 0)
-		r = sleep_locked(q, WAIT_ROOM, err);
-	if (r >= 0)
+	pthread_mutex_lock(&q->pool.mutex);
+	code = workers_outcome_locked(&q->pool, err);
+	while (code == 0 && q->n_free == 0)
+		code = sleep_locked(q, WAIT_ROOM, err);
+	if (code == 0)
 		s = free_slot_locked(q);
-	pthread_mutex_unlock(&q->mutex);
-	if (r < 0)
-		return r;
+	pthread_mutex_unlock(&q->pool.mutex);
+	if (code < 0)
+		return code;
 	zip_batch_clear(&s->batch);
 	*ret = &s->batch;
 	return 0;
@@ -394,64 +352,46 @@ static void enqueue_locked(struct zip_queue *q, struct zip_slot *s)
 		zip_name_counts_add(&q->name_counts, s->batch.hashes[i]);
 	s->state = SLOT_WAITING;
 	q->ring[(q->first + q->waiting++) % q->n_slots] = s;
-	pthread_cond_signal(&q->work);
+	workers_wake_one(&q->work);
 }
 
 int zip_queue_put(struct zip_queue *q, struct zip_batch *b, struct error *err)
 {
-	int r = 0;
+	int code = 0;
 
-	pthread_mutex_lock(&q->mutex);
-	for (unsigned i = 0; i < b->n && r >= 0; i++)
-		r = await_name_locked(q, b->hashes[i], err);
-	if (r >= 0)
+	pthread_mutex_lock(&q->pool.mutex);
+	for (unsigned i = 0; i < b->n && code == 0; i++)
+		code = await_name_locked(q, b->hashes[i], err);
+	if (code == 0)
 		enqueue_locked(q, container_of(b, struct zip_slot, batch));
-	pthread_mutex_unlock(&q->mutex);
-	return r;
+	pthread_mutex_unlock(&q->pool.mutex);
+	return code;
 }
 
 /* Waits until no entry with this hash is waiting or running. */
 static int zip_queue_await(struct zip_queue *q, uint64_t hash, struct error *err)
 {
-	int r;
+	int code;
 
-	pthread_mutex_lock(&q->mutex);
-	r = await_name_locked(q, hash, err);
-	pthread_mutex_unlock(&q->mutex);
-	return r;
+	pthread_mutex_lock(&q->pool.mutex);
+	code = await_name_locked(q, hash, err);
+	pthread_mutex_unlock(&q->pool.mutex);
+	return code;
 }
 
 /* Functions of both. */
 
 const atomic_bool *zip_queue_stop(const struct zip_queue *q)
 {
-	return &q->stop;
-}
-
-static void zip_queue_fail(struct zip_queue *q, int code, const struct error *why)
-{
-	pthread_mutex_lock(&q->mutex);
-	fail_locked(q, code, why);
-	pthread_mutex_unlock(&q->mutex);
+	return &q->pool.stopped;
 }
 
 static void zip_queue_close(struct zip_queue *q)
 {
-	pthread_mutex_lock(&q->mutex);
+	pthread_mutex_lock(&q->pool.mutex);
 	q->closed = true;
-	pthread_cond_broadcast(&q->work);
-	pthread_mutex_unlock(&q->mutex);
-}
-
-/* Returns 0, the first failure, or -ECANCELED. */
-static int zip_queue_outcome(struct zip_queue *q, struct error *err)
-{
-	int r;
-
-	pthread_mutex_lock(&q->mutex);
-	r = outcome_locked(q, err);
-	pthread_mutex_unlock(&q->mutex);
-	return r;
+	workers_wake_all(&q->work);
+	pthread_mutex_unlock(&q->pool.mutex);
 }
 
 /* The threads, and the batch that the walking thread is filling. */
@@ -466,9 +406,8 @@ struct zip_workers {
 	const char *source;
 	struct crew *crew;
 	struct block_pool *outputs;
-	struct zip_queue *queue;
-	pthread_t *threads;
-	unsigned n_threads, batch_jobs;
+	struct zip_queue *queue; /* with the threads */
+	unsigned batch_jobs;
 
 	/* Used by the walking thread alone. */
 	struct zip_batch *filling; /* NULL: there is none */
@@ -481,9 +420,9 @@ static void run_batches(struct zip_workers *w, struct zip_worker *worker)
 
 	while ((b = zip_queue_take(w->queue)) != NULL) {
 		struct error err;
-		int r = zip_batch_run(b, worker, stop, &err);
+		int code = zip_batch_run(b, worker, stop, &err);
 
-		zip_queue_return(w->queue, b, r, &err);
+		zip_queue_return(w->queue, b, code, &err);
 	}
 }
 
@@ -502,7 +441,7 @@ static void *worker_main(void *ctx)
 	if (worker.inflater != NULL)
 		run_batches(w, &worker);
 	else
-		zip_queue_fail(w->queue, error_set(&err, -ENOMEM, "out of memory"), &err);
+		workers_fail(&w->queue->pool, error_set(&err, -ENOMEM, "out of memory"), &err);
 	block_unref(worker.output);
 	libdeflate_free_decompressor(worker.inflater);
 	writer_close(worker.writer);
@@ -522,7 +461,7 @@ int zip_workers_start(const struct unpack_env *env, const struct zip_workers_opt
 	struct zip_workers **ret, struct error *err)
 {
 	struct zip_workers *w = zalloc(sizeof(*w));
-	int r = 0;
+	int code;
 
 	w->env = env;
 	w->source = options->source;
@@ -530,38 +469,37 @@ int zip_workers_start(const struct unpack_env *env, const struct zip_workers_opt
 	w->batch_jobs = choose_batch_jobs(options);
 	w->outputs = block_pool_new(options->part, options->threads, NULL, NULL);
 	w->queue = zip_queue_new(options->threads * BATCHES_EACH, env->cancel);
-	w->threads = zalloc(options->threads * sizeof(pthread_t));
-	do {
-		r = thread_start_next(&w->threads[w->n_threads], w->n_threads, worker_main, w, err);
-		w->n_threads += r > 0;
-	} while (r > 0 && w->n_threads < options->threads);
-	if (r < 0)
-		return zip_workers_finish(w, r, err);
+	w->queue->pool.max_threads = options->threads;
+	do
+		code = workers_start(&w->queue->pool, worker_main, w, err);
+	while (code > 0);
+	if (code < 0)
+		return zip_workers_finish(w, code, err);
 	*ret = w;
 	return 0;
 }
 
 int zip_workers_flush(struct zip_workers *w, struct error *err)
 {
-	int r;
+	int code;
 
 	if (w->filling == NULL)
 		return 0;
-	r = zip_queue_put(w->queue, w->filling, err);
-	if (r >= 0)
+	code = zip_queue_put(w->queue, w->filling, err);
+	if (code == 0)
 		w->filling = NULL;
-	return r;
+	return code;
 }
 
 int zip_workers_add(struct zip_workers *w, const struct zip_job *job, struct error *err)
 {
-	int r = w->filling != NULL ? 0 : zip_queue_open(w->queue, &w->filling, err);
+	int code = w->filling != NULL ? 0 : zip_queue_open(w->queue, &w->filling, err);
 
-	if (r < 0) {
+	if (code < 0) {
 		struct zip_job mine = *job;
 
 		zip_job_done(&mine);
-		return r;
+		return code;
 	}
 	zip_batch_add(w->filling, job);
 	return zip_batch_is_full(w->filling, w->batch_jobs) ? zip_workers_flush(w, err) : 0;
@@ -569,24 +507,24 @@ int zip_workers_add(struct zip_workers *w, const struct zip_job *job, struct err
 
 int zip_workers_await(struct zip_workers *w, const char *name, struct error *err)
 {
-	int r = zip_workers_flush(w, err);
+	int code = zip_workers_flush(w, err);
 
-	return r < 0 ? r : zip_queue_await(w->queue, select_name_hash(name), err);
+	return code == 0 ? zip_queue_await(w->queue, select_name_hash(name), err) : code;
 }
 
 int zip_workers_finish(struct zip_workers *w, int code, struct error *err)
 {
+	struct workers *pool = &w->queue->pool;
+
 	if (code >= 0)
 		code = zip_workers_flush(w, err);
 	if (code < 0)
-		zip_queue_fail(w->queue, code, err);
+		workers_fail(pool, code, err);
 	zip_queue_close(w->queue);
-	for (unsigned i = 0; i < w->n_threads; i++)
-		pthread_join(w->threads[i], NULL);
-	code = zip_queue_outcome(w->queue, err);
+	workers_join(pool);
+	code = workers_outcome(pool, err);
 	zip_queue_free(w->queue);
 	block_pool_free(w->outputs);
-	free(w->threads);
 	free(w);
 	return code;
 }

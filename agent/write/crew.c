@@ -4,7 +4,6 @@
  * thread. */
 #include "crew_private.h"
 #include "text.h"
-#include "thread.h"
 #include "tree_private.h"
 #include <errno.h>
 #include <limits.h>
@@ -106,28 +105,13 @@ static void crew_job_free(struct crew_job *job)
  * kernel's lock on the directory and continues as soon as that lock is free. */
 enum { WORKERS_PER_DIRECTORY = 2 };
 
-static bool is_over_locked(const struct crew *c)
-{
-	return c->failed < 0 || cancel_requested(c->env.cancel);
-}
-
-static void fail_locked(struct crew *c, int code, const struct error *why)
-{
-	if (c->failed == 0) {
-		c->failed = code;
-		c->why = *why;
-	}
-	pthread_cond_broadcast(&c->work);
-	pthread_cond_broadcast(&c->room);
-}
-
 /* Worker threads. */
 
 static bool is_full_locked(const struct crew *c, uint64_t parent_hash)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < c->n_workers; i++)
+	for (unsigned i = 0; i < c->pool.n_threads; i++)
 		n += c->workers[i].in_parent == parent_hash;
 	return n >= WORKERS_PER_DIRECTORY;
 }
@@ -161,11 +145,11 @@ static struct crew_job *next_job_locked(struct crew *c, struct crew_worker *work
 {
 	struct crew_job *job = NULL;
 
-	while (!is_over_locked(c) && (job = dequeue_locked(c)) == NULL) {
+	while (!workers_must_stop(&c->pool) && (job = dequeue_locked(c)) == NULL) {
 		if (c->closing && c->first == NULL)
 			return NULL;
 		c->n_idle++;
-		pthread_cond_wait(&c->work, &c->mutex);
+		workers_wait(&c->pool, &c->work);
 		c->n_idle--;
 	}
 	if (job != NULL)
@@ -188,14 +172,14 @@ static void leave_directory_locked(struct crew_worker *worker)
 static int write_file(
 	struct crew_worker *worker, struct writer *w, const struct crew_job *job, struct error *err)
 {
-	int r = writer_file_open(w, job->name, &job->meta, job->len, false, err);
+	int code = writer_file_open(w, job->name, &job->meta, job->len, false, err);
 
-	pthread_mutex_lock(&worker->crew->mutex);
+	pthread_mutex_lock(&worker->crew->pool.mutex);
 	leave_directory_locked(worker);
-	pthread_mutex_unlock(&worker->crew->mutex);
-	if (r >= 0 && job->len > 0)
-		r = writer_file_write(w, 0, job->content, job->len, err);
-	return r < 0 ? r : writer_file_close(w, err);
+	pthread_mutex_unlock(&worker->crew->pool.mutex);
+	if (code == 0 && job->len > 0)
+		code = writer_file_write(w, 0, job->content, job->len, err);
+	return code == 0 ? writer_file_close(w, err) : code;
 }
 
 static int write_job(
@@ -223,9 +207,9 @@ static void finish_locked(struct crew_worker *worker, const struct crew_job *job
 	c->targets[job->slot] = 0;
 	c->content_bytes -= job->len;
 	c->n_jobs--;
-	pthread_cond_broadcast(&c->room);
+	workers_wake_all(&c->room);
 	if (c->closing)
-		pthread_cond_broadcast(&c->work);
+		workers_wake_all(&c->work);
 }
 
 static void *worker_main(void *arg)
@@ -236,20 +220,20 @@ static void *worker_main(void *arg)
 	struct crew_job *job;
 
 	writer_set_untimed(w);
-	pthread_mutex_lock(&c->mutex);
+	pthread_mutex_lock(&c->pool.mutex);
 	while ((job = next_job_locked(c, worker)) != NULL) {
 		struct error err;
-		int r;
+		int code;
 
-		pthread_mutex_unlock(&c->mutex);
-		r = write_job(worker, w, job, &err);
-		pthread_mutex_lock(&c->mutex);
+		pthread_mutex_unlock(&c->pool.mutex);
+		code = write_job(worker, w, job, &err);
+		pthread_mutex_lock(&c->pool.mutex);
 		finish_locked(worker, job);
 		crew_job_free(job);
-		if (r < 0)
-			fail_locked(c, r, &err);
+		if (code < 0)
+			workers_fail_locked(&c->pool, code, &err);
 	}
-	pthread_mutex_unlock(&c->mutex);
+	pthread_mutex_unlock(&c->pool.mutex);
 	writer_close(w);
 	return NULL;
 }
@@ -260,23 +244,18 @@ static bool start_worker_locked(struct crew *c)
 {
 	struct crew_worker *worker;
 
-	if (c->n_workers >= c->max_workers)
+	if (c->pool.n_threads >= c->pool.max_threads)
 		return false;
-	worker = &c->workers[c->n_workers];
+	worker = &c->workers[c->pool.n_threads];
 	*worker = (struct crew_worker){.crew = c};
-	if (!thread_start_extra(&worker->thread, worker_main, worker)) {
-		c->max_workers = c->n_workers;
-		return false;
-	}
-	c->n_workers++;
-	return true;
+	return workers_start_extra(&c->pool, worker_main, worker);
 }
 
 /* A queued job can run: wakes an idle worker, or starts one more. */
 static void wake_worker_locked(struct crew *c)
 {
 	if (c->n_idle > 0)
-		pthread_cond_signal(&c->work);
+		workers_wake_one(&c->work);
 	else
 		start_worker_locked(c);
 }
@@ -309,11 +288,11 @@ bool crew_start_workers(struct crew *c)
 {
 	bool started;
 
-	pthread_mutex_lock(&c->mutex);
-	c->max_workers = workers_for_open_files();
-	started = c->n_workers > 0 ||
+	pthread_mutex_lock(&c->pool.mutex);
+	c->pool.max_threads = workers_for_open_files();
+	started = c->pool.n_threads > 0 ||
 		  ((c->allowance > 0 || reserve_locked(c)) && start_worker_locked(c));
-	pthread_mutex_unlock(&c->mutex);
+	pthread_mutex_unlock(&c->pool.mutex);
 	if (started)
 		atomic_store_explicit(&c->has_workers, true, memory_order_release);
 	return started;
@@ -342,15 +321,6 @@ static bool has_room_locked(const struct crew *c, const struct crew_job *job)
 	return c->content_bytes == 0 || c->content_bytes + job->len <= c->allowance;
 }
 
-static int over_error_locked(const struct crew *c, struct error *err)
-{
-	if (c->failed == 0)
-		return error_set(err, -ECANCELED, "cancelled");
-	if (err != NULL)
-		*err = c->why;
-	return c->failed;
-}
-
 static void enqueue_locked(struct crew *c, struct crew_job *job)
 {
 	while (c->names[job->slot] != 0)
@@ -376,54 +346,48 @@ static void add_wait_time(struct crew *c, uint64_t started_ns)
 static int crew_submit(struct crew *c, struct crew_job *job, struct error *err)
 {
 	uint64_t started = now_ns();
-	int r = 0;
+	int code;
 
-	pthread_mutex_lock(&c->mutex);
-	while (!is_over_locked(c) && !has_room_locked(c, job))
-		pthread_cond_wait(&c->room, &c->mutex);
-	if (is_over_locked(c))
-		r = over_error_locked(c, err);
-	else
+	pthread_mutex_lock(&c->pool.mutex);
+	while (!workers_must_stop(&c->pool) && !has_room_locked(c, job))
+		workers_wait(&c->pool, &c->room);
+	code = workers_outcome_locked(&c->pool, err);
+	if (code == 0)
 		enqueue_locked(c, job);
-	pthread_mutex_unlock(&c->mutex);
-	if (r < 0)
+	pthread_mutex_unlock(&c->pool.mutex);
+	if (code < 0)
 		crew_job_free(job);
 	add_wait_time(c, started);
-	return r;
+	return code;
 }
 
 static int crew_await_hash(struct crew *c, uint64_t name_hash, struct error *err)
 {
 	uint64_t started = now_ns();
-	int r = 0;
+	int code;
 
-	pthread_mutex_lock(&c->mutex);
-	while (!is_over_locked(c) && is_under_way_locked(c, name_hash))
-		pthread_cond_wait(&c->room, &c->mutex);
-	if (is_over_locked(c))
-		r = over_error_locked(c, err);
-	pthread_mutex_unlock(&c->mutex);
+	pthread_mutex_lock(&c->pool.mutex);
+	while (!workers_must_stop(&c->pool) && is_under_way_locked(c, name_hash))
+		workers_wait(&c->pool, &c->room);
+	code = workers_outcome_locked(&c->pool, err);
+	pthread_mutex_unlock(&c->pool.mutex);
 	add_wait_time(c, started);
-	return r;
+	return code;
 }
 
-/* code < 0 discards the jobs that no worker has started yet. Returns the first failure, or 0. */
-static int stop_workers(struct crew *c, int code, struct error *err)
+/* code < 0 discards the jobs that no worker has started yet. Returns the first failure, or code. */
+static int finish_jobs(struct crew *c, int code, struct error *err)
 {
 	uint64_t started = now_ns();
+	int outcome;
 
-	pthread_mutex_lock(&c->mutex);
+	pthread_mutex_lock(&c->pool.mutex);
 	c->closing = true;
 	if (code < 0)
-		fail_locked(c, code, err);
-	pthread_cond_broadcast(&c->work);
-	/* While jobs are left, a worker may still start another worker. */
-	for (unsigned i = 0; i < c->n_workers; i++) {
-		pthread_mutex_unlock(&c->mutex);
-		pthread_join(c->workers[i].thread, NULL);
-		pthread_mutex_lock(&c->mutex);
-	}
-	pthread_mutex_unlock(&c->mutex);
+		workers_fail_locked(&c->pool, code, err);
+	workers_wake_all(&c->work);
+	pthread_mutex_unlock(&c->pool.mutex);
+	workers_join(&c->pool); /* while jobs are left, a worker may still start another one */
 	add_wait_time(c, started);
 	while (c->first != NULL) {
 		struct crew_job *job = c->first;
@@ -433,9 +397,8 @@ static int stop_workers(struct crew *c, int code, struct error *err)
 	}
 	if (c->allowance > 0)
 		budget_release(c->env.budget, c->allowance);
-	if (c->failed == 0 && !cancel_requested(c->env.cancel))
-		return code;
-	return over_error_locked(c, err);
+	outcome = workers_outcome(&c->pool, err);
+	return outcome < 0 ? outcome : code;
 }
 
 /* Decides which thread writes an entry: the caller or a worker. */
@@ -451,24 +414,16 @@ struct crew *crew_new(const struct crew_env *env)
 
 	c->env = *env;
 	c->last = &c->first;
-	pthread_mutex_init(&c->mutex, NULL);
-	pthread_cond_init(&c->work, NULL);
-	pthread_cond_init(&c->room, NULL);
-	c->watch_work = (struct cancel_watch){.mutex = &c->mutex, .cond = &c->work};
-	c->watch_room = (struct cancel_watch){.mutex = &c->mutex, .cond = &c->room};
-	cancel_watch(env->cancel, &c->watch_work);
-	cancel_watch(env->cancel, &c->watch_room);
+	workers_init(&c->pool, CREW_WORKERS, env->cancel);
+	workers_add_condition(&c->pool, &c->work);
+	workers_add_condition(&c->pool, &c->room);
 	return c;
 }
 
 int crew_finish(struct crew *c, int code, struct error *err)
 {
-	code = stop_workers(c, code, err);
-	cancel_unwatch(c->env.cancel, &c->watch_room);
-	cancel_unwatch(c->env.cancel, &c->watch_work);
-	pthread_cond_destroy(&c->room);
-	pthread_cond_destroy(&c->work);
-	pthread_mutex_destroy(&c->mutex);
+	code = finish_jobs(c, code, err);
+	workers_done(&c->pool);
 	free(c);
 	return code;
 }
@@ -508,12 +463,12 @@ static int write_timed(struct crew *c, struct writer *own, const char *name, con
 {
 	bool probing = atomic_load_explicit(&c->slow, memory_order_relaxed) > 0;
 	long before = probing ? voluntary_switches() : 0;
-	int r = writer_file(own, name, m, content, err);
+	int code = writer_file(own, name, m, content, err);
 	bool is_slow = own->spent_ns >= SLOW_FILE_NS && (!probing || voluntary_switches() > before);
 
 	if (is_slow || probing)
 		count_slow_file(c, is_slow);
-	return r;
+	return code;
 }
 
 static bool is_for_workers(const struct meta *m, const struct slice *content)
@@ -526,36 +481,36 @@ static bool is_for_workers(const struct meta *m, const struct slice *content)
 static int submit_or_await(
 	struct crew *c, struct crew_job *job, const char *name, struct error *err)
 {
-	int r;
+	int code;
 
 	if (job != NULL)
 		return crew_submit(c, job, err);
-	r = crew_await(c, name, err);
-	return r < 0 ? r : 1;
+	code = crew_await(c, name, err);
+	return code < 0 ? code : 1;
 }
 
 int crew_dir(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	struct error *err)
 {
 	struct crew_job *job = NULL;
-	int r;
+	int code;
 
 	if (crew_has_workers(c) && is_for_workers(m, NULL))
 		job = crew_job_new(JOB_DIR, name, NULL, m, NULL);
-	r = submit_or_await(c, job, name, err);
-	return r > 0 ? writer_dir(own, name, m, err) : r;
+	code = submit_or_await(c, job, name, err);
+	return code > 0 ? writer_dir(own, name, m, err) : code;
 }
 
 int crew_symlink(struct crew *c, struct writer *own, const char *name, const char *target,
 	const struct meta *m, struct error *err)
 {
 	struct crew_job *job = NULL;
-	int r;
+	int code;
 
 	if (crew_has_workers(c))
 		job = crew_job_new(JOB_SYMLINK, name, target, m, NULL);
-	r = submit_or_await(c, job, name, err);
-	return r > 0 ? writer_symlink(own, name, target, m, err) : r;
+	code = submit_or_await(c, job, name, err);
+	return code > 0 ? writer_symlink(own, name, target, m, err) : code;
 }
 
 int crew_hardlink(
@@ -563,28 +518,28 @@ int crew_hardlink(
 {
 	static const struct meta none;
 	struct crew_job *job = NULL;
-	int r;
+	int code;
 
 	if (crew_has_workers(c))
 		job = crew_job_new(JOB_HARDLINK, name, target, &none, NULL);
-	r = submit_or_await(c, job, name, err);
-	if (r > 0)
-		r = submit_or_await(c, NULL, target, err);
-	return r > 0 ? writer_hardlink(own, name, target, err) : r;
+	code = submit_or_await(c, job, name, err);
+	if (code > 0)
+		code = submit_or_await(c, NULL, target, err);
+	return code > 0 ? writer_hardlink(own, name, target, err) : code;
 }
 
 int crew_file(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	const struct slice *content, struct error *err)
 {
 	struct crew_job *job = NULL;
-	int r;
+	int code;
 
 	if (crew_has_workers(c) && is_for_workers(m, content))
 		job = crew_job_new(JOB_FILE, name, NULL, m, content);
 	/* The queue owns it now. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-	r = submit_or_await(c, job, name, err);
-	if (r <= 0)
-		return r;
+	code = submit_or_await(c, job, name, err);
+	if (code <= 0)
+		return code;
 	if (content->len > SMALL_FILE_BYTES || c->env.tree->sink != NULL)
 		return writer_file(own, name, m, content, err);
 	return write_timed(c, own, name, m, content, err);
@@ -593,9 +548,9 @@ int crew_file(struct crew *c, struct writer *own, const char *name, const struct
 int crew_has(struct crew *c, struct writer *own, const char *name, const struct meta *m,
 	uint64_t size, struct error *err)
 {
-	int r = c->env.tree->continued ? crew_await(c, name, err) : 0;
+	int code = c->env.tree->continued ? crew_await(c, name, err) : 0;
 
-	return r < 0 ? r : writer_has(own, name, m, size, err);
+	return code < 0 ? code : writer_has(own, name, m, size, err);
 }
 
 int crew_await(struct crew *c, const char *name, struct error *err)

@@ -3,7 +3,7 @@
 #define STAGERUN_WRITE_CREW_PRIVATE_H
 
 #include "crew.h"
-#include <pthread.h>
+#include "workers.h"
 #include <stdatomic.h>
 
 /* What crew.c shares with its test: jobs, worker threads, and the crew that owns both. */
@@ -34,7 +34,6 @@ struct crew_job {
 
 struct crew_worker {
 	struct crew *crew;
-	pthread_t thread;
 	uint64_t in_parent; /* under lock: hash of the directory that it creates in; 0: none */
 };
 
@@ -46,11 +45,11 @@ struct crew {
 	atomic_int slow; /* count of recent files that took long; rises and falls */
 	atomic_bool has_workers;
 
-	/* Under lock. */
-	pthread_mutex_t mutex;
-	pthread_cond_t work; /* a job can run, or the crew ends; workers sleep on it */
-	pthread_cond_t room; /* a job is done, or the crew ends; callers sleep on it */
-	struct cancel_watch watch_work, watch_room;
+	struct workers pool;           /* its threads are started under the lock */
+	struct workers_condition work; /* a job can run, or no more will come; workers wait */
+	struct workers_condition room; /* a job is done; callers wait */
+
+	/* Under the pool's lock. */
 	struct crew_job *first, **last; /* the queue */
 	uint64_t names[CREW_JOBS];      /* hashes of queued and running jobs; 0: a free slot */
 	uint64_t targets[CREW_JOBS];    /* hashes of their targets; 0: no target */
@@ -58,10 +57,8 @@ struct crew {
 	uint64_t content_bytes;         /* of queued and running jobs */
 	uint64_t allowance;             /* bytes reserved from the budget for content */
 	struct crew_worker workers[CREW_WORKERS];
-	unsigned n_workers, n_idle, max_workers;
+	unsigned n_idle;
 	bool closing; /* no more jobs will come */
-	int failed;   /* the first failure; 0: none */
-	struct error why;
 };
 
 /* Starts the first worker, if there is none yet. Returns false if no memory or no thread is

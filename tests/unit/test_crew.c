@@ -229,9 +229,9 @@ TREE_TEST(crew_holds_no_more_content_than_it_reserved)
 	for (int i = 0; i < 40; i++) {
 		snprintf(name, sizeof(name), "d%d/large", i);
 		assert_ok(f, crew_file(c.crew, f->w, name, &m, &s, &f->err));
-		pthread_mutex_lock(&c.crew->mutex);
+		pthread_mutex_lock(&c.crew->pool.mutex);
 		assert_true(c.crew->content_bytes <= c.crew->allowance);
-		pthread_mutex_unlock(&c.crew->mutex);
+		pthread_mutex_unlock(&c.crew->pool.mutex);
 	}
 	assert_false(budget_try_reserve(c.budget, budget_stage_half(c.budget)));
 	assert_ok(f, finish(&c, 0));
