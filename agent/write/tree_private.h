@@ -311,8 +311,9 @@ struct attributes {
 void writer_attributes_read(int fd, struct attributes *ret);
 void writer_attributes_done(struct attributes *a);
 
-/* Copies the first size bytes of fd, except its holes, into the open file at the same offsets. */
-int writer_copy_content(struct writer *w, int fd, off_t size, struct error *err);
+/* Copies the bytes of fd between two offsets, except its holes, into the open file at the same
+ * offsets. */
+int writer_copy_content(struct writer *w, int fd, off_t from, off_t to, struct error *err);
 
 /* Creates a copy of the file `from` at w->path. */
 int writer_copy_file(struct writer *w, const struct dir_entry *from, const struct dir_entry *to,
