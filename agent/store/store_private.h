@@ -330,8 +330,6 @@ int layout_list(struct store_conn *h, const char *prefix, layout_each_cb *each, 
 /* Frees and empties the lists of index parts and objects: the manifest of a version whose content
  * has been removed. */
 void manifest_forget_content(struct manifest *m);
-/* "index/DD/DIGEST.zst"; heap. */
-char *manifest_part_key(const struct manifest_part *p);
 
 /* --- versions --- */
 
