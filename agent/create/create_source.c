@@ -33,16 +33,6 @@ struct streaming {
 	int scratch_fd;
 };
 
-/* The Last-Modified time in seconds; 0 when the source has none. */
-static time_t last_modified(const struct streaming *x)
-{
-	struct tm tm = {0};
-
-	if (strptime(x->object->identity.last_modified, "%a, %d %b %Y %H:%M:%S GMT", &tm) == NULL)
-		return 0;
-	return timegm(&tm);
-}
-
 static char *single_file_name(const struct streaming *x)
 {
 	_free_ char *name = source_file_name(x->opts->source);
@@ -85,7 +75,7 @@ static int unpack_stream(struct streaming *x, struct reader *in, struct error *e
 		.compression = x->decoder != NULL ? x->decoder->name : NULL,
 		.file_name = name,
 		.extract = !o->no_extract,
-		.mtime = last_modified(x)};
+		.mtime = units_parse_http_date(x->object->identity.last_modified)};
 	const char *format;
 
 	return unpack(&env, &input, &format, err);

@@ -2,9 +2,9 @@
 /* Percent-encoding as Signature Version 4 requires it: everything but RFC 3986's unreserved
  * characters is encoded, so that the URL that is sent is identical to the one that is signed. Also
  * parses S3's dates and ETags. Pure. */
-#include "defer.h"
 #include "s3_private.h"
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool is_unreserved(char c)
@@ -60,15 +60,10 @@ char *s3_decode(const char *s)
 
 time_t s3_time(const char *s)
 {
-	static const char *const formats[] = {"%Y-%m-%dT%H:%M:%S", "%a, %d %b %Y %H:%M:%S GMT"};
+	struct tm tm = {0};
 
-	for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
-		struct tm tm = {0};
-
-		if (strptime(s, formats[i], &tm) != NULL)
-			return timegm(&tm);
-	}
-	return 0;
+	return strptime(s, "%Y-%m-%dT%H:%M:%S", &tm) != NULL ? timegm(&tm)
+							     : units_parse_http_date(s);
 }
 
 void s3_copy_etag(char to[static 128], const char *etag)

@@ -262,16 +262,6 @@ static struct reader *download_reader(
 /* Decoded blocks that may wait for the unpacker. */
 enum { AHEAD_SLICES = 4 };
 
-/* Returns Last-Modified in seconds, 0 if it is missing or invalid. */
-static time_t last_modified(const struct identity *id)
-{
-	struct tm tm = {0};
-
-	if (strptime(id->last_modified, "%a, %d %b %Y %H:%M:%S GMT", &tm) == NULL)
-		return 0;
-	return timegm(&tm);
-}
-
 /* One source while it is unpacked. */
 struct source_unpack {
 	struct stage *stage;
@@ -332,7 +322,7 @@ static int unpack_stream(struct source_unpack *p, struct reader *in, struct erro
 		.compression = p->decoder != NULL ? p->decoder->name : NULL,
 		.file_name = file_name,
 		.extract = !spec->no_extract,
-		.mtime = last_modified(&p->object->identity)};
+		.mtime = units_parse_http_date(p->object->identity.last_modified)};
 
 	return unpack(&env, &input, &p->container, err);
 }
