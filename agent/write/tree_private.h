@@ -412,11 +412,6 @@ int metadata_apply_at(const struct tree *t, int parent_fd, const char *path,
 
 /* ---- spool.c ---- */
 
-/* Creates a file of this mode in dir_fd. Returns its descriptor or -errno. *ret_name is "" if the
- * file has no name, else a name that the caller must unlink. */
-#define UNNAMED_TEXT 48
-int spool_unnamed_file(int dir_fd, mode_t mode, char ret_name[static UNNAMED_TEXT]);
-
 int spool_init(struct spool *s, int scratch_fd, struct error *err);
 void spool_done(struct spool *s); /* also after spool_init() failed */
 

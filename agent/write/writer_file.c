@@ -2,6 +2,7 @@
 /* Regular files, and regular files and links that a killed run left complete. The writer's thread,
  * where nothing else is said. */
 #include "disk.h"
+#include "files.h"
 #include "tree_private.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -254,22 +255,6 @@ static int open_link(struct writer *w, const struct dir_entry *at, const struct 
 	return begin_file(w, fd, m, size, err);
 }
 
-static int pwrite_all(int fd, const uint8_t *p, size_t len, uint64_t offset)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, p, len, (off_t)offset);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			p += n;
-			len -= (size_t)n;
-			offset += (size_t)n;
-		}
-	}
-	return 0;
-}
-
 int writer_regular_check_offset(
 	const struct writer *w, uint64_t offset, size_t len, struct error *err)
 {
@@ -311,7 +296,7 @@ static int write_part(
 		(r = tree_limit_hole(w, offset - f->end, err)) < 0 ||
 		(r = tree_limit_bytes(w, len, err)) < 0)
 		return r;
-	if ((r = pwrite_all(f->fd, bytes, len, offset)) < 0)
+	if ((r = files_write_all(f->fd, bytes, len, offset)) < 0)
 		return tree_disk_error(err, -r, f->fd, "write", w->path);
 	f->has_gap |= offset > f->end;
 	f->end = offset + len;
