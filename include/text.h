@@ -76,6 +76,11 @@ const char *units_print_duration(uint64_t ns, char buf[static 32]);
  * 9999 is replaced by the first or last second of that period. Returns ret. */
 struct tm *units_date(time_t t, struct tm *ret);
 
+/* Dates as HTTP prints them: "Wed, 25 Nov 2026 19:10:04 GMT". Parsing returns 0 if s does not begin
+ * with such a date; printing accepts what units_date() does, and returns buf. */
+time_t units_parse_http_date(const char *s);
+const char *units_print_http_date(time_t t, char buf[static 32]);
+
 /* Returns the candidate that is nearest to word by edit distance, if it is near enough to be a typo
  * (a distance of at most a third of the word's length, or 1); else NULL. */
 const char *nearest_word(const char *word, const char *const *candidates, size_t n);

@@ -8,6 +8,7 @@
 #include "losses.h"
 #include "progress.h"
 #include "reader.h"
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -180,6 +181,14 @@ int writer_dir(struct writer *w, const char *name, const struct meta *m, struct 
 int writer_symlink(struct writer *w, const char *name, const char *target, const struct meta *m,
 	struct error *err);
 int writer_hardlink(struct writer *w, const char *name, const char *target, struct error *err);
+
+/* The rule for symbolic links, without I/O: whether target leads out of the tree from a link at
+ * path. is_dir() returns whether path and all its parents are directories and no links; it may
+ * modify path during the call. at: if is_dir() returned false, the path that is no directory. Any
+ * thread. */
+#define TREE_LINK_TEXT ((size_t)2 * PATH_MAX)
+bool tree_link_leaves(const char *path, const char *target, bool (*is_dir)(void *ctx, char *path),
+	void *ctx, char at[static TREE_LINK_TEXT]);
 
 /* A regular file: open, write at rising offsets (gaps become holes), close. size is the size that
  * the archive declares, or SIZE_UNKNOWN; if it is known, writer_file_close() extends the file to it

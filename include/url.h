@@ -21,7 +21,11 @@ bool url_has_bare_user(const char *url);
 /* Whether a plain path may be a URL whose scheme was left out. */
 bool url_looks_like_host(const char *path);
 
-/* The following three return heap strings, the caller's to free. */
+/* The following four return heap strings, the caller's to free. */
+
+/* Decodes the first len bytes of s: "%41" becomes "A". A '%' without two hex digits after it is
+ * kept. */
+char *url_decode(const char *s, size_t len);
 
 /* For messages: no user, password, query or fragment. */
 char *url_display(const char *url);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Files: the caller's umask (set once, before threads are started), opening paths without symbolic
- * links, and the directory for temporary files. Any thread. */
+/* Files: the caller's umask (set once, before threads are started), writing, opening paths without
+ * symbolic links, temporary files and the directory for them. Any thread. */
+#include "files.h"
 #include "defer.h"
 #include "open_beneath.h"
+#include "random.h"
 #include "temporary.h"
 #include "text.h"
 #include "umask.h"
@@ -10,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -27,6 +30,66 @@ mode_t umask_set_aside(void)
 mode_t umask_apply(mode_t mode)
 {
 	return mode & ~callers_umask;
+}
+
+int files_write_all(int fd, const void *bytes, size_t len, uint64_t offset)
+{
+	const char *from = bytes;
+
+	while (len > 0) {
+		ssize_t n = offset == FILES_POSITION ? write(fd, from, len)
+						     : pwrite(fd, from, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		/* POSIX does not say what such an answer means: asking again may never end. */
+		if (n == 0)
+			errno = EIO;
+		if (n <= 0)
+			return -errno;
+		from += n;
+		len -= (size_t)n;
+		if (offset != FILES_POSITION)
+			offset += (uint64_t)n;
+	}
+	return 0;
+}
+
+static int create_named(int dir_fd, mode_t mode, char name[static FILES_UNNAMED_TEXT])
+{
+	for (int attempt = 0; attempt < 16; attempt++) {
+		uint64_t random = 0;
+		int fd;
+
+		random_fill(&random, sizeof(random));
+		snprintf(name, FILES_UNNAMED_TEXT, ".unnamed-%016llx", (unsigned long long)random);
+		fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+		if (fd >= 0)
+			return fd;
+		name[0] = '\0';
+		if (errno != EEXIST)
+			return -errno;
+	}
+	return -EEXIST;
+}
+
+int files_create_unnamed(int dir_fd, mode_t mode, char ret_name[static FILES_UNNAMED_TEXT])
+{
+	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+
+	ret_name[0] = '\0';
+	/* NFS and others have no O_TMPFILE, and fail with different errnos. */
+	return fd >= 0 ? fd : create_named(dir_fd, mode, ret_name);
+}
+
+int files_create_temporary(int dir_fd)
+{
+	char name[FILES_UNNAMED_TEXT];
+	int fd = files_create_unnamed(dir_fd, 0600, name);
+
+	if (name[0] != '\0')
+		unlinkat(dir_fd, name, 0);
+	return fd;
 }
 
 /* Opening beneath a directory. */

@@ -191,3 +191,20 @@ struct tm *units_date(time_t t, struct tm *ret)
 	t = t < first ? first : t > last ? last : t;
 	return gmtime_r(&t, ret);
 }
+
+static const char http_date[] = "%a, %d %b %Y %H:%M:%S GMT";
+
+time_t units_parse_http_date(const char *s)
+{
+	struct tm tm = {0};
+
+	return strptime(s, http_date, &tm) != NULL ? timegm(&tm) : 0;
+}
+
+const char *units_print_http_date(time_t t, char buf[static 32])
+{
+	struct tm tm;
+
+	strftime(buf, 32, http_date, units_date(t, &tm));
+	return buf;
+}

@@ -79,8 +79,7 @@ static int hex_digit(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* "%41" -> "A". A '%' without two hex digits after it is copied. Heap string. */
-static char *percent_decode(const char *s, size_t len)
+char *url_decode(const char *s, size_t len)
 {
 	struct text t = {0};
 
@@ -179,7 +178,7 @@ void url_redact(const char *given)
 	for (size_t i = 0; p.host > p.authority && i < ARRAY_LEN(from) && from[i] != NULL; i++) {
 		size_t len = (size_t)(url + p.host - 1 - from[i]);
 		_free_ char *raw = text_format("%.*s", (int)len, from[i]);
-		_free_ char *decoded = percent_decode(from[i], len);
+		_free_ char *decoded = url_decode(from[i], len);
 
 		redact_add(raw);
 		redact_add(decoded);
@@ -279,7 +278,7 @@ char *url_file_name(const char *url)
 	if (p.authority > 0 && begin < p.path)
 		begin = end = p.path;
 	name = p.authority > 0 && !is_s3(&p, url)
-		       ? percent_decode(url + begin, end - begin)
+		       ? url_decode(url + begin, end - begin)
 		       : text_format("%.*s", (int)(end - begin), url + begin);
 	if (name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 &&
 		strcmp(name, "..") != 0)
@@ -314,7 +313,7 @@ void url_names(const char *url, struct strings *ret)
 	for (param = strtok_r(query, "&", &save); param != NULL;
 		param = strtok_r(NULL, "&", &save)) {
 		const char *value = param + strcspn(param, "=");
-		_free_ char *decoded = percent_decode(value, strlen(value));
+		_free_ char *decoded = url_decode(value, strlen(value));
 
 		text_strings_add(ret, decoded);
 	}
@@ -327,7 +326,7 @@ char *url_file_path(const char *url)
 
 	if (host_len != 0 && (host_len != 9 || strncasecmp(url + p.authority, "localhost", 9) != 0))
 		return NULL;
-	return percent_decode(url + p.path, strlen(url + p.path));
+	return url_decode(url + p.path, strlen(url + p.path));
 }
 
 /* What a URL says about why it is refused: when its signature expires, and whether it is a login
@@ -344,7 +343,7 @@ static char *query_parameter(const char *url, const char *name)
 		if (strncasecmp(at, name, len) == 0 && at[len] == '=') {
 			const char *value = at + len + 1;
 
-			return percent_decode(value, strcspn(value, "&#"));
+			return url_decode(value, strcspn(value, "&#"));
 		}
 		at = strpbrk(at, "&#");
 		if (at != NULL && *at == '#')

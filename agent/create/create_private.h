@@ -22,8 +22,8 @@
  *
  *   create.c         the steps of a creation: lease, previous version, content, manifest
  *   create_source.c  the kinds of sources: directory, file, object behind a URL, S3 prefix
- *   walk.c           the entries of a directory, in the order of the index; where its symbolic
- *                    links lead; which paths are hard links to one file
+ *   walk.c           the entries of a directory, in the order of the index; which paths are hard
+ *                    links to one file
  *   stream.c         the entries of an archive: a tree's sink that fills packs
  *   content.c        reads file content: from a directory or from S3
  *   planner.c        entries -> jobs -> index; the index of the previous version, read along with
@@ -468,12 +468,7 @@ void create_source_close(struct create_source *s);
 /* Adds all entries of the source to the planner. */
 int create_feed(struct planner *p, const struct create_source *s, struct error *err);
 
-/* --- walk.c: links --- */
-
-/* Whether a symbolic link at path leads out of the tree. is_dir() returns whether path and all its
- * parents are directories and no links; it may modify path during the call. Any thread. */
-bool walk_link_leaves(
-	const char *path, const char *target, bool (*is_dir)(void *ctx, char *path), void *ctx);
+/* --- walk.c: hard links --- */
 
 /* The files of a tree that have several names. They are returned after all other entries. One
  * thread. */

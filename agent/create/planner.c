@@ -135,7 +135,7 @@ void planner_previous_free(struct previous *prev)
 static int load_part(struct previous *prev, struct error *err)
 {
 	const struct manifest_part *p = &prev->manifest->parts[prev->next_part++];
-	_free_ char *key = text_format("index/%.2s/%s.zst", p->sha256, p->sha256);
+	_free_ char *key = manifest_part_key(p->sha256);
 	_free_ char *bytes = NULL;
 	size_t len;
 	int code;
@@ -459,7 +459,7 @@ static void add_manifest_part(struct manifest *m, const struct index_part_info *
 static int on_part(void *ctx, const struct index_part_info *part, struct error *err)
 {
 	struct planner *p = ctx;
-	_free_ char *key = text_format("index/%.2s/%s.zst", part->sha256, part->sha256);
+	_free_ char *key = manifest_part_key(part->sha256);
 	int has = store_has(p->store, key, NULL, err);
 
 	if (has < 0)

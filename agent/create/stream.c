@@ -510,7 +510,9 @@ static bool is_dir(void *ctx, char *path)
 
 static int check_symlink(struct stream *s, const struct create_item *i, struct error *err)
 {
-	if (!walk_link_leaves(i->path, i->target, is_dir, s))
+	char at[TREE_LINK_TEXT];
+
+	if (!tree_link_leaves(i->path, i->target, is_dir, s, at))
 		return 0;
 	return error_set(err, -ERR_REFUSED,
 		"'%s' was refused: its target '%s' leads out of the archive", i->path, i->target);

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Links of a source. No I/O.
- *
- * Where a symbolic link leads, by the rules of tree.h: it leaves the tree if its target is
- * absolute, if it climbs above the root, or if ".." follows a name of the target that is not a real
- * directory. */
+/* The walk of a directory that is a source, and its hard links. The planner's thread. */
 #include "create_private.h"
 #include "defer.h"
 #include "log.h"
@@ -14,52 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static void remove_component(char *path)
-{
-	char *slash = strrchr(path, '/');
-
-	*(slash != NULL ? slash : path) = '\0';
-}
-
-static void append_component(char *path, size_t room, const char *name, size_t len)
-{
-	size_t used = strlen(path);
-
-	snprintf(path + used, room - used, "%s%.*s", used > 0 ? "/" : "", (int)len, name);
-}
-
-static bool is_name(const char *s, size_t len)
-{
-	return len > 0 && !(len == 1 && *s == '.');
-}
-
-bool walk_link_leaves(
-	const char *path, const char *target, bool (*is_dir)(void *ctx, char *path), void *ctx)
-{
-	char at[2 * PATH_MAX + 2];
-	bool unchecked = false; /* at ends with a name of target that is_dir() has not checked */
-
-	if (*target == '/' || *target == '\0')
-		return true;
-	snprintf(at, sizeof(at), "%s", path);
-	remove_component(at);
-	while (*target != '\0') {
-		size_t len = strcspn(target, "/");
-
-		if (len == 2 && memcmp(target, "..", 2) == 0) {
-			if (*at == '\0' || (unchecked && !is_dir(ctx, at)))
-				return true;
-			remove_component(at);
-			unchecked = false;
-		} else if (is_name(target, len)) {
-			append_component(at, sizeof(at), target, len);
-			unchecked = true;
-		}
-		target += len + (target[len] == '/');
-	}
-	return false;
-}
 
 /* Hard links: the names of one file are grouped by inode. The groups and the names in them are in
  * the order of the walk and not of inode numbers, so that two copies of a tree have the same
@@ -532,7 +482,9 @@ static bool is_real_dir(void *ctx, char *path)
 static int visit_link(struct walk *w, const struct walk_entry *e, struct walk_node *here,
 	struct create_item **ret, struct error *err)
 {
-	if (walk_link_leaves(w->path, e->target, is_real_dir, w)) {
+	char at[TREE_LINK_TEXT];
+
+	if (tree_link_leaves(w->path, e->target, is_real_dir, w, at)) {
 		*here = (struct walk_node){.st = e->target_st, .through_link = true};
 		return check_follow(w, e, err);
 	}

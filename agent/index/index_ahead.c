@@ -66,7 +66,7 @@ static int decode_part(
 static int read_part(struct store_conn *store, const struct manifest_part *p,
 	struct index_part *ret, struct error *err)
 {
-	_free_ char *key = text_format("index/%.2s/%s.zst", p->sha256, p->sha256);
+	_free_ char *key = manifest_part_key(p->sha256);
 	_free_ void *bytes = NULL;
 	int code = check_size(p, err);
 

@@ -4,7 +4,8 @@
  * parses S3's dates and ETags. Pure. */
 #include "defer.h"
 #include "s3_private.h"
-#include <ctype.h>
+#include "url.h"
+#include <stdio.h>
 #include <string.h>
 
 static bool is_unreserved(char c)
@@ -30,45 +31,23 @@ void s3_query_add(struct text *query, const char *name, const char *value)
 	s3_encode(query, value, false);
 }
 
-static int digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)tolower((unsigned char)c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 char *s3_decode(const char *s)
 {
-	struct text t = {0};
+	_free_ char *spaced = text_copy(s);
 
-	for (; *s != '\0'; s++) {
-		char c = *s == '+' ? ' ' : *s;
-
-		if (*s == '%' && digit(s[1]) >= 0 && digit(s[2]) >= 0) {
-			c = (char)(digit(s[1]) * 16 + digit(s[2]));
-			s += 2;
-		}
-		if (c == '\0') {
-			text_done(&t);
-			return NULL;
-		}
-		text_add_bytes(&t, &c, 1);
-	}
-	return text_take(&t);
+	if (strstr(s, "%00") != NULL)
+		return NULL;
+	for (char *plus = spaced; (plus = strchr(plus, '+')) != NULL;)
+		*plus = ' ';
+	return url_decode(spaced, strlen(spaced));
 }
 
 time_t s3_time(const char *s)
 {
-	static const char *const formats[] = {"%Y-%m-%dT%H:%M:%S", "%a, %d %b %Y %H:%M:%S GMT"};
+	struct tm tm = {0};
 
-	for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
-		struct tm tm = {0};
-
-		if (strptime(s, formats[i], &tm) != NULL)
-			return timegm(&tm);
-	}
-	return 0;
+	return strptime(s, "%Y-%m-%dT%H:%M:%S", &tm) != NULL ? timegm(&tm)
+							     : units_parse_http_date(s);
 }
 
 void s3_copy_etag(char to[static 128], const char *etag)

@@ -127,31 +127,14 @@ static char *endpoint_of(const struct credentials_search *s, const char *region)
 		strncmp(region, "cn-", 3) == 0 ? ".cn" : "");
 }
 
-static void add_escaped(struct text *t, const char *s)
-{
-	for (; *s != '\0'; s++) {
-		unsigned char c = (unsigned char)*s;
-		bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
-			     (c >= 'a' && c <= 'z') || strchr("-._~", c) != NULL;
-
-		if (plain)
-			text_add_bytes(t, s, 1);
-		else
-			text_addf(t, "%%%02X", c);
-	}
-}
-
 static char *body_of(const char *action, const char *const *parameters)
 {
 	struct text t = {0};
 
 	text_addf(&t, "Action=%s&Version=2011-06-15", action);
-	for (; parameters[0] != NULL; parameters += 2) {
-		if (parameters[1] == NULL)
-			continue;
-		text_addf(&t, "&%s=", parameters[0]);
-		add_escaped(&t, parameters[1]);
-	}
+	for (; parameters[0] != NULL; parameters += 2)
+		if (parameters[1] != NULL)
+			s3_query_add(&t, parameters[0], parameters[1]);
 	return text_take(&t);
 }
 

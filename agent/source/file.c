@@ -37,13 +37,11 @@ struct file_object {
 static struct identity identity_of_stat(const struct stat *st)
 {
 	struct identity id = {.size = (uint64_t)st->st_size};
-	struct tm tm;
-	size_t n;
+	char date[32];
 
-	units_date(st->st_mtime, &tm);
-	n = strftime(id.last_modified, sizeof(id.last_modified), "%a, %d %b %Y %H:%M:%S GMT", &tm);
-	snprintf(id.last_modified + n, sizeof(id.last_modified) - n, "; %ld ns; %ju",
-		st->st_mtim.tv_nsec, (uintmax_t)st->st_ino);
+	snprintf(id.last_modified, sizeof(id.last_modified), "%s; %ld ns; %ju",
+		units_print_http_date(st->st_mtime, date), st->st_mtim.tv_nsec,
+		(uintmax_t)st->st_ino);
 	return id;
 }
 

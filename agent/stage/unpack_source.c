@@ -11,6 +11,7 @@
 #include "defer.h"
 #include "destination.h"
 #include "digest.h"
+#include "files.h"
 #include "log.h"
 #include "source.h"
 #include "stage_private.h"
@@ -115,29 +116,14 @@ static int read_kept(struct partial_download *k, struct slice *ret, struct error
 	return 1;
 }
 
-static bool write_all(int fd, const uint8_t *bytes, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, bytes, len);
-
-		if (n < 0 && errno != EINTR)
-			return false;
-		if (n > 0) {
-			bytes += n;
-			len -= (size_t)n;
-		}
-	}
-	return true;
-}
-
 /* The digest is written after the bytes. Bytes of a killed run without a digest are not used. */
 static bool write_piece(const struct partial_download *k, const uint8_t *bytes, size_t len)
 {
 	struct piece piece = {.len = len};
 
 	compute_digest(bytes, len, piece.digest);
-	return write_all(k->fd, bytes, len) &&
-	       write_all(k->sums_fd, (const uint8_t *)&piece, sizeof(piece));
+	return files_write_all(k->fd, bytes, len, FILES_POSITION) == 0 &&
+	       files_write_all(k->sums_fd, &piece, sizeof(piece), FILES_POSITION) == 0;
 }
 
 static void write_slice(struct partial_download *k, const struct slice *s)

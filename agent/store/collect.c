@@ -55,7 +55,7 @@ static bool is_gone(const struct collection *c, const struct store_version *v)
 static void add_manifest_keys(const struct manifest *m, struct key_set *to)
 {
 	for (size_t i = 0; i < m->n_parts; i++) {
-		_free_ char *key = manifest_part_key(&m->parts[i]);
+		_free_ char *key = manifest_part_key(m->parts[i].sha256);
 
 		layout_key_set_add(to, key);
 	}

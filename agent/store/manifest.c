@@ -145,9 +145,9 @@ char *manifest_print(struct manifest *m)
 	return json;
 }
 
-char *manifest_part_key(const struct manifest_part *p)
+char *manifest_part_key(const char *sha256)
 {
-	return text_format("index/%.2s/%s.zst", p->sha256, p->sha256);
+	return text_format("index/%.2s/%s.zst", sha256, sha256);
 }
 
 /* Parsing. Everybody with write access to a store can write any bytes into a manifest, so nothing

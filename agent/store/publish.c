@@ -124,7 +124,7 @@ static int on_key(void *ctx, const char *key, uint64_t size, time_t modified, st
 static char *missing_key(struct key_set *there, const struct manifest *m)
 {
 	for (size_t i = 0; i < m->n_parts; i++) {
-		_free_ char *key = manifest_part_key(&m->parts[i]);
+		_free_ char *key = manifest_part_key(m->parts[i].sha256);
 
 		if (!layout_key_set_has(there, key))
 			return take_ptr(&key);

@@ -4,6 +4,7 @@
  * must not replace another, hard-linked into place. Both are atomic, also over NFS. Directories are
  * created and removed as needed. Modes are limited by the caller's umask. */
 #include "defer.h"
+#include "files.h"
 #include "source.h"
 #include "store_private.h"
 #include "text.h"
@@ -116,20 +117,9 @@ int store_file_temporary(
 static int store_file_write(
 	int fd, const char *path, const void *bytes, size_t len, uint64_t offset, struct error *err)
 {
-	const char *from = bytes;
+	int code = files_write_all(fd, bytes, len, offset);
 
-	while (len > 0) {
-		ssize_t n = pwrite(fd, from, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return tree_disk_error(err, errno, fd, "write", path);
-		from += n;
-		len -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
+	return code < 0 ? tree_disk_error(err, -code, fd, "write", path) : 0;
 }
 
 static int place_error(int errnum, int fd, const char *path, bool if_absent, struct error *err)

@@ -341,8 +341,6 @@ void layout_key_set_done(struct key_set *s);
 /* Frees and empties the lists of index parts and objects: the manifest of a version whose content
  * has been removed. */
 void manifest_forget_content(struct manifest *m);
-/* "index/DD/DIGEST.zst"; heap. */
-char *manifest_part_key(const struct manifest_part *p);
 
 /* --- versions --- */
 

@@ -43,15 +43,6 @@ struct call_state {
 /* Size of curl's send buffer for large bodies: a part of an upload has megabytes. */
 enum { SEND_BYTES = 512 * 1024 };
 
-static void add_header(struct call_state *c, const char *line)
-{
-	struct curl_slist *longer = curl_slist_append(c->headers, line);
-
-	if (longer == NULL)
-		abort();
-	c->headers = longer;
-}
-
 /* Whether the call has a header of this name. */
 static bool has_header(const struct call *what, const char *name)
 {
@@ -85,9 +76,9 @@ static void set_headers(struct call_state *c)
 	const struct call *what = c->what;
 
 	for (const char *const *h = what->headers; h != NULL && *h != NULL; h++)
-		add_header(c, *h);
+		request_add_header(&c->headers, "%s", *h);
 	if (has_body(what) && !has_header(what, "Content-Type"))
-		add_header(c, content_type(what));
+		request_add_header(&c->headers, "%s", content_type(what));
 	curl_easy_setopt(c->caller->easy, CURLOPT_HTTPHEADER, c->headers);
 	curl_easy_setopt(c->caller->easy, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
 }
@@ -134,12 +125,9 @@ static CURLcode set_signature(struct call_state *c)
 	_free_ char *scope = text_format("aws:amz:%s:%s", s->region, s->service);
 
 	if (strcmp(s->service, "s3") == 0 && !has_header(c->what, "x-amz-content-sha256"))
-		add_header(c, "x-amz-content-sha256: UNSIGNED-PAYLOAD");
-	if (s->session_token != NULL && s->session_token[0] != '\0') {
-		_free_ char *line = text_format("x-amz-security-token: %s", s->session_token);
-
-		add_header(c, line);
-	}
+		request_add_header(&c->headers, "x-amz-content-sha256: UNSIGNED-PAYLOAD");
+	if (s->session_token != NULL && s->session_token[0] != '\0')
+		request_add_header(&c->headers, "x-amz-security-token: %s", s->session_token);
 	result = curl_easy_setopt(easy, CURLOPT_AWS_SIGV4, scope);
 	request_note_network(&result, curl_easy_setopt(easy, CURLOPT_USERNAME, s->access_key));
 	request_note_network(&result, curl_easy_setopt(easy, CURLOPT_PASSWORD, s->secret_key));

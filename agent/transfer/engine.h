@@ -327,6 +327,9 @@ enum verdict request_classify_signature(struct range *r);
 
 /* Any thread. Sets the options that all requests share, those of call.h included. */
 CURLcode request_set_network(CURL *easy, const struct transfer_options *opts, const char *ca_file);
+/* Any thread. */
+void request_add_header(struct curl_slist **headers, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Any thread. Stores code in *result unless *result is a failure already. */
 void request_note_network(CURLcode *result, CURLcode code);
 

@@ -6,6 +6,7 @@
 #include "engine.h"
 #include "text.h"
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -59,18 +60,24 @@ CURLcode request_set_network(CURL *easy, const struct transfer_options *opts, co
 	return result;
 }
 
-/* Signed requests. Each attempt is signed with the current keys, and the signer classifies
- * refusals. */
-
-static void add_signed_header(struct range *r, const char *name, const char *value)
+void request_add_header(struct curl_slist **headers, const char *fmt, ...)
 {
-	_free_ char *line = text_format("%s: %s", name, value);
-	struct curl_slist *longer = curl_slist_append(r->headers, line);
+	_free_ char *line = NULL;
+	struct curl_slist *longer;
+	va_list ap;
 
+	va_start(ap, fmt);
+	if (vasprintf(&line, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	longer = curl_slist_append(*headers, line);
 	if (longer == NULL)
 		abort();
-	r->headers = longer;
+	*headers = longer;
 }
+
+/* Signed requests. Each attempt is signed with the current keys, and the signer classifies
+ * refusals. */
 
 /* libcurl signs every header of CURLOPT_HTTPHEADER, so these are added before that is set. */
 static CURLcode apply_keys(struct range *r, const struct http_keys *k)
@@ -78,9 +85,9 @@ static CURLcode apply_keys(struct range *r, const struct http_keys *k)
 	CURLcode result;
 
 	snprintf(r->signed_with, sizeof(r->signed_with), "%s", k->access_key);
-	add_signed_header(r, "x-amz-content-sha256", "UNSIGNED-PAYLOAD");
+	request_add_header(&r->headers, "x-amz-content-sha256: UNSIGNED-PAYLOAD");
 	if (k->session_token != NULL && k->session_token[0] != '\0')
-		add_signed_header(r, "x-amz-security-token", k->session_token);
+		request_add_header(&r->headers, "x-amz-security-token: %s", k->session_token);
 	result = curl_easy_setopt(r->easy, CURLOPT_AWS_SIGV4, r->object->signer.scope);
 	request_note_network(&result, curl_easy_setopt(r->easy, CURLOPT_USERNAME, k->access_key));
 	request_note_network(&result, curl_easy_setopt(r->easy, CURLOPT_PASSWORD, k->secret_key));
@@ -240,22 +247,6 @@ int request_check_headers(const struct transfer_options *opts, struct error *err
 	return 0;
 }
 
-static void add_header(struct range *r, const char *line)
-{
-	struct curl_slist *longer = curl_slist_append(r->headers, line);
-
-	if (longer == NULL)
-		abort();
-	r->headers = longer;
-}
-
-static void add_headerf(struct range *r, const char *name, const char *value)
-{
-	_free_ char *line = text_format("%s: %s", name, value);
-
-	add_header(r, line);
-}
-
 static void add_conditions(struct range *r)
 {
 	const struct http_object *o = r->object;
@@ -263,13 +254,13 @@ static void add_conditions(struct range *r)
 	/* With a weak ETag, If-Match is always answered by 412 and If-Range by 200. Then no
 	 * condition is sent, and every response is compared with the first. */
 	if (o->discovered && answer_etag_is_strong(o->version.etag))
-		add_headerf(r, "If-Match", o->version.etag);
+		request_add_header(&r->headers, "If-Match: %s", o->version.etag);
 	if (o->discovered || !o->conditional)
 		return;
 	if (answer_etag_is_strong(o->have.etag))
-		add_headerf(r, "If-None-Match", o->have.etag);
+		request_add_header(&r->headers, "If-None-Match: %s", o->have.etag);
 	else if (o->have.last_modified[0] != '\0')
-		add_headerf(r, "If-Modified-Since", o->have.last_modified);
+		request_add_header(&r->headers, "If-Modified-Since: %s", o->have.last_modified);
 }
 
 /* Credentials are for the requested origin. The target of a redirect is the server's choice, and
@@ -290,7 +281,7 @@ static void add_configured(struct range *r)
 		const char *header = split_configured(*headers, &prefix_len);
 
 		if (request_url_has_prefix(r->object->url, *headers, prefix_len))
-			add_header(r, header);
+			request_add_header(&r->headers, "%s", header);
 	}
 }
 

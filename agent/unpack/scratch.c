@@ -2,11 +2,9 @@
 /* Unnamed temporary files as objects. Worker thread. The stream uses the blocks of a small pool, so
  * other threads can hold references to its slices. */
 #include "defer.h"
-#include "random.h"
+#include "files.h"
 #include "text.h"
 #include "unpack_private.h"
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #define BLOCK_BYTES ((size_t)128 << 10)
@@ -102,24 +100,6 @@ static void scratch_close(struct object *o)
 	free(s);
 }
 
-/* O_TMPFILE is not supported by every file system (NFS, overlayfs before Linux 6.3): there, a file
- * is created and unlinked at once. */
-static int open_unnamed(int dir_fd)
-{
-	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	unsigned long random = 0;
-	char name[64];
-
-	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
-		return fd;
-	random_fill(&random, sizeof(random));
-	snprintf(name, sizeof(name), ".stagerun-scratch-%016lx", random);
-	fd = openat(dir_fd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		unlinkat(dir_fd, name, 0);
-	return fd;
-}
-
 int scratch_new(
 	const struct unpack_env *env, const char *name, struct object **ret, struct error *err)
 {
@@ -127,12 +107,12 @@ int scratch_new(
 		.stream = scratch_stream, .read_at = scratch_read_at, .close = scratch_close};
 	static const struct reader_ops reader_ops = {
 		.next = stream_next, .skip = stream_skip, .close = stream_close};
-	int fd = open_unnamed(env->scratch_fd);
+	int fd = files_create_temporary(env->scratch_fd);
 	struct scratch_object *s;
 
 	if (fd < 0)
 		return tree_disk_error(
-			err, errno, env->scratch_fd, "create a temporary file for", name);
+			err, -fd, env->scratch_fd, "create a temporary file for", name);
 	s = zalloc(sizeof(*s));
 	s->base.ops = &object_ops;
 	s->base.name = name;
@@ -149,26 +129,16 @@ int scratch_new(
 int scratch_append(struct object *o, const void *bytes, size_t len, struct error *err)
 {
 	struct scratch_object *s = container_of(o, struct scratch_object, base);
-	const uint8_t *from = bytes;
 	int code = tree_reserve_scratch(s->tree, len, err);
 
 	if (code < 0)
 		return code;
-	while (len > 0) {
-		ssize_t n = pwrite(s->fd, from, len, (off_t)o->identity.size);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			code = tree_disk_error(
-				err, errno, s->fd, "write a temporary file for", o->name);
-			tree_release_scratch(s->tree, len);
-			return code;
-		}
-		from += n;
-		len -= (size_t)n;
-		o->identity.size += (uint64_t)n;
+	code = files_write_all(s->fd, bytes, len, o->identity.size);
+	if (code < 0) {
+		tree_release_scratch(s->tree, len);
+		return tree_disk_error(err, -code, s->fd, "write a temporary file for", o->name);
 	}
+	o->identity.size += len;
 	return 0;
 }
 

@@ -171,16 +171,6 @@ int unpack(const struct unpack_env *env, const struct unpack_input *input, const
 /* Decoded blocks that may wait for the unpacker. */
 enum { AHEAD_SLICES = 4 };
 
-/* Returns Last-Modified in seconds, 0 if it is missing or invalid. */
-static time_t last_modified(const struct identity *id)
-{
-	struct tm tm = {0};
-
-	if (strptime(id->last_modified, "%a, %d %b %Y %H:%M:%S GMT", &tm) == NULL)
-		return 0;
-	return timegm(&tm);
-}
-
 /* Replaces *in, which is consumed in any case, by a reader that decodes it on a thread of its own.
  * *ret: NULL if it is not compressed. */
 static int start_decoding(const struct unpack_env *env, struct reader **in,
@@ -213,7 +203,7 @@ static int unpack_stream(const struct unpack_env *env, const struct unpack_objec
 		.compression = decoder != NULL ? decoder->name : NULL,
 		.file_name = file_name,
 		.extract = from->extract,
-		.mtime = last_modified(&from->object->identity)};
+		.mtime = units_parse_http_date(from->object->identity.last_modified)};
 	const char *suffix = decoder != NULL ? decoder->suffixes : "", *container;
 	int r = unpack(env, &input, &container, err);
 

@@ -3,13 +3,11 @@
  * list. While records are added, the buffer has the end of the file; afterwards it has the part
  * that was read last: records that follow each other in a list are usually neighbours in the
  * file. */
-#include "random.h"
+#include "files.h"
 #include "text.h"
 #include "tree_private.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,46 +17,9 @@ struct spool_link {
 	uint64_t len; /* of the record, which follows */
 };
 
-static int create_named(int dir_fd, mode_t mode, char name[static UNNAMED_TEXT])
-{
-	for (int attempt = 0; attempt < 16; attempt++) {
-		uint64_t random = 0;
-		int fd;
-
-		random_fill(&random, sizeof(random));
-		snprintf(name, UNNAMED_TEXT, ".unnamed-%016llx", (unsigned long long)random);
-		fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-		if (fd >= 0)
-			return fd;
-		name[0] = '\0';
-		if (errno != EEXIST)
-			return -errno;
-	}
-	return -EEXIST;
-}
-
-int spool_unnamed_file(int dir_fd, mode_t mode, char ret_name[static UNNAMED_TEXT])
-{
-	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
-
-	ret_name[0] = '\0';
-	/* NFS and others have no O_TMPFILE, and fail with different errnos. */
-	return fd >= 0 ? fd : create_named(dir_fd, mode, ret_name);
-}
-
-static int create_temporary(int dir_fd)
-{
-	char name[UNNAMED_TEXT];
-	int fd = spool_unnamed_file(dir_fd, 0600, name);
-
-	if (name[0] != '\0')
-		unlinkat(dir_fd, name, 0);
-	return fd;
-}
-
 int spool_init(struct spool *s, int scratch_fd, struct error *err)
 {
-	*s = (struct spool){.fd = create_temporary(scratch_fd)};
+	*s = (struct spool){.fd = files_create_temporary(scratch_fd)};
 	pthread_mutex_init(&s->mutex, NULL);
 	if (s->fd < 0) {
 		errno = -s->fd;
@@ -78,27 +39,9 @@ void spool_done(struct spool *s)
 	free(s->lists);
 }
 
-static int write_all(int fd, const void *bytes, size_t len, uint64_t offset)
-{
-	const uint8_t *p = bytes;
-
-	while (len > 0) {
-		ssize_t n = pwrite(fd, p, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-		offset += (size_t)n;
-	}
-	return 0;
-}
-
 static int flush_locked(struct spool *s)
 {
-	int code = write_all(s->fd, s->buffer, s->used, s->start);
+	int code = files_write_all(s->fd, s->buffer, s->used, s->start);
 
 	if (code < 0)
 		return code;
@@ -132,7 +75,8 @@ static int chain_locked(struct spool *s, struct spool_list *l, uint64_t at)
 	if (last == SPOOL_NONE)
 		return 0;
 	if (last < s->start)
-		return write_all(s->fd, &at, sizeof(at), last + offsetof(struct spool_link, next));
+		return files_write_all(
+			s->fd, &at, sizeof(at), last + offsetof(struct spool_link, next));
 	memcpy(s->buffer + (last - s->start) + offsetof(struct spool_link, next), &at, sizeof(at));
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include "defer.h"
 #include "disk.h"
 #include "file_sum.h"
+#include "files.h"
 #include "text.h"
 #include "tree_private.h"
 #include "umask.h"
@@ -447,8 +448,8 @@ static void probe_modes_and_times(struct tree *t, int fd)
  * once, on a temporary file. */
 static void probe_attributes(struct tree *t)
 {
-	char name[UNNAMED_TEXT] = "";
-	int fd = spool_unnamed_file(t->root_fd, MODE_BITS, name);
+	char name[FILES_UNNAMED_TEXT] = "";
+	int fd = files_create_unnamed(t->root_fd, MODE_BITS, name);
 
 	t->mode_lost = MODE_BITS;
 	t->modes_doubtful = t->times_doubtful = true;

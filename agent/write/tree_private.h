@@ -306,8 +306,9 @@ struct attributes {
 void writer_attributes_read(int fd, struct attributes *ret);
 void writer_attributes_done(struct attributes *a);
 
-/* Copies the first size bytes of fd, except its holes, into the open file at the same offsets. */
-int writer_copy_content(struct writer *w, int fd, off_t size, struct error *err);
+/* Copies the bytes of fd between two offsets, except its holes, into the open file at the same
+ * offsets. */
+int writer_copy_content(struct writer *w, int fd, off_t from, off_t to, struct error *err);
 
 /* Creates a copy of the file `from` at w->path. */
 int writer_copy_file(struct writer *w, const struct dir_entry *from, const struct dir_entry *to,
@@ -405,11 +406,6 @@ int metadata_apply_at(const struct tree *t, int parent_fd, const char *path,
 	const struct metadata_wanted *m, struct error *err);
 
 /* ---- spool.c ---- */
-
-/* Creates a file of this mode in dir_fd. Returns its descriptor or -errno. *ret_name is "" if the
- * file has no name, else a name that the caller must unlink. */
-#define UNNAMED_TEXT 48
-int spool_unnamed_file(int dir_fd, mode_t mode, char ret_name[static UNNAMED_TEXT]);
 
 int spool_init(struct spool *s, int scratch_fd, struct error *err);
 void spool_done(struct spool *s); /* also after spool_init() failed */

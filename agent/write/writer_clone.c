@@ -55,7 +55,7 @@ static int copy_small(struct writer *w, int from_fd, size_t size, struct error *
 }
 
 /* Returns 1 if copy_file_range() fails for a reason of its own, as with older kernels and some file
- * systems: the bytes must then be read and written. */
+ * systems: the bytes from *at on must then be read and written. */
 static int copy_piece(struct writer *w, int from_fd, off_t *at, size_t len, struct error *err)
 {
 	off_t to = *at;
@@ -85,12 +85,7 @@ static int copy_large(struct writer *w, int from_fd, off_t size, struct error *e
 		code = copy_piece(w, from_fd, &at,
 			left < (off_t)PIECE_BYTES ? (size_t)left : PIECE_BYTES, err);
 	}
-	/* Starts again from the beginning of the file. */
-	if (code == 1) {
-		w->file.end = 0;
-		code = writer_copy_content(w, from_fd, size, err);
-	}
-	return code;
+	return code == 1 ? writer_copy_content(w, from_fd, at, size, err) : code;
 }
 
 static int transfer_content(
@@ -104,7 +99,7 @@ static int transfer_content(
 	}
 	if (from->size <= SMALL_BYTES)
 		return copy_small(w, from->fd, (size_t)from->size, err);
-	return holes ? writer_copy_content(w, from->fd, st->st_size, err)
+	return holes ? writer_copy_content(w, from->fd, 0, st->st_size, err)
 		     : copy_large(w, from->fd, st->st_size, err);
 }
 

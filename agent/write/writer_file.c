@@ -2,6 +2,7 @@
 /* Regular files, and regular files and links that a killed run left complete. The writer's thread,
  * where nothing else is said. */
 #include "disk.h"
+#include "files.h"
 #include "tree_private.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -263,22 +264,6 @@ static int open_link(struct writer *w, const struct dir_entry *at, const struct 
 	return begin_file(w, fd, m, size, err);
 }
 
-static int pwrite_all(int fd, const uint8_t *p, size_t len, uint64_t offset)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, p, len, (off_t)offset);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			p += n;
-			len -= (size_t)n;
-			offset += (size_t)n;
-		}
-	}
-	return 0;
-}
-
 /* Checks a part against the end of the last one and the declared size. */
 static int check_offset(const struct writer *w, uint64_t offset, size_t len, struct error *err)
 {
@@ -317,7 +302,7 @@ static int put_part(
 
 	if (w->tree->sink != NULL)
 		return w->tree->sink->file_write(f->in_sink, offset, bytes, len, err);
-	code = pwrite_all(f->fd, bytes, len, offset);
+	code = files_write_all(f->fd, bytes, len, offset);
 	return code < 0 ? tree_disk_error(err, -code, f->fd, "write", w->path) : 0;
 }
 

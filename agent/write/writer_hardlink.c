@@ -77,19 +77,19 @@ static int copy_range(struct writer *w, int fd, uint64_t from, uint64_t to, stru
 	return code;
 }
 
-int writer_copy_content(struct writer *w, int fd, off_t size, struct error *err)
+int writer_copy_content(struct writer *w, int fd, off_t from, off_t to, struct error *err)
 {
-	off_t data = 0, hole = 0;
+	off_t data = 0, hole = from;
 	int code = 0;
 
-	while (code == 0 && hole < size && (data = lseek(fd, hole, SEEK_DATA)) >= 0) {
+	while (code == 0 && hole < to && (data = lseek(fd, hole, SEEK_DATA)) >= 0) {
 		hole = lseek(fd, data, SEEK_HOLE);
 		if (hole < 0)
-			hole = size;
+			hole = to;
 		code = copy_range(w, fd, (uint64_t)data, (uint64_t)hole, err);
 	}
 	if (data < 0 && errno != ENXIO) /* the file system cannot report holes */
-		code = copy_range(w, fd, 0, (uint64_t)size, err);
+		code = copy_range(w, fd, (uint64_t)hole, (uint64_t)to, err);
 	return code;
 }
 
@@ -113,7 +113,7 @@ int writer_copy_file(struct writer *w, const struct dir_entry *from, const struc
 	writer_attributes_done(&attributes);
 	if (code < 0)
 		return code;
-	code = writer_copy_content(w, fd, st.st_size, err);
+	code = writer_copy_content(w, fd, 0, st.st_size, err);
 	if (code < 0) {
 		writer_regular_abandon(w);
 		return code;

@@ -93,15 +93,50 @@ const char *tree_path_base(const char *path)
 	return slash == NULL ? path : slash + 1;
 }
 
-/* Parents are real directories, so a leading ".." goes exactly one level up, and the depth of the
- * link's own parent is the number of them that are allowed. */
+/* Parents are real directories, so a leading ".." goes exactly one level up. */
+bool tree_link_leaves(const char *path, const char *target, bool (*is_dir)(void *ctx, char *path),
+	void *ctx, char at[static TREE_LINK_TEXT])
+{
+	size_t len = tree_path_parent_len(path);
+	bool named = false; /* at ends with a name of target that is_dir() has not seen */
+	struct component c;
+
+	if (*target == '/' || *target == '\0' || len + strlen(target) + 2 > TREE_LINK_TEXT)
+		return true;
+	*(char *)mempcpy(at, path, len) = '\0';
+	while (tree_path_next(&target, &c)) {
+		if (component_is(&c, "."))
+			continue;
+		if (!component_is(&c, "..")) {
+			char *end = at + strlen(at);
+
+			if (end != at)
+				*end++ = '/';
+			*(char *)mempcpy(end, c.s, c.len) = '\0';
+			named = true;
+			continue;
+		}
+		if (*at == '\0' || (named && !is_dir(ctx, at)))
+			return true;
+		named = false;
+		at[tree_path_parent_len(at)] = '\0';
+	}
+	return false;
+}
+
+/* Only the finished tree can show what the names of a target are. */
+static bool verify_later(void *ctx, char *path)
+{
+	(void)path;
+	*(bool *)ctx = true;
+	return true;
+}
+
 int tree_path_check_target(
 	const char *link, const char *target, size_t max, bool *ret_verify, struct error *err)
 {
-	size_t depth = tree_path_depth(link) - 1;
-	bool named = false, verify = false;
-	const char *rest = target;
-	struct component c;
+	char at[TREE_LINK_TEXT];
+	bool verify = false;
 
 	if (*target == '\0')
 		return tree_entry_refused(err, link, "it is a symbolic link to nothing");
@@ -111,19 +146,9 @@ int tree_path_check_target(
 		return tree_entry_refused(err, link,
 			"its target has %zu bytes, and limits.max_path is %zu", strlen(target),
 			max);
-	while (tree_path_next(&rest, &c)) {
-		if (component_is(&c, "."))
-			continue;
-		if (!component_is(&c, "..")) {
-			named = true;
-			depth++;
-			continue;
-		}
-		if (depth-- == 0)
-			return tree_entry_refused(err, link,
-				"its target '%.300s' is outside the destination", target);
-		verify |= named;
-	}
+	if (tree_link_leaves(link, target, verify_later, &verify, at))
+		return tree_entry_refused(
+			err, link, "its target '%.300s' is outside the destination", target);
 	*ret_verify = verify;
 	return 0;
 }
@@ -228,10 +253,10 @@ int writer_symlink(struct writer *w, const char *name, const char *target, const
 	return code;
 }
 
-static bool is_real_dir(const struct tree *t, const char *path)
+static bool is_real_dir(void *ctx, char *path)
 {
 	size_t bad_len;
-	int fd = parents_open_beneath(t, path, false, &bad_len);
+	int fd = parents_open_beneath(ctx, path, false, &bad_len);
 
 	if (fd < 0)
 		return false;
@@ -239,44 +264,14 @@ static bool is_real_dir(const struct tree *t, const char *path)
 	return true;
 }
 
-/* Follows target from the directory whose path is in the buffer at, which has room for both. */
-static int verify_target(
-	const struct tree *t, const char *link, char *at, const char *target, struct error *err)
-{
-	const char *rest = target;
-	bool named = false; /* the last component of at is from target, and not verified yet */
-	struct component c;
-
-	while (tree_path_next(&rest, &c)) {
-		if (component_is(&c, "."))
-			continue;
-		if (!component_is(&c, "..")) {
-			char *end = at + strlen(at);
-
-			if (end != at)
-				*end++ = '/';
-			*(char *)mempcpy(end, c.s, c.len) = '\0';
-			named = true;
-			continue;
-		}
-		if (named && !is_real_dir(t, at))
-			return tree_entry_refused(err, link,
-				"its target '%.300s' goes up from '%.300s', which is not a directory",
-				target, at);
-		named = false;
-		at[tree_path_parent_len(at)] = '\0';
-	}
-	return 0;
-}
-
 /* Verifies one spooled link. It may have been replaced since it was spooled: only its present
  * target is verified. */
 static int verify_link(void *ctx, const void *record, size_t len, struct error *err)
 {
-	const struct tree *t = ctx;
+	struct tree *t = ctx;
 	const char *link = record;
 	size_t parent_len = tree_path_parent_len(link), bad_len;
-	char at[2 * PATH_MAX], target[PATH_MAX];
+	char at[TREE_LINK_TEXT], target[PATH_MAX];
 	int parent = t->root_fd;
 	ssize_t n;
 
@@ -293,7 +288,10 @@ static int verify_link(void *ctx, const void *record, size_t len, struct error *
 	if (n < 0)
 		return 0; /* no longer a symbolic link */
 	target[n] = '\0';
-	return verify_target(t, link, at, target, err);
+	if (!tree_link_leaves(link, target, is_real_dir, t, at))
+		return 0;
+	return tree_entry_refused(err, link,
+		"its target '%.300s' goes up from '%.300s', which is not a directory", target, at);
 }
 
 int tree_verify_symlinks(struct tree *t, struct error *err)

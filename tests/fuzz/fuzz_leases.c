@@ -192,7 +192,7 @@ static void check_manifest(const struct thing *t)
 		if (!store_key_is_valid(m->objects[i].key))
 			abort();
 	for (size_t i = 0; i < m->n_parts; i++)
-		free(manifest_part_key(&m->parts[i]));
+		free(manifest_part_key(m->parts[i].sha256));
 	json = manifest_print(m);
 	if (manifest_parse(json, strlen(json), &again, &err) < 0)
 		abort();

@@ -306,3 +306,15 @@ TEST(any_number_is_a_date)
 	assert_string_equal("9999-12-31 23:59:59", buf);
 	assert_int_equal(-1900, units_date(INT64_MIN, &tm)->tm_year);
 }
+
+TEST(date_of_a_header_is_read_as_it_is_printed)
+{
+	char buf[32];
+
+	assert_string_equal(
+		"Wed, 25 Nov 2026 19:10:04 GMT", units_print_http_date(1795633804, buf));
+	assert_int_equal(1795633804, units_parse_http_date(buf));
+	assert_int_equal(1795633804, units_parse_http_date("Wed, 25 Nov 2026 19:10:04 GMT; 5 ns"));
+	assert_int_equal(0, units_parse_http_date("2026-11-25T19:10:04Z"));
+	assert_int_equal(0, units_parse_http_date(""));
+}

@@ -313,6 +313,16 @@ static void put_small_file(void *ctx)
 	f->err.code = put_file(f, "f", "x");
 }
 
+/* Errno 0: the call returns 0, and has written nothing. */
+TREE_TEST(disk_that_takes_no_byte_and_gives_no_reason_is_an_error)
+{
+	struct refusal refusal = {.syscall = SYS_pwrite64, .errnum = 0};
+
+	with_refusal(&refusal, put_small_file, f);
+	assert_failed(f, f->err.code, -EIO, "cannot write 'f': Input/output error");
+	assert_false(is_there(f, "f"));
+}
+
 /* With umask 0 a small file is open, write, time, close: each other call here would kill it. */
 TREE_TEST(file_costs_no_stat_and_no_chmod)
 {

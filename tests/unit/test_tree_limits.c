@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 TREE_TEST(limit_of_entries_names_the_setting_and_the_entry)
@@ -66,6 +67,48 @@ TREE_TEST(limit_of_bytes_counts_holes)
 	assert_failed(
 		f, writer_file_open(f->w, "g", &m, 1ull << 40, false, &f->err), -ERR_LIMIT, "'g'");
 	assert_false(is_there(f, "g"));
+}
+
+/* A file that copy_file_range() copies in two pieces, of 16 MiB and of 1 MiB. */
+enum { COPIED_BYTES = 17 << 20 };
+
+struct copy {
+	struct fixture *f;
+	int from_fd, result;
+};
+
+static void copy_file(void *ctx)
+{
+	struct copy *c = ctx;
+	struct clone_source from = {.fd = c->from_fd, .size = COPIED_BYTES, .way = CLONE_COPY};
+	struct meta m = meta_of(0644);
+
+	c->result = writer_clone(c->f->w, "copy", &m, &from, &c->f->err);
+}
+
+TREE_TEST(limit_of_bytes_counts_once_what_the_kernel_stops_copying_in_the_middle)
+{
+	const struct refusal last_piece = {
+		.syscall = SYS_copy_file_range, .errnum = EINVAL, .arg = 4, .bits = 1 << 20};
+	struct copy c = {.f = f};
+	char *bytes = malloc(COPIED_BYTES), *copied = malloc(COPIED_BYTES);
+	int fd;
+
+	memset(bytes, 'x', COPIED_BYTES);
+	c.from_fd = openat(f->scratch_fd, "source", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(write(c.from_fd, bytes, COPIED_BYTES), COPIED_BYTES);
+	f->opts.limits.max_bytes = COPIED_BYTES;
+	fixture_reopen(f);
+	with_refusal(&last_piece, copy_file, &c);
+	assert_ok(f, c.result);
+	assert_int_equal(counted(&f->progress.expanded), COPIED_BYTES);
+	fd = openat(f->root_fd, "copy", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(read(fd, copied, COPIED_BYTES), COPIED_BYTES);
+	assert_memory_equal(bytes, copied, COPIED_BYTES);
+	close(fd);
+	close(c.from_fd);
+	free(bytes);
+	free(copied);
 }
 
 static int put_hole(struct fixture *f, const char *name, uint64_t size)

@@ -26,7 +26,7 @@ static int on_part(void *ctx, const struct index_part_info *part, struct error *
 {
 	struct version *v = ctx;
 	struct manifest *m = v->manifest;
-	_free_ char *key = text_format("index/%.2s/%s.zst", part->sha256, part->sha256);
+	_free_ char *key = manifest_part_key(part->sha256);
 	struct manifest_part *p;
 
 	m->parts = realloc(m->parts, (m->n_parts + 1) * sizeof(*m->parts));
