@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Links of a source. No I/O.
+/* The entries of a directory, in the order of the index.
  *
  * Where a symbolic link leads, by the rules of tree.h: it leaves the tree if its target is
  * absolute, if it climbs above the root, or if ".." follows a name of the target that is not a real
@@ -542,7 +542,7 @@ static int visit_link(struct walk *w, const struct walk_entry *e, struct walk_no
 	return 1;
 }
 
-/* Visits the entry f at w->path. 1 and *ret, or 0 when it has nothing to return, or not yet. */
+/* Visits the entry e at w->path. 1 and *ret, or 0 when it has nothing to return, or not yet. */
 static int visit(
 	struct walk *w, const struct walk_entry *e, struct create_item **ret, struct error *err)
 {
