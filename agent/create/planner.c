@@ -563,12 +563,11 @@ static int end_long_pack(struct planner *p, const struct create_item *i, struct 
 }
 
 /* Whether the previous version has the entry in its packs. Hard links go where their file goes. */
-static bool is_reused(struct planner *p, const struct create_item *i)
+static bool is_reused(const struct planner *p, const struct create_item *i)
 {
-	if (i->type != INDEX_HARDLINK)
-		p->last_reused =
-			i->earlier != NULL ? !i->changed : i->known && !create_item_has_content(i);
-	return p->last_reused;
+	if (i->type == INDEX_HARDLINK)
+		return p->last_reused;
+	return i->earlier != NULL ? !i->changed : i->known && !create_item_has_content(i);
 }
 
 static int place_item(struct planner *p, struct create_item *i, struct error *err)
@@ -577,7 +576,8 @@ static int place_item(struct planner *p, struct create_item *i, struct error *er
 
 	if (code < 0 || i->type == INDEX_REFERENCE)
 		return code;
-	if (is_reused(p, i)) {
+	p->last_reused = is_reused(p, i);
+	if (p->last_reused) {
 		p->reused_files += i->earlier != NULL;
 		return 0;
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The walk of a directory that is a source, and its hard links. The planner's thread. */
+/* The entries of a directory that is a source, in the order of the index, and its hard links. The
+ * planner's thread. */
 #include "create_private.h"
 #include "defer.h"
 #include "log.h"
@@ -494,7 +495,7 @@ static int visit_link(struct walk *w, const struct walk_entry *e, struct walk_no
 	return 1;
 }
 
-/* Visits the entry f at w->path. 1 and *ret, or 0 when it has nothing to return, or not yet. */
+/* Visits the entry e at w->path. 1 and *ret, or 0 when it has nothing to return, or not yet. */
 static int visit(
 	struct walk *w, const struct walk_entry *e, struct create_item **ret, struct error *err)
 {

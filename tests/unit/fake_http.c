@@ -28,6 +28,7 @@ struct connection {
 };
 
 struct fake_http {
+	struct fake_http *next; /* in the list of running servers */
 	struct fake_options opts;
 	int fd;
 	unsigned port;
@@ -40,6 +41,8 @@ struct fake_http {
 	struct fake_request **requests;
 	unsigned n_requests, under_way, peak;
 };
+
+static struct fake_http *running; /* the test's thread */
 
 uint8_t fake_byte(unsigned seed, uint64_t offset)
 {
@@ -361,11 +364,18 @@ struct fake_http *fake_http_start(const struct fake_options *opts)
 		start_deaf(&f->thread, f) != 0)
 		abort();
 	f->port = ntohs(a.sin_port);
+	f->next = running;
+	running = f;
 	return f;
 }
 
 void fake_http_stop(struct fake_http *f)
 {
+	struct fake_http **at = &running;
+
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
 	f->stopping = true;
 	shutdown(f->fd, SHUT_RDWR);
 	pthread_join(f->thread, NULL);
@@ -381,6 +391,12 @@ void fake_http_stop(struct fake_http *f)
 		free(f->requests[i]);
 	free(f->requests);
 	free(f);
+}
+
+void fake_http_stop_all(void)
+{
+	while (running != NULL)
+		fake_http_stop(running);
 }
 
 char *fake_http_url(const struct fake_http *f, const char *path)

@@ -53,6 +53,8 @@ struct fake_http;
 
 struct fake_http *fake_http_start(const struct fake_options *opts);
 void fake_http_stop(struct fake_http *f);
+/* Stops the servers that a test has left: one that fails or is skipped does not get to its end. */
+void fake_http_stop_all(void);
 
 char *fake_http_url(const struct fake_http *f, const char *path); /* heap */
 unsigned fake_http_port(const struct fake_http *f);

@@ -2,6 +2,7 @@
 /* unit [-j N] [GLOB]: runs all tests of this binary, or those whose names match, in N concurrent
  * processes; most tests spend most of their time waiting. The output of each process is printed
  * after that of the processes before it. */
+#include "fake_http.h"
 #include "libcurl.h"
 #include "test.h"
 #include <ftw.h>
@@ -17,11 +18,20 @@ static struct CMUnitTest tests[2048];
 static size_t n_tests;
 static char root[64];
 
+/* Otherwise the threads of a server would go on with what a failed test had on its stack. */
+static int stop_servers(void **state)
+{
+	(void)state;
+	fake_http_stop_all();
+	return 0;
+}
+
 void test_register(const char *name, CMUnitTestFunction f)
 {
 	if (n_tests == sizeof(tests) / sizeof(tests[0]))
 		abort();
-	tests[n_tests++] = (struct CMUnitTest){.name = name, .test_func = f};
+	tests[n_tests++] =
+		(struct CMUnitTest){.name = name, .test_func = f, .teardown_func = stop_servers};
 }
 
 char *test_directory(void)
