@@ -55,15 +55,15 @@ struct cache_options {
 	uint64_t max_size; /* bytes of all entries on the disk; 0: no limit */
 	uint64_t min_free; /* bytes that must stay free on its file system */
 	enum cache_delivery deliver;
-	/* Create what does not exist. Else a DIR that does not exist is an error, and an empty one
-	 * is an empty cache. */
+	/* Creates what does not exist. If unset, a DIR that does not exist is an error, and an
+	 * empty one is an empty cache. */
 	bool make;
 };
 
 struct cache;
 
-/* -EPERM if DIR belongs to another user, or other users may write to it. -ENOENT if it does not
- * exist, without make. */
+/* Returns -EPERM if DIR belongs to another user, or other users may write to it; -ENOENT if it does
+ * not exist, without make. */
 int cache_open(const struct cache_options *opts, struct cache **ret, struct error *err);
 void cache_close(struct cache *c);            /* accepts NULL; entries kept in use are released */
 const char *cache_dir(const struct cache *c); /* its real path */
@@ -97,7 +97,7 @@ int cache_entry_open(struct cache *c, const struct cache_request *wish, struct c
 	struct error *err);
 
 const char *cache_entry_path(const struct cache_entry *e); /* of its tree */
-/* Belongs to the entry. NULL: the entry must be filled. */
+/* Returns the record, which belongs to the entry. NULL: the entry must be filled. */
 const struct record *cache_entry_record(const struct cache_entry *e);
 
 /* Unlocks and frees e. keep: the entry stays in use until cache_close(). leave_tree: an unfinished
@@ -117,14 +117,14 @@ struct record *cache_newest(const struct cache *c, const char *asked);
  * array of n, until cache_fill_end(). */
 int cache_fill_begin(struct cache_entry *e, uint64_t bytes, const struct progress *progress,
 	size_t n, struct error *err);
-/* The destination to stage the entry into. Belongs to the entry. */
+/* Returns the destination to stage the entry into, which belongs to the entry. */
 struct destination *cache_fill_destination(struct cache_entry *e);
-/* To be called after tree_finish() and before destination_publish(). Writes the inventory of the
+/* It is called after tree_finish() and before destination_publish(). Writes the inventory of the
  * tree at root_fd, removes the tree's write bits and syncs everything to the disk. *root is changed
  * to the metadata to publish. */
 int cache_fill_seal(struct cache_entry *e, int root_fd, struct meta *root,
 	const struct record *record, struct error *err);
-/* To be called also after a failure. ok: the tree was published. */
+/* It is called also after a failure. ok: the tree was published. */
 int cache_fill_end(struct cache_entry *e, bool ok, struct error *err);
 
 /* ---- Delivering an entry. ---- */

@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One HTTP request and its whole response, on the calling thread: for small objects and for
- * uploads. Streamed data comes through the transfer engine.
+/* Sends one HTTP request and reads its whole response, on the calling thread, for small objects and
+ * for uploads. Streamed data comes through the transfer engine.
  *
  * A caller keeps its connections between calls; one thread at a time uses it. Nothing is retried,
  * except a request on a kept connection that the server had closed: only the calling code knows
@@ -60,10 +60,10 @@ struct reply {
  * transient failure, for which call_is_transient() is true. */
 int call(struct caller *c, const struct call *what, struct reply *ret, struct error *err);
 bool call_is_transient(int code);
-/* After a failed call of url, whose response had this status (0: none): whether to retry it. */
+/* Returns whether to retry a call of url that failed. status: of its response; 0: it had none. */
 bool call_again(const struct caller *c, const char *url, struct tried *t, unsigned retries,
 	long status, const char *why);
-/* the value, borrowed; NULL: none */
+/* Returns the value, borrowed; NULL: there is no such header. */
 const char *call_reply_header(const struct reply *r, const char *name);
 void call_reply_done(struct reply *r);
 

@@ -47,7 +47,7 @@ struct credentials_value {
 };
 void credentials_value_done(struct credentials_value *v); /* overwrites and frees the strings */
 
-/* No I/O. The pointers in opts must outlive the result. Never NULL. */
+/* Does no I/O, and never returns NULL. The pointers in opts must outlive the result. */
 struct credentials *credentials_new(const struct credentials_options *opts);
 /* Accepts NULL. No other thread may use c any more. */
 void credentials_free(struct credentials *c);
@@ -60,13 +60,13 @@ int credentials_get(struct credentials *c, struct cancel *cancel, struct credent
 /* Any thread, never sleeps. Copies the credentials of the last credentials_get() or renewal, even
  * if they have expired. False: there are none. */
 bool credentials_last(struct credentials *c, struct credentials_value *ret);
-/* Any thread, never sleeps. To be called when S3 rejects credentials as expired or unknown: the
+/* Any thread, never sleeps. It is called when S3 rejects credentials as expired or unknown: the
  * next credentials_get() renews them, or the renewal thread, which starts at once. */
 void credentials_reject(struct credentials *c, const char *access_key);
 
-/* Where the credentials come from, for messages and dry runs (heap): "environment
- * (AWS_ACCESS_KEY_ID)", "profile 'ci' of /root/.aws/credentials". No I/O but reading the shared
- * files. */
+/* Describes where the credentials come from, for messages and dry runs (heap): "environment
+ * (AWS_ACCESS_KEY_ID)", "profile 'ci' of /root/.aws/credentials". It reads the shared files, and
+ * does no other I/O. */
 char *credentials_describe(struct credentials *c);
 
 #endif

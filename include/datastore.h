@@ -9,20 +9,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Datastores: named, numbered, immutable datasets in a store. How versions are found, created,
- * deleted and collected. Worker threads; all functions but datastore_name_check() sleep. */
+/* Datastores: named, numbered, immutable datasets in a store. These functions find, create,
+ * delete and collect versions. Worker threads; all but datastore_name_check() sleep. */
 
 /* --- versions --- */
 
-/* A name is [a-z0-9], followed by [a-z0-9._-], at most 128 bytes. -ERR_USAGE with the reason. Any
- * thread. */
+/* Checks a name: [a-z0-9], followed by [a-z0-9._-], at most 128 bytes. Returns 0, or -ERR_USAGE
+ * with the reason. Any thread. */
 int datastore_name_check(const char *name, struct error *err);
 
 /* Reads the manifest of a version, or of the newest one (0). The caller frees it. -ENOENT: the
  * message names the versions that exist, or the nearest name. */
 int datastore_find(struct store_conn *h, const char *name, unsigned version, struct manifest **ret,
 	struct error *err);
-/* The number of the newest version, without reading its manifest. */
+/* Sets *ret_version to the number of the newest version, without reading its manifest. */
 int datastore_newest(
 	struct store_conn *h, const char *name, unsigned *ret_version, struct error *err);
 
@@ -37,7 +37,7 @@ int datastore_each(struct store_conn *h, const char *name,
  * numbers. Numbers rise by one and are never reused. */
 int datastore_publish(struct store_conn *h, struct manifest *m, struct error *err);
 
-/* -ERR_LIMIT if there are max versions or more; the message names the oldest ones. */
+/* Returns -ERR_LIMIT if there are max versions or more; the message names the oldest ones. */
 int datastore_check_limit(struct store_conn *h, unsigned max, struct error *err);
 
 /* --- creations in progress --- */
@@ -49,12 +49,12 @@ struct lease;
  * NULL: none. */
 int lease_take(struct store *s, const char *name, const struct wait_limit *limit,
 	struct cancel *cancel, struct lease **ret, struct error *err);
-/* 0 as long as the lease is certainly valid; -ERR_RESTART if not. Does not sleep. Called right
- * before a manifest is published. */
+/* Returns 0 as long as the lease is certainly valid; -ERR_RESTART if not. Does not sleep. It is
+ * called right before a manifest is published. */
 int lease_check(struct lease *l, struct error *err);
 void lease_release(struct lease *l); /* accepts NULL */
-/* datastore_publish() for the holder of l. If l was lost meanwhile, checks that all objects that m
- * names still exist; if not, deletes the version again and returns -ERR_RESTART. */
+/* Does what datastore_publish() does, for the holder of l. If l was lost meanwhile, checks that all
+ * objects that m names still exist; if not, deletes the version again and returns -ERR_RESTART. */
 int publish_under_lease(
 	struct store_conn *h, struct lease *l, struct manifest *m, struct error *err);
 
@@ -64,7 +64,7 @@ struct datastore_delete_options {
 	/* Version 0 means all versions. If unset and there are several, version 0 is -ERR_USAGE. */
 	bool all;
 	bool force; /* delete although a creation of that name or a registered run uses it */
-	/* How long readers may still use it: for datastore_collect() afterwards. */
+	/* how long readers may still use it, for datastore_collect() afterwards */
 	uint64_t grace_ms;
 };
 /* Marks a version (0: all of them) as deleted, which hides it at once. A later datastore_collect()

@@ -44,13 +44,15 @@
  *                                 directory are kept unless the archive sets them. If it is the
  *                                 current directory, the tree is merged into it: no process is
  *                                 left in a removed directory.
- * staged whole by the agent       the same version: nothing to do. Otherwise an error; or with
- *                                 replace (also when the source has no version to compare) one
- *                                 exchange, after which the old tree is removed. Without replace
- *                                 only a tree that nobody has changed, added to or removed from
- *                                 since, by its times of change (-ERR_KEPT); never a tree that
- *                                 contains a mount, or a destination of its own
- * a link into a node cache        as staged whole; a dangling one as absent. It is never followed
+ * staged whole by the agent       if it is the same version, nothing is done. Another version is an
+ *                                 error; with replace (also when the source has no version to
+ *                                 compare) one exchange puts it in place of the old tree, which
+ *                                 is then removed. Without replace a tree is replaced only if
+ *                                 nobody has changed, added to or removed from it since, by its
+ *                                 times of change (-ERR_KEPT); a tree that contains a mount, or a
+ *                                 destination of its own, never is.
+ * a link into a node cache        it counts as staged whole; a dangling one counts as absent. No
+ *                                 link is followed.
  * anything else, or a mount root  merge: the tree's top-level entries are renamed into DEST one
  *                                 by one, and replace no existing name without replace. Entries
  *                                 of an earlier version that the new one lacks are removed, under
@@ -155,15 +157,15 @@ int destination_open(const char *dir, const struct destination_options *opts,
 int destination_open_in(int parent_fd, const char *path, const struct destination_options *opts,
 	struct destination **ret, struct error *err);
 
-/* The real path; borrowed. */
+/* Returns the real path; borrowed. */
 const char *destination_path(const struct destination *d);
 
-/* Where trees for this destination note the attributes that the file system does not support;
- * destination_publish() logs them. Borrowed. Any thread. */
+/* Returns the object in which trees for this destination note the attributes that the file system
+ * does not support; destination_publish() logs them. Borrowed. Any thread. */
 struct losses *destination_losses(struct destination *d);
 
-/* The record of what was staged under this key, if it is still there as it was left (same inodes);
- * otherwise NULL. Owned by the destination, until the next call. */
+/* Returns the record of what was staged under this key, if it is still there as it was left (same
+ * inodes); otherwise NULL. The destination owns it, until the next call. */
 const struct record *destination_holds(struct destination *d, const char *key);
 
 /* Creates the hidden tree. Fails if DEST was staged from something else (the message says what and
@@ -211,8 +213,8 @@ int destination_publish(struct destination *d, const struct record *record, cons
 int destination_publish_link(struct destination *d, const char *key, const char *target,
 	const struct record *record, struct error *err);
 
-/* The target, if DEST is such a link; otherwise NULL. Owned by the destination, until the next
- * call. */
+/* Returns the target, if DEST is such a link; otherwise NULL. The destination owns it, until the
+ * next call. */
 const char *destination_link(struct destination *d);
 
 /* Whether users other than this one can write the file or directory fd, by its mode. Write

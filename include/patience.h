@@ -43,12 +43,12 @@ void patience_answered(struct patience *p, const char *url, long status);
 bool patience_again(struct patience *p, const char *url, struct tried *t, unsigned retries,
 	const struct failed_attempt *why);
 
-/* The exponent of the backoff after the last failure, from 1 on. Waits for a host that has not
- * answered yet stay short, so that it is reached soon after it comes up. */
+/* Returns the exponent of the backoff after the last failure, from 1 on. Waits for a host that has
+ * not answered yet stay short, so that it is reached soon after it comes up. */
 unsigned patience_step(const struct tried *t);
 
-/* "gave up after 5 attempts", or "gave up after 60 s: patience in [network] of agent.ini". Returns
- * buf. */
+/* Prints "gave up after 5 attempts", or "gave up after 60 s: patience in [network] of agent.ini".
+ * Returns buf. */
 const char *patience_end(const struct patience *p, const struct tried *t, char buf[static 96]);
 
 #endif

@@ -36,7 +36,7 @@ struct s3_options {
 /* One configuration: the credentials, and the regions of buckets as far as they are known. Any
  * thread. */
 struct s3;
-/* No I/O. The strings in opts must outlive the result. Never NULL. */
+/* Does no I/O, and never returns NULL. The strings in opts must outlive the result. */
 struct s3 *s3_new(const struct s3_options *opts);
 void s3_free(struct s3 *s); /* accepts NULL */
 /* "https://host (region us-east-1), credentials: ...", for dry runs (heap). */
@@ -74,7 +74,7 @@ struct s3_object {
 	bool ends_page;   /* the last object of a page of the listing */
 };
 
-/* -ERR_UNSUPPORTED for an object that must be restored before it can be read. */
+/* Returns -ERR_UNSUPPORTED for an object that must be restored before it can be read. */
 int s3_object_check_archive(const char *bucket, const struct s3_object *o, struct error *err);
 
 /* Whether two objects with one key are certainly different versions, by ETag or size, as far as

@@ -164,7 +164,7 @@ struct stage_set;
 int stage_set_start(const struct stage_env *env, const struct stage_spec *specs, size_t n,
 	struct stage_set **ret, struct error *err);
 
-/* Loop thread. Idempotent. on_done follows with -ECANCELED. */
+/* Loop thread. It may be called again. on_done follows with -ECANCELED. */
 void stage_set_cancel(struct stage_set *set);
 void stage_set_free(struct stage_set *set); /* loop thread, after on_done; accepts NULL */
 

@@ -12,7 +12,7 @@
 
 /* A store holds objects of bytes under keys, in S3 below a prefix or as files below a directory. An
  * object appears at once and complete. A conditional write is decided for exactly one of any number
- * of writers. Keys are relative and '/'-separated, of the characters [a-zA-Z0-9._/-].
+ * of writers. Keys are relative paths of the characters [a-zA-Z0-9._/-].
  *
  * The layout of a store (stagerun-store(5)):
  *   store.json                         marks the place as a store
@@ -34,11 +34,12 @@ struct store_env {
 	struct s3 *s3;   /* for s3:// URLs; borrowed by the store */
 };
 
-/* No I/O. -ERR_USAGE for any other URL. */
+/* Does no I/O. Returns -ERR_USAGE for any other URL. */
 int store_new(const struct store_env *env, struct store **ret, struct error *err);
 /* Accepts NULL. All connections must be closed. */
 void store_free(struct store *s);
-/* For messages and state files: without secrets, without a '/' at its end. Owned by the store. */
+/* Returns the name for messages and state files, without secrets and without a '/' at its end. The
+ * store owns it. */
 const char *store_name(const struct store *s);
 
 /* A connection to the store, for one thread. */
@@ -62,8 +63,9 @@ int store_get_all(struct store_conn *h, const char *key, size_t max, char **ret,
 int store_has(struct store_conn *h, const char *key, uint64_t *ret_size, struct error *err);
 int store_put(
 	struct store_conn *h, const char *key, const void *bytes, size_t len, struct error *err);
-/* Atomic among all writers: -EEXIST if the key exists. A retry after a lost answer may also return
- * -EEXIST for the caller's own object: the caller has to compare the content. */
+/* Creates the object, atomically among all writers: -EEXIST if the key exists. A retry after a lost
+ * answer may also return -EEXIST for the caller's own object: the caller has to compare the
+ * content. */
 int store_put_if_absent(
 	struct store_conn *h, const char *key, const void *bytes, size_t len, struct error *err);
 /* Objects that do not exist are no error. */
@@ -81,7 +83,7 @@ int store_list(struct store_conn *h, const char *prefix,
 struct store_upload;
 int store_upload_begin(
 	struct store_conn *h, const char *key, struct store_upload **ret, struct error *err);
-/* Parts are numbered from 1. Any order, any threads. */
+/* Parts are numbered from 1, and may come in any order, from any threads. */
 int store_upload_part(struct store_conn *h, struct store_upload *u, unsigned number,
 	const void *bytes, size_t len, struct error *err);
 int store_upload_complete(struct store_conn *h, struct store_upload *u, struct error *err);

@@ -83,7 +83,7 @@ struct http_signer {
 	bool (*keys)(void *ctx, struct http_keys *ret);
 	bool (*refused)(
 		void *ctx, const struct http_refusal *r, uint64_t *ret_after_ms, struct error *err);
-	/* The last call. Any thread; also called if the object could not be opened. */
+	/* release() is called last, by any thread, also if the object could not be opened. */
 	void (*release)(void *ctx);
 	void *ctx;
 };

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Parses response headers and classifies responses. Pure: no curl handle, no lock, no thread of its
- * own, so that every malformed or dishonest response is a test of a few lines. */
+/* Parses response headers and classifies responses, and what curl says of a request that got none.
+ * Pure: no curl handle, no lock, no thread of its own, so that every malformed or dishonest
+ * response is a test of a few lines. */
 #include "answer.h"
 #include "patience.h"
+#include "text.h"
 #include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
@@ -458,4 +460,80 @@ enum verdict answer_classify(
 	default:
 		return classify_refusal(a, w, err);
 	}
+}
+
+/* No answer: what curl says. */
+
+/* Failures that a retry of the same request would meet again. Any other failure on the way to a
+ * server and back can be transient: name lookups, refused and lost connections, failed
+ * handshakes. */
+const char *answer_permanent_advice(CURLcode result, const char *said)
+{
+	/* Followed by "syntax in" or "scheme for". One of them has the result code of an unresolved
+	 * name, the other that of a failed connection. */
+	if (strncmp(said, "Unsupported proxy", 17) == 0)
+		return "; check the spelling of https_proxy and http_proxy";
+	switch (result) {
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_ISSUER_ERROR:
+		return "; if the server's CA is your own, name its file in ca_file in agent.ini";
+	case CURLE_SSL_CACERT_BADFILE:
+		return "; set ca_file in agent.ini, or install ca-certificates";
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_URL_MALFORMAT:
+		return "; check the spelling of the URL";
+	case CURLE_OUT_OF_MEMORY:
+	case CURLE_FAILED_INIT:
+	case CURLE_NOT_BUILT_IN:
+	case CURLE_UNKNOWN_OPTION:
+	case CURLE_BAD_FUNCTION_ARGUMENT:
+	case CURLE_SSL_ENGINE_NOTFOUND:
+	case CURLE_SSL_ENGINE_SETFAILED:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CIPHER:
+	case CURLE_TOO_MANY_REDIRECTS:
+	case CURLE_LOGIN_DENIED:
+		return "";
+	default:
+		return NULL;
+	}
+}
+
+/* curl quotes the URL of a proxy or a redirect unchanged. Everything from its beginning to the last
+ * '@' that can end a user and password is replaced. */
+char *answer_curl_sentence(CURLcode result, const char *said)
+{
+	const char *text = said[0] != '\0' ? said : curl_easy_strerror(result);
+	const char *at = strrchr(text, '@'), *begin = strstr(text, "://");
+
+	if (at == NULL)
+		return text_copy(text);
+	if (begin != NULL && begin < at)
+		begin += 3;
+	else if ((begin = strchr(text, '\'')) != NULL && begin < at)
+		begin++;
+	else
+		return text_copy(curl_easy_strerror(result));
+	return text_format("%.*s***%s", (int)(begin - text), text, at);
+}
+
+char *answer_unresolved_name(CURLcode result, const char *said)
+{
+	const char *name = strstr(said, ": ");
+
+	if ((result != CURLE_COULDNT_RESOLVE_HOST && result != CURLE_COULDNT_RESOLVE_PROXY) ||
+		name == NULL)
+		return NULL;
+	name += 2;
+	return text_format("%.*s", (int)strcspn(name, " "), name);
+}
+
+const char *answer_proxy_sentence(long status, bool *ret_final)
+{
+	*ret_final = status < 500 && status != 408 && status != 429;
+	if (status == 407)
+		return "check the user and password in https_proxy or http_proxy";
+	if (*ret_final)
+		return "it does not let through to that host; check https_proxy, or name the host in no_proxy";
+	return "it does not reach that host; check https_proxy, or name the host in no_proxy";
 }

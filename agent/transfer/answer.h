@@ -4,11 +4,12 @@
 
 #include "error.h"
 #include "object.h"
+#include <curl/curl.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Parses a server's response and classifies it for the range that was requested. No I/O; any
- * thread. */
+/* Parses a server's response and classifies it for the range that was requested; explains curl's
+ * own failures. No I/O; any thread. */
 
 /* The fields that identify a version of an object, from the first response. */
 struct object_version {
@@ -80,5 +81,16 @@ bool answer_etag_is_strong(const char *etag);
 /* Whether another version, written within the same second, may still get the same Last-Modified
  * (RFC 9110 section 8.8.2.2). */
 bool answer_is_recent(const struct answer *a);
+
+/* What curl says of a request that failed: said is its message, "" if it has none. */
+
+/* Advice for a failure that a retry would meet again; NULL: it may be transient. */
+const char *answer_permanent_advice(CURLcode result, const char *said);
+/* curl's message without user and password. Heap. */
+char *answer_curl_sentence(CURLcode result, const char *said);
+/* The host name that could not be resolved; NULL: that was not the failure. Heap. */
+char *answer_unresolved_name(CURLcode result, const char *said);
+/* What a proxy's refusal to connect means; *ret_final: a retry will not help. */
+const char *answer_proxy_sentence(long status, bool *ret_final);
 
 #endif

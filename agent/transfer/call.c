@@ -445,7 +445,7 @@ static int wait_for_end(struct call_state *c, CURLcode *ret)
 static int set_proxy_error(const struct call_state *c, long status)
 {
 	bool final;
-	const char *meaning = range_retry_proxy_sentence(status, &final);
+	const char *meaning = answer_proxy_sentence(status, &final);
 
 	return error_set(
 		c->err, final ? -ERR_HTTP : -EAGAIN, "the proxy answered %ld; %s", status, meaning);
@@ -453,8 +453,8 @@ static int set_proxy_error(const struct call_state *c, long status)
 
 static int result_to_code(const struct call_state *c, CURLcode result)
 {
-	const char *advice = range_retry_permanent_advice(result, c->said);
-	_free_ char *said = range_retry_sentence(result, c->said);
+	const char *advice = answer_permanent_advice(result, c->said);
+	_free_ char *said = answer_curl_sentence(result, c->said);
 	long proxy_said = 0;
 
 	if (result == CURLE_OK)
@@ -464,7 +464,7 @@ static int result_to_code(const struct call_state *c, CURLcode result)
 	curl_easy_getinfo(c->caller->easy, CURLINFO_HTTP_CONNECTCODE, &proxy_said);
 	if (proxy_said >= 300)
 		return set_proxy_error(c, proxy_said);
-	c->caller->unresolved = range_retry_unresolved(result, c->said);
+	c->caller->unresolved = answer_unresolved_name(result, c->said);
 	if (advice != NULL)
 		return error_set(c->err, -ERR_HTTP, "%s%s", said, advice);
 	return error_set(

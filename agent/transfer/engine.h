@@ -20,7 +20,7 @@
  *   engine.c         start and end, easy handles, hosts; curl on libuv, the clock, the inbox
  *   schedule.c       which object gets the next connection and blocks; the length of its next range
  *   range.c          one range while its request is under way; ranges paused by the rate limit
- *   range_outcome.c  what follows from the end of a request; curl's results; backoff
+ *   range_outcome.c  what follows from the end of a request; backoff
  *   crowd.c          hosts that refuse a request only because other requests are under way
  *   request.c        contents of a request: URL, headers, credentials, range, signature
  *   answer.c         parses response headers and classifies the response (no I/O)
@@ -284,14 +284,6 @@ void range_finished(struct range *r, CURLcode result);
 /* redirect: the target, for VERDICT_REDIRECT; may be NULL. */
 void range_apply_verdict(struct range *r, enum verdict verdict, const char *redirect);
 
-/* Any thread. Advice for a failure that a retry would meet again; NULL: it may be transient. */
-const char *range_retry_permanent_advice(CURLcode result, const char *said);
-/* Any thread. curl's message without user and password. Heap. */
-char *range_retry_sentence(CURLcode result, const char *said);
-/* Any thread. The host name that could not be resolved; NULL: that was not the failure. Heap. */
-char *range_retry_unresolved(CURLcode result, const char *said);
-/* Any thread. What a proxy's refusal to connect means; *ret_final: a retry will not help. */
-const char *range_retry_proxy_sentence(long status, bool *ret_final);
 /* Any thread. Returns VERDICT_RETRY or VERDICT_FAIL, and sets the error. */
 enum verdict range_retry_classify_curl(
 	CURLcode result, const char *said, const struct answer_wanted *wanted, struct error *err);

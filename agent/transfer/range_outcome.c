@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What follows from the end of a request: the range is complete, continues from the byte where it
- * broke, follows a redirect, or fails its object. Loop thread, never inside a curl callback. The
- * range_retry_ functions classify curl's own failures and compute backoffs, for call.c too; they
- * run on any thread. Responses are classified in answer.c. */
+ * broke, follows a redirect, or fails its object. Loop thread, never inside a curl callback; the
+ * range_retry_ functions run on any thread. Responses are classified in answer.c. */
 #include "defer.h"
 #include "engine.h"
 #include "error.h"
@@ -16,85 +15,11 @@
 #include <strings.h>
 #include <time.h>
 
-/* Failures that a retry of the same request would meet again. Any other failure on the way to a
- * server and back can be transient: name lookups, refused and lost connections, failed
- * handshakes. */
-const char *range_retry_permanent_advice(CURLcode result, const char *said)
-{
-	/* Followed by "syntax in" or "scheme for". One of them has the result code of an unresolved
-	 * name, the other that of a failed connection. */
-	if (strncmp(said, "Unsupported proxy", 17) == 0)
-		return "; check the spelling of https_proxy and http_proxy";
-	switch (result) {
-	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_SSL_ISSUER_ERROR:
-		return "; if the server's CA is your own, name its file in ca_file in agent.ini";
-	case CURLE_SSL_CACERT_BADFILE:
-		return "; set ca_file in agent.ini, or install ca-certificates";
-	case CURLE_UNSUPPORTED_PROTOCOL:
-	case CURLE_URL_MALFORMAT:
-		return "; check the spelling of the URL";
-	case CURLE_OUT_OF_MEMORY:
-	case CURLE_FAILED_INIT:
-	case CURLE_NOT_BUILT_IN:
-	case CURLE_UNKNOWN_OPTION:
-	case CURLE_BAD_FUNCTION_ARGUMENT:
-	case CURLE_SSL_ENGINE_NOTFOUND:
-	case CURLE_SSL_ENGINE_SETFAILED:
-	case CURLE_SSL_CERTPROBLEM:
-	case CURLE_SSL_CIPHER:
-	case CURLE_TOO_MANY_REDIRECTS:
-	case CURLE_LOGIN_DENIED:
-		return "";
-	default:
-		return NULL;
-	}
-}
-
-/* curl quotes the URL of a proxy or a redirect unchanged. Everything from its beginning to the last
- * '@' that can end a user and password is replaced. */
-char *range_retry_sentence(CURLcode result, const char *said)
-{
-	const char *text = said[0] != '\0' ? said : curl_easy_strerror(result);
-	const char *at = strrchr(text, '@'), *begin = strstr(text, "://");
-
-	if (at == NULL)
-		return text_copy(text);
-	if (begin != NULL && begin < at)
-		begin += 3;
-	else if ((begin = strchr(text, '\'')) != NULL && begin < at)
-		begin++;
-	else
-		return text_copy(curl_easy_strerror(result));
-	return text_format("%.*s***%s", (int)(begin - text), text, at);
-}
-
-char *range_retry_unresolved(CURLcode result, const char *said)
-{
-	const char *name = strstr(said, ": ");
-
-	if ((result != CURLE_COULDNT_RESOLVE_HOST && result != CURLE_COULDNT_RESOLVE_PROXY) ||
-		name == NULL)
-		return NULL;
-	name += 2;
-	return text_format("%.*s", (int)strcspn(name, " "), name);
-}
-
-const char *range_retry_proxy_sentence(long status, bool *ret_final)
-{
-	*ret_final = status < 500 && status != 408 && status != 429;
-	if (status == 407)
-		return "check the user and password in https_proxy or http_proxy";
-	if (*ret_final)
-		return "it does not let through to that host; check https_proxy, or name the host in no_proxy";
-	return "it does not reach that host; check https_proxy, or name the host in no_proxy";
-}
-
 enum verdict range_retry_classify_curl(
 	CURLcode result, const char *said, const struct answer_wanted *wanted, struct error *err)
 {
-	const char *advice = range_retry_permanent_advice(result, said);
-	_free_ char *sentence = range_retry_sentence(result, said);
+	const char *advice = answer_permanent_advice(result, said);
+	_free_ char *sentence = answer_curl_sentence(result, said);
 
 	error_set(err, -ERR_HTTP, "%s: %s%s", wanted->name, sentence, advice != NULL ? advice : "");
 	return advice != NULL ? VERDICT_FAIL : VERDICT_RETRY;
@@ -249,7 +174,7 @@ static bool should_retry(struct range *r)
 {
 	const struct http_object *o = r->object;
 	const struct transfer_options *opts = o->t->opts;
-	_free_ char *name = range_retry_unresolved(r->result, r->curl_message);
+	_free_ char *name = answer_unresolved_name(r->result, r->curl_message);
 	const struct failed_attempt attempt = {
 		.status = r->answer.status, .name = name, .why = r->why.msg};
 
@@ -388,7 +313,7 @@ void range_apply_verdict(struct range *r, enum verdict verdict, const char *redi
 static enum verdict classify_proxy(struct range *r, long status)
 {
 	bool final;
-	const char *meaning = range_retry_proxy_sentence(status, &final);
+	const char *meaning = answer_proxy_sentence(status, &final);
 
 	r->answer.status = (int)status;
 	error_set(&r->why, -ERR_HTTP, "%s: the proxy answered %ld; %s", r->object->name, status,

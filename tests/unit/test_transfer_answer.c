@@ -229,7 +229,7 @@ TEST(answer_shows_nobodys_password_in_a_sentence_of_curls)
 	};
 
 	for (size_t i = 0; i < sizeof(sentences) / sizeof(sentences[0]); i++) {
-		char *shown = range_retry_sentence(CURLE_COULDNT_RESOLVE_PROXY, sentences[i][0]);
+		char *shown = answer_curl_sentence(CURLE_COULDNT_RESOLVE_PROXY, sentences[i][0]);
 
 		assert_string_equal(sentences[i][1], shown);
 		free(shown);
