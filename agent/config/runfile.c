@@ -388,7 +388,7 @@ static int read_tree(struct runfile_reader *p, const struct yaml_node *root)
 
 	if (code == 0)
 		runfile_finish_attached(p);
-	runfile_datastore_ref_done(&p->attached);
+	datastore_ref_done(&p->attached);
 	return code;
 }
 
@@ -447,7 +447,7 @@ void runfile_free(struct runfile *r)
 	if (r == NULL)
 		return;
 	for (size_t i = 0; i < r->n_datastores; i++)
-		runfile_datastore_ref_done(&r->datastores[i]);
+		datastore_ref_done(&r->datastores[i]);
 	for (size_t i = 0; i < r->n_scratch; i++)
 		free(r->scratch[i].mount_path);
 	for (size_t i = 0; i < POINT_COUNT; i++)

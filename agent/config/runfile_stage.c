@@ -130,12 +130,12 @@ static int check_datastore(
 
 	if (!is_given(m->datastore))
 		return 0;
-	if (runfile_datastore_ref_parse(m->datastore, &ref, &why) < 0)
+	if (datastore_ref_parse(m->datastore, &ref, &why) < 0)
 		code = runfile_refuse(p, node, "%s: %s", p->key_path, why.msg);
 	else if (ref.mount_dir != NULL)
 		code = runfile_refuse(p, node, "%s: '%s': the directory goes under to", p->key_path,
 			m->datastore);
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 
@@ -164,7 +164,7 @@ static void add_source(struct stage_map *m)
 {
 	_free_ char *joined = m->parts.n > 0 ? source_join(m->parts.v, m->parts.n) : NULL;
 	_free_ char *datastore =
-		is_given(m->datastore) ? text_format("datastore:%s", m->datastore) : NULL;
+		is_given(m->datastore) ? datastore_ref_source(m->datastore, NULL) : NULL;
 
 	stage_spec_add_source(&m->spec,
 		datastore != NULL ? datastore
@@ -231,7 +231,7 @@ static int expand_sources(const struct stage_spec *unexpanded, const struct key_
 
 		code = expand(unexpanded->sources[i].url, l, &url, err);
 		if (code == 0)
-			code = runfile_datastore_source(&url, err);
+			code = datastore_ref_normalize(&url, err);
 		if (code == 0)
 			stage_spec_add_source(to, url, unexpanded->sources[i].sha256);
 	}

@@ -3,6 +3,7 @@
  * read at any offset if all its parts can. The versions of all parts are requested first, as the
  * version of the whole is computed from them; each part is opened for its bytes when they are
  * needed. Names of parts are compared only where they are numbered. */
+#include "datastore_ref.h"
 #include "defer.h"
 #include "digest.h"
 #include "source_private.h"
@@ -192,8 +193,7 @@ static int check_part(const char *url, struct error *err)
 	size_t len = strlen(url);
 	_free_ char *shown = NULL;
 
-	if (len > 0 && url[len - 1] != '/' && strncmp(url, "datastore:", 10) != 0 &&
-		strncmp(url, "grid:", 5) != 0)
+	if (len > 0 && url[len - 1] != '/' && !datastore_ref_is_written_source(url))
 		return source_check(url, err);
 	shown = url_display(url);
 	return error_set(err, -ERR_USAGE,

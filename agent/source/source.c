@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The scheme table, which maps a URL to its implementation. Any thread; no I/O of its own. */
 #include "source.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "source_private.h"
 #include "url.h"
@@ -25,13 +26,6 @@ static const struct source_scheme *find_scheme(const char *url)
 			return &schemes[i];
 	}
 	return url_scheme_len(url) == 0 ? &path : NULL;
-}
-
-/* A stage reads these from the store, and they are not opened here. The stage checks the part
- * behind the colon. */
-static bool is_datastore(const char *url)
-{
-	return strncmp(url, "datastore:", 10) == 0 || strncmp(url, "grid:", 5) == 0;
 }
 
 static int set_unknown_scheme(const char *url, struct error *err)
@@ -71,8 +65,8 @@ int source_check(const char *url, struct error *err)
 	scheme = find_scheme(url);
 	if (url[0] == '\0')
 		return error_set(err, -ERR_USAGE, "the source is empty; %s sources", known);
-	if (is_datastore(url))
-		return 0;
+	if (datastore_ref_is_written_source(url))
+		return 0; /* the stage reads it from the store, and checks what follows the colon */
 	if (url_scheme_len(url) == 0 && (url_misspelt_len(url) > 0 || url_has_bare_user(url)))
 		return set_misspelt(url, err);
 	if (scheme == NULL)
@@ -98,7 +92,7 @@ int source_open(const struct source_env *env, const struct source_request *req, 
 {
 	int code = source_check(req->url, err);
 
-	if (code == 0 && is_datastore(req->url))
+	if (code == 0 && datastore_ref_is_written_source(req->url))
 		return error_set(err, -ERR_UNSUPPORTED, "%s is no stream of bytes", req->url);
 	if (code == 0 && joined_is(req->url))
 		return joined_open(env, req, ret, err);
