@@ -2,6 +2,7 @@
 #ifndef STAGERUN_RUNFILE_H
 #define STAGERUN_RUNFILE_H
 
+#include "datastore_ref.h"
 #include "error.h"
 #include "text.h"
 #include <stdbool.h>
@@ -69,26 +70,6 @@ struct actions {
 	struct action *v;
 	size_t n;
 };
-
-struct datastore_ref {
-	char *name;      /* may be "user:name" */
-	char *version;   /* NULL: newest */
-	char *mount_dir; /* without a trailing slash; NULL: /datastores/<name> */
-	unsigned line;
-};
-
-/* Parses "NAME[:VERSION][=DIR]". NAME may be "user:name": if there is only one ':', the text
- * after it is a version if it is a number or contains a "${VAR}", and else a name. -ERR_USAGE for
- * anything else. The caller frees *ret with runfile_datastore_ref_done(). */
-int runfile_datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err);
-void runfile_datastore_ref_done(struct datastore_ref *d);
-
-/* The name without the "user:" of "user:name"; points into name. */
-const char *runfile_datastore_ref_plain_name(const char *name);
-/* If *url is "datastore:[USER:]NAME[:VERSION]", or the same with "grid:", frees it and stores
- * "datastore:NAME[:VERSION]" (heap) there. Other sources are left unchanged. -ERR_USAGE if what
- * follows the scheme is not [USER:]NAME[:VERSION]. */
-int runfile_datastore_source(char **url, struct error *err);
 
 struct scratch {
 	uint64_t size_bytes; /* size_gb, in units of 1024^3; 0: no limit */

@@ -129,6 +129,20 @@ void text_strings_done(struct strings *a)
 	*a = (struct strings){0};
 }
 
+bool text_begins(const char *s, const char *prefix)
+{
+	return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+char *text_without_slashes(const char *path)
+{
+	size_t len = strlen(path);
+
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	return text_format("%.*s", (int)len, path);
+}
+
 bool text_is_reserved_name(const char *component)
 {
 	const size_t len = strlen(STATE_NAME);

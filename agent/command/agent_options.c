@@ -2,6 +2,7 @@
 /* Fills in the options of other rooms from the settings, and the specs of stages from config.yml:
  * what was read has plain values only, and knows of no room. Loop thread. */
 #include "agent.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "source.h"
 #include <limits.h>
@@ -91,7 +92,7 @@ static int add_source(const struct action_stage *s, const struct strings *enviro
 	int code = agent_expand(unexpanded, environment, &url, err);
 
 	if (code == 0)
-		code = runfile_datastore_source(&url, err);
+		code = datastore_ref_normalize(&url, err);
 	if (code == 0)
 		stage_spec_add_source(to, url, s->sha256);
 	return code;

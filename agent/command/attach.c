@@ -2,6 +2,7 @@
 /* Datastores by name: those that the command's arguments name, the list of attached ones, and the
  * variables that describe them to the run. */
 #include "datastore.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "log.h"
 #include "options.h"
@@ -20,31 +21,21 @@ struct attach_target {
 	char *origin;
 };
 
-static bool begins_with(const char *s, const char *prefix)
-{
-	return strncmp(s, prefix, strlen(prefix)) == 0;
-}
-
-static bool is_version(const char *s, size_t len)
-{
-	return len > 0 && s[0] != '0' && strspn(s, "0123456789") >= len;
-}
-
 /* "grid://host" and the like are not references. */
 static bool is_reference(const char *value)
 {
 	const char *name = strchr(value, ':');
 	const char *last = strrchr(value, ':');
 
-	if (begins_with(value, "datastore:"))
+	if (datastore_ref_is_source(value))
 		return name[1] != '\0' && strpbrk(value, "/= ") == NULL;
-	return begins_with(value, "grid:") && last != name &&
-	       is_version(last + 1, strlen(last + 1));
+	return datastore_ref_is_written_source(value) && last != name &&
+	       datastore_ref_is_number(last + 1, strlen(last + 1));
 }
 
 static bool satisfies(const struct attachment *a, const struct datastore_ref *ref)
 {
-	if (strcmp(a->name, runfile_datastore_ref_plain_name(ref->name)) != 0)
+	if (strcmp(a->name, datastore_ref_plain_name(ref->name)) != 0)
 		return false;
 	return ref->version == NULL ||
 	       (a->version != NULL && strcmp(a->version, ref->version) == 0);
@@ -65,7 +56,7 @@ static int resolve_reference(struct attach_target *p, const char **ret, struct e
 {
 	struct datastore_ref ref = {0};
 	const struct attachment *a;
-	int code = runfile_datastore_ref_parse(strchr(p->value, ':') + 1, &ref, err);
+	int code = datastore_ref_parse(strchr(p->value, ':') + 1, &ref, err);
 
 	if (code < 0)
 		return error_prefix(err, "%s", p->origin);
@@ -75,7 +66,7 @@ static int resolve_reference(struct attach_target *p, const char **ret, struct e
 		a = code == 0 ? find_attachment(p->all, &ref) : NULL;
 	}
 	*ret = a != NULL ? a->to : NULL;
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 
@@ -123,7 +114,7 @@ static int resolve_path(struct attach_target *p, struct error *err)
 	ref.name = text_format("%.*s", (int)name_len, name);
 	next = name + name_len + strspn(name + name_len, "/");
 	len = strcspn(next, "/");
-	if (is_version(next, len)) {
+	if (datastore_ref_is_number(next, len)) {
 		ref.version = text_format("%.*s", (int)len, next);
 		ref.mount_dir = text_format(ROOT "%s/%s", ref.name, ref.version);
 	} else {
@@ -132,7 +123,7 @@ static int resolve_path(struct attach_target *p, struct error *err)
 	if (!is_attached(p->all, p->value, ref.mount_dir) &&
 		!p->paths->is_taken(p->value, ref.mount_dir))
 		code = attach_add(p->all, &ref, ATTACH_ARGUMENT, p->origin, "/", err);
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 
@@ -142,7 +133,7 @@ static int resolve_argument(struct attach_target *p, const char **ret, struct er
 	*ret = NULL;
 	if (is_reference(p->value))
 		return resolve_reference(p, ret, err);
-	if (!begins_with(p->value, ROOT))
+	if (!text_begins(p->value, ROOT))
 		return 0;
 	if (p->paths->wanted)
 		return resolve_path(p, err);
@@ -157,7 +148,7 @@ int attach_arguments(struct attachments *all, struct strings *command,
 
 	for (size_t i = 1; i < command->n && code == 0; i++) {
 		char *word = command->v[i];
-		const char *equals = begins_with(word, "--") ? strchr(word, '=') : NULL;
+		const char *equals = text_begins(word, "--") ? strchr(word, '=') : NULL;
 		struct attach_target p = {.all = all,
 			.paths = paths,
 			.value = equals != NULL ? equals + 1 : word,
@@ -250,15 +241,6 @@ static int insert_attachment(struct attachments *all, struct attachment *a, stru
 	return 0;
 }
 
-static char *without_last_slashes(const char *dir)
-{
-	size_t len = strlen(dir);
-
-	while (len > 1 && dir[len - 1] == '/')
-		len--;
-	return text_format("%.*s", (int)len, dir);
-}
-
 static char *absolute_directory(const char *dir, const char *name, const char *cwd)
 {
 	_free_ char *joined = NULL;
@@ -266,15 +248,15 @@ static char *absolute_directory(const char *dir, const char *name, const char *c
 	if (dir == NULL)
 		return text_format("/datastores/%s", name);
 	if (dir[0] == '/')
-		return without_last_slashes(dir);
+		return text_without_slashes(dir);
 	joined = text_format("%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, dir);
-	return without_last_slashes(joined);
+	return text_without_slashes(joined);
 }
 
 int attach_add(struct attachments *all, const struct datastore_ref *ref, enum attach_rank rank,
 	const char *origin, const char *cwd, struct error *err)
 {
-	const char *name = runfile_datastore_ref_plain_name(ref->name);
+	const char *name = datastore_ref_plain_name(ref->name);
 	struct attachment a;
 	uint64_t version;
 
@@ -297,8 +279,7 @@ int attach_add(struct attachments *all, const struct datastore_ref *ref, enum at
 
 void attach_spec(const struct attachment *a, struct stage_spec *ret)
 {
-	_free_ char *url = text_format("datastore:%s%s%s", a->name, a->version != NULL ? ":" : "",
-		a->version != NULL ? a->version : "");
+	_free_ char *url = datastore_ref_source(a->name, a->version);
 
 	*ret = (struct stage_spec){.to = text_copy(a->to),
 		.origin = text_copy(a->origin),

@@ -2,10 +2,10 @@
 /* `stagerun fetch SOURCE DIR`: stages one source, without config.yml. Loop thread. */
 #include "agent.h"
 #include "command.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "log.h"
 #include "options.h"
-#include "runfile.h"
 #include "source.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ static int fill_spec(struct request *r, char *const *words, int n, struct error 
 				  "join: a part is no URL or path: it is empty, or has a line feed in it");
 
 	if (code == 0)
-		code = runfile_datastore_source(&source, err);
+		code = datastore_ref_normalize(&source, err);
 	if (code < 0)
 		return code;
 

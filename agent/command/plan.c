@@ -6,6 +6,7 @@
 #include "agent.h"
 #include "contract.h"
 #include "datastore.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "log.h"
 #include "process.h"
@@ -42,21 +43,16 @@ static char *trim(char *s)
 	return s;
 }
 
-static bool begins_with(const char *s, const char *prefix)
-{
-	return strncmp(s, prefix, strlen(prefix)) == 0;
-}
-
 static int add_datastore(
 	struct stage_list *l, const char *text, const char *origin, struct error *err)
 {
 	struct datastore_ref ref = {0};
-	int code = runfile_datastore_ref_parse(text, &ref, err);
+	int code = datastore_ref_parse(text, &ref, err);
 
 	if (code < 0)
 		return error_prefix(err, "%s", origin);
 	code = attach_add(&l->plan->attached, &ref, ATTACH_OPTION, origin, l->cwd, err);
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 
@@ -94,7 +90,7 @@ static int add_list_line(struct stage_list *l, const char *written, struct error
 
 	if (code < 0)
 		return error_prefix(err, "%s", origin);
-	if (begins_with(text, "datastore:") || begins_with(text, "grid:"))
+	if (datastore_ref_is_written_source(text))
 		return add_datastore(l, strchr(text, ':') + 1, origin, err);
 	return add_source(l, text, origin, err);
 }
@@ -156,12 +152,12 @@ int plan_lists(struct plan *p, const struct request *r, struct error *err)
 static int attach_option(struct plan *p, const char *text, const char *cwd, struct error *err)
 {
 	struct datastore_ref ref = {0};
-	int code = runfile_datastore_ref_parse(text, &ref, err);
+	int code = datastore_ref_parse(text, &ref, err);
 
 	if (code < 0)
 		return error_prefix(err, "--datastore");
 	code = attach_add(&p->attached, &ref, ATTACH_OPTION, "--datastore", cwd, err);
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 
@@ -201,7 +197,7 @@ static int attach_config_ref(
 		error_prefix(err, "%s", origin);
 	else
 		code = attach_add(&p->attached, &ref, ATTACH_CONFIG, origin, cwd, err);
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 
@@ -217,7 +213,7 @@ static bool is_staged(const char *dir)
 
 static bool is_version(const char *name)
 {
-	return name[0] != '0' && name[strspn(name, "0123456789")] == '\0';
+	return datastore_ref_is_number(name, strlen(name));
 }
 
 /* Whether the directory has an entry; unless version is NULL, one for which version() is true. */
@@ -326,10 +322,10 @@ static void copy_spec(struct stage_spec *to, const struct stage_spec *from)
 static int check_source(char **url, struct error *err)
 {
 	_free_ char *name = NULL;
-	int code = runfile_datastore_source(url, err);
+	int code = datastore_ref_normalize(url, err);
 
-	if (code == 0 && strncmp(*url, "datastore:", 10) == 0) {
-		name = text_format("%.*s", (int)strcspn(*url + 10, ":"), *url + 10);
+	if (code == 0 && datastore_ref_is_source(*url)) {
+		name = datastore_ref_source_name(*url);
 		code = datastore_name_check(name, err);
 	}
 	return code < 0 ? code : source_check(*url, err);

@@ -4,6 +4,7 @@
  * Keys that describe the machine to rent are known and ignored. Loop thread, before any other
  * thread starts. */
 #include "runfile.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "runfile_reader.h"
 #include <ctype.h>
@@ -308,12 +309,12 @@ static int check_datastore(
 
 	if (!is_given(m->datastore))
 		return 0;
-	if (runfile_datastore_ref_parse(m->datastore, &ref, &why) < 0)
+	if (datastore_ref_parse(m->datastore, &ref, &why) < 0)
 		code = runfile_refuse(p, node, "%s: %s", p->key_path, why.msg);
 	else if (ref.mount_dir != NULL)
 		code = runfile_refuse(p, node, "%s: '%s': the directory goes under to", p->key_path,
 			m->datastore);
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 
@@ -360,7 +361,7 @@ static int read_stage(struct runfile_reader *p, const struct yaml_node *node, vo
 		return code;
 	}
 	if (is_given(m.datastore)) {
-		_free_ char *source = text_format("datastore:%s", m.datastore);
+		_free_ char *source = datastore_ref_source(m.datastore, NULL);
 
 		text_strings_add(&m.stage.sources, source);
 	} else if (m.stage.sources.n == 0) {
@@ -581,7 +582,7 @@ static int read_tree(struct runfile_reader *p, const struct yaml_node *root)
 
 	if (code == 0)
 		runfile_finish_attached(p);
-	runfile_datastore_ref_done(&p->attached);
+	datastore_ref_done(&p->attached);
 	return code;
 }
 
@@ -640,7 +641,7 @@ void runfile_free(struct runfile *r)
 	if (r == NULL)
 		return;
 	for (size_t i = 0; i < r->n_datastores; i++)
-		runfile_datastore_ref_done(&r->datastores[i]);
+		datastore_ref_done(&r->datastores[i]);
 	for (size_t i = 0; i < r->n_scratch; i++)
 		free(r->scratch[i].mount_path);
 	for (size_t i = 0; i < POINT_COUNT; i++)

@@ -1,121 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Reads the datastores that a run attaches: Grid's three keys for one datastore, the list
- * datastores: for several, and the text form that the list and --datastore accept. No store is
- * accessed. Loop thread. */
+ * datastores: for several. No store is accessed. Loop thread. */
 #include "defer.h"
 #include "runfile_reader.h"
 #include <string.h>
 
-void runfile_datastore_ref_done(struct datastore_ref *d)
-{
-	free(d->name);
-	free(d->version);
-	free(d->mount_dir);
-	*d = (struct datastore_ref){0};
-}
-
-/* Whether s is a number, or contains a variable that may expand to one. */
-static bool looks_like_version(const char *s)
-{
-	return strstr(s, "${") != NULL || (*s != '\0' && s[strspn(s, "0123456789")] == '\0');
-}
-
-static bool is_version(const char *s)
-{
-	return looks_like_version(s) && *s != '0';
-}
-
-static char *strip_trailing_slashes(const char *dir)
-{
-	size_t len = strlen(dir);
-
-	while (len > 1 && dir[len - 1] == '/')
-		len--;
-	return text_format("%.*s", (int)len, dir);
-}
-
-static unsigned count_colons(const char *s)
-{
-	unsigned n = 0;
-
-	for (; *s != '\0'; s++)
-		n += *s == ':';
-	return n;
-}
-
-static bool is_name(const char *s)
-{
-	size_t user = strcspn(s, ":");
-
-	return count_colons(s) <= 1 && user > 0 && s[strlen(s) - 1] != ':';
-}
-
-/* Splits "NAME[:VERSION]" in place, and returns the version or NULL. If there is only one ':', it
- * may be the one of "user:name". */
-static const char *cut_version(char *name)
-{
-	char *last = strrchr(name, ':');
-
-	if (last == NULL || (count_colons(name) == 1 && !looks_like_version(last + 1)))
-		return NULL;
-	*last = '\0';
-	return last + 1;
-}
-
-int runfile_datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err)
-{
-	size_t len = strcspn(arg, "=");
-	const char *dir = arg[len] == '=' ? arg + len + 1 : NULL;
-	_free_ char *name = text_format("%.*s", (int)len, arg);
-	const char *version = cut_version(name);
-
-	if (!is_name(name) || (version != NULL && !is_version(version)) ||
-		(dir != NULL && *dir == '\0'))
-		return error_set(err, -ERR_USAGE,
-			"'%s' is not NAME[:VERSION][=DIR], with a version from 1", arg);
-	*ret = (struct datastore_ref){.name = text_copy(name),
-		.version = text_copy(version),
-		.mount_dir = dir != NULL ? strip_trailing_slashes(dir) : NULL};
-	return 0;
-}
-
-const char *runfile_datastore_ref_plain_name(const char *name)
-{
-	const char *colon = name != NULL ? strchr(name, ':') : NULL;
-
-	return colon != NULL ? colon + 1 : name;
-}
-
-int runfile_datastore_source(char **url, struct error *err)
-{
-	struct datastore_ref ref = {0};
-	size_t scheme = strcspn(*url, ":");
-	int code;
-
-	if (strncmp(*url, "datastore:", 10) != 0 && strncmp(*url, "grid:", 5) != 0)
-		return 0;
-	code = runfile_datastore_ref_parse(*url + scheme + 1, &ref, err);
-	if (code == 0 && ref.mount_dir != NULL)
-		code = error_set(err, -ERR_USAGE, "'%s' is not datastore:NAME[:VERSION]", *url);
-	if (code == 0) {
-		free(*url);
-		*url = text_format("datastore:%s%s%s", runfile_datastore_ref_plain_name(ref.name),
-			ref.version != NULL ? ":" : "", ref.version != NULL ? ref.version : "");
-	}
-	runfile_datastore_ref_done(&ref);
-	return code;
-}
-
 static int check_name(struct runfile_reader *p, const struct yaml_node *node, const char *name)
 {
-	return is_name(name) ? 0 : runfile_refuse_kind(p, node, "name or user:name");
+	return datastore_ref_is_name(name) ? 0 : runfile_refuse_kind(p, node, "name or user:name");
 }
 
 static int check_version(
 	struct runfile_reader *p, const struct yaml_node *node, const char *version)
 {
-	return is_version(version) ? 0
-				   : runfile_refuse_kind(p, node, "a whole number from 1, or null");
+	return datastore_ref_is_version(version)
+		       ? 0
+		       : runfile_refuse_kind(p, node, "a whole number from 1, or null");
 }
 
 static int check_dir(struct runfile_reader *p, const struct yaml_node *node, const char *dir)
@@ -183,7 +83,7 @@ int runfile_read_datastore_mount_dir(
 
 	(void)into;
 	if (dir != NULL)
-		p->attached.mount_dir = strip_trailing_slashes(dir);
+		p->attached.mount_dir = text_without_slashes(dir);
 	return code;
 }
 
@@ -222,7 +122,7 @@ static int read_ref(struct runfile_reader *p, const struct yaml_node *node, cons
 {
 	struct error why;
 
-	if (runfile_datastore_ref_parse(text, ret, &why) < 0)
+	if (datastore_ref_parse(text, ret, &why) < 0)
 		return runfile_refuse(p, node, "%s: %s", p->key_path, why.msg);
 	ret->line = node->line;
 	return 0;
@@ -254,7 +154,7 @@ static int read_item_map(
 		ret->version = text_copy(item.version);
 	dir = item.mount_dir != NULL ? item.mount_dir : item.to;
 	if (dir != NULL)
-		ret->mount_dir = strip_trailing_slashes(dir);
+		ret->mount_dir = text_without_slashes(dir);
 	return 0;
 }
 
@@ -272,7 +172,7 @@ static int read_one_datastore(struct runfile_reader *p, const struct yaml_node *
 		code = read_item_map(p, node, &ref);
 	if (code == 0)
 		add_datastore(p->r, &ref);
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 

@@ -8,6 +8,7 @@
  * them; each part is opened for its bytes when they are needed. Names of parts are compared only
  * where they are numbered. */
 #include "source.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "digest.h"
 #include "source_private.h"
@@ -38,13 +39,6 @@ static const struct source_scheme *find_scheme(const char *url)
 			return schemes[i];
 	}
 	return url_scheme_len(url) == 0 ? &source_path : NULL;
-}
-
-/* A stage reads these from the store, and they are not opened here. The stage checks the part
- * behind the colon. */
-static bool is_datastore(const char *url)
-{
-	return strncmp(url, "datastore:", 10) == 0 || strncmp(url, "grid:", 5) == 0;
 }
 
 static int set_unknown_scheme(const char *url, struct error *err)
@@ -81,8 +75,8 @@ static int check_one(const char *url, struct error *err)
 
 	if (url[0] == '\0')
 		return error_set(err, -ERR_USAGE, "the source is empty; %s sources", known);
-	if (is_datastore(url))
-		return 0;
+	if (datastore_ref_is_written_source(url))
+		return 0; /* the stage reads it from the store, and checks what follows the colon */
 	if (url_scheme_len(url) == 0 && (url_misspelt_len(url) > 0 || url_has_bare_user(url)))
 		return set_misspelt(url, err);
 	if (scheme == NULL)
@@ -284,7 +278,7 @@ static int check_part(const char *url, struct error *err)
 	size_t len = strlen(url);
 	_free_ char *shown = NULL;
 
-	if (len > 0 && url[len - 1] != '/' && !is_datastore(url))
+	if (len > 0 && url[len - 1] != '/' && !datastore_ref_is_written_source(url))
 		return check_one(url, err);
 	shown = url_display(url);
 	return error_set(err, -ERR_USAGE,
@@ -708,7 +702,7 @@ int source_open(const struct source_env *env, const struct source_request *req, 
 
 	if (code < 0)
 		return code;
-	if (is_datastore(req->url))
+	if (datastore_ref_is_written_source(req->url))
 		return error_set(err, -ERR_UNSUPPORTED, "%s is no stream of bytes", req->url);
 	return is_joined(req->url) ? open_parts(env, req, ret, err) : open_one(env, req, ret, err);
 }

@@ -3,6 +3,7 @@
  * once per node, and then delivered to DEST. Problems of the cache are no reason to fail: then the
  * source is staged directly. */
 #include "cache.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "log.h"
 #include "report.h"
@@ -98,7 +99,7 @@ static int fill_entry(struct stage *s, struct cache_entry *e, uint64_t bytes, st
 static void store_entry_versions(struct stage *s, const struct record *record)
 {
 	for (size_t i = 0; i < s->n_sources; i++)
-		if (stage_is_datastore(s->sources[i].url) && s->outcomes[i].datastore == NULL)
+		if (datastore_ref_is_source(s->sources[i].url) && s->outcomes[i].datastore == NULL)
 			stage_datastore_store_version(s, i, &record->sources[i].identity);
 }
 

@@ -4,41 +4,30 @@
  * version is found by one look into the store; a version that is given by its number needs none. */
 #include "datastore.h"
 #include "datastore_fetch.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "log.h"
 #include "stage_private.h"
 #include <inttypes.h>
-#include <limits.h>
 #include <string.h>
-
-#define PREFIX "datastore:"
-
-bool stage_is_datastore(const char *url)
-{
-	return strncmp(url, PREFIX, strlen(PREFIX)) == 0;
-}
 
 /* The version that a URL asks for. */
 struct wanted_version {
 	char *name;
-	unsigned version; /* 0: the find_newest */
+	unsigned version; /* 0: the newest */
 };
 
 static int parse_url(const char *url, struct wanted_version *ret, struct error *err)
 {
-	const char *name = url + strlen(PREFIX);
-	size_t len = strcspn(name, ":");
-	_free_ char *copy = text_format("%.*s", (int)len, name);
-	uint64_t version = 0;
-	int code = datastore_name_check(copy, err);
+	_free_ char *name = datastore_ref_source_name(url);
+	unsigned version = 0;
+	int code = datastore_name_check(name, err);
 
-	if (code == 0 && name[len] == ':')
-		code = units_parse_uint(name + len + 1, UINT_MAX, &version, err);
-	if (code == 0 && name[len] == ':' && version == 0)
-		code = error_set(err, -ERR_USAGE, "versions count from 1");
+	if (code == 0)
+		code = datastore_ref_source_version(url, &version, err);
 	if (code < 0)
 		return error_prefix(err, "'%s'", url);
-	*ret = (struct wanted_version){.name = take_ptr(&copy), .version = (unsigned)version};
+	*ret = (struct wanted_version){.name = take_ptr(&name), .version = version};
 	return 0;
 }
 
@@ -57,10 +46,28 @@ int stage_datastore_check(const struct stage *s, size_t i, struct error *err)
 
 char *stage_datastore_key(const struct stage *s, size_t i)
 {
-	const char *name = s->sources[i].url + strlen(PREFIX);
+	_free_ char *name = datastore_ref_source_name(s->sources[i].url);
+	_free_ char *source = datastore_ref_source(name, NULL);
 
-	return text_format("%s%.*s in %s", PREFIX, (int)strcspn(name, ":"), name,
-		s->env->store != NULL ? store_name(s->env->store) : "");
+	return text_format(
+		"%s in %s", source, s->env->store != NULL ? store_name(s->env->store) : "");
+}
+
+/* Identities: the number and the digest of the manifest are the ETag. */
+
+static struct identity identify(const struct manifest *m)
+{
+	struct identity id = {.size = SIZE_UNKNOWN};
+
+	snprintf(id.etag, sizeof(id.etag), "%u:%s", m->version, m->sha256);
+	return id;
+}
+
+/* Returns false if a datastore has no such identity. */
+static bool parse_identity(
+	const struct identity *id, unsigned *ret_version, char ret_sha256[static 65])
+{
+	return sscanf(id->etag, "%u:%64[0-9a-f]", ret_version, ret_sha256) == 2;
 }
 
 /* Stores the version for the result and logs it. */
@@ -135,8 +142,7 @@ int stage_datastore_fetch(struct stage *s, size_t i, struct identity *ret, struc
 		code = check_pin(s, i, m, err);
 	if (code == 0) {
 		store_version(s, i, m->name, m->version, m->sha256);
-		*ret = (struct identity){.size = SIZE_UNKNOWN};
-		snprintf(ret->etag, sizeof(ret->etag), "%u:%s", m->version, m->sha256);
+		*ret = identify(m);
 		code = stage_continue(s, ret, err);
 	}
 	if (code == 0) {
@@ -155,8 +161,7 @@ int stage_datastore_identify(
 	if (code == 0)
 		code = check_pin(s, i, m, err);
 	if (code == 0) {
-		*ret = (struct identity){.size = SIZE_UNKNOWN};
-		snprintf(ret->etag, sizeof(ret->etag), "%u:%s", m->version, m->sha256);
+		*ret = identify(m);
 		*ret_bytes += m->bytes;
 	}
 	manifest_free(m);
@@ -169,8 +174,7 @@ void stage_datastore_store_version(struct stage *s, size_t i, const struct ident
 	unsigned version = 0;
 	char sha256[65] = "";
 
-	if (sscanf(id->etag, "%u:%64[0-9a-f]", &version, sha256) == 2 &&
-		parse_url(s->sources[i].url, &w, NULL) == 0)
+	if (parse_identity(id, &version, sha256) && parse_url(s->sources[i].url, &w, NULL) == 0)
 		store_version(s, i, w.name, version, sha256);
 	free(w.name);
 }
@@ -195,7 +199,7 @@ int stage_datastore_is_unchanged(
 	char sha256[65] = "";
 	int code = stage_datastore_check(s, i, err);
 
-	if (code < 0 || sscanf(had->etag, "%u:%64[0-9a-f]", &version, sha256) != 2)
+	if (code < 0 || !parse_identity(had, &version, sha256))
 		return code;
 	code = parse_url(s->sources[i].url, &w, err);
 	if (code == 0 && w.version == 0)

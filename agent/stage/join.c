@@ -2,6 +2,7 @@
 /* Specs, and how stages are made of them. Loop thread. Specs with the same destination become one
  * stage, and each stage gets the key that identifies it in state files. The only I/O is resolving
  * paths. */
+#include "datastore_ref.h"
 #include "defer.h"
 #include "digest.h"
 #include "source.h"
@@ -192,7 +193,7 @@ static int find_stage(struct stage *stages, size_t n, const struct stage_spec *s
 static void describe_sources(const struct stage *s, bool pinned, struct text *t)
 {
 	for (size_t i = 0; i < s->n_sources; i++) {
-		_free_ char *key = stage_is_datastore(s->sources[i].url)
+		_free_ char *key = datastore_ref_is_source(s->sources[i].url)
 					   ? stage_datastore_key(s, i)
 					   : source_key(s->sources[i].url);
 
@@ -268,7 +269,7 @@ static int check_destination(const struct stage_spec *spec, struct error *err)
 static int check_sources(const struct stage_spec *spec, struct error *err)
 {
 	for (size_t i = 0; i < spec->n_sources; i++) {
-		if (spec->shard_world > 0 && !stage_is_datastore(spec->sources[i].url))
+		if (spec->shard_world > 0 && !datastore_ref_is_source(spec->sources[i].url))
 			return error_set(err, -ERR_USAGE, "%s: only datastores can be sharded",
 				spec->origin);
 	}

@@ -3,6 +3,7 @@
  * identifiers that are certain count as a version: a digest, a strong ETag, the manifest of a
  * datastore. */
 #include "cache.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "digest.h"
 #include "log.h"
@@ -17,7 +18,7 @@ static bool describe_version(
 {
 	const char *url = s->sources[i].url;
 
-	if (!stage_is_datastore(url) && s->sources[i].sha256 != NULL)
+	if (!datastore_ref_is_source(url) && s->sources[i].sha256 != NULL)
 		text_addf(t, "sha256 %s\n", s->sources[i].sha256);
 	else if (r->identity.etag[0] != '\0')
 		text_addf(t, "etag %s\n", r->identity.etag);
@@ -52,7 +53,7 @@ static int source_is_unchanged(
 	struct object *o;
 	int code;
 
-	if (stage_is_datastore(s->sources[i].url))
+	if (datastore_ref_is_source(s->sources[i].url))
 		return stage_datastore_is_unchanged(s, i, &had->identity, err);
 	if (s->sources[i].sha256 != NULL && strcmp(s->sources[i].sha256, had->sha256) == 0)
 		return 1;
@@ -88,7 +89,7 @@ static int identify_source(
 	struct object *o;
 	int code;
 
-	if (stage_is_datastore(s->sources[i].url))
+	if (datastore_ref_is_source(s->sources[i].url))
 		return stage_datastore_identify(s, i, ret, bytes, err);
 	if (s->sources[i].sha256 != NULL || stage_is_prefix(s->sources[i].url))
 		return 0;
@@ -147,7 +148,7 @@ static int new_tree(struct stage *s, struct error *err)
 	struct tree_options opts = stage_tree_options(s);
 
 	opts.cancel = &s->attempt;
-	opts.unique_names = s->n_sources == 1 && (stage_is_datastore(s->sources[0].url) ||
+	opts.unique_names = s->n_sources == 1 && (datastore_ref_is_source(s->sources[0].url) ||
 							 stage_is_prefix(s->sources[0].url));
 	opts.accept_top_name = accept_top_name;
 	opts.accept_ctx = s->destination;
@@ -191,7 +192,7 @@ static int begin_new_tree(struct stage *s, bool keep, struct error *err)
  * were never verified. The files of a datastore were, each by its own digest. */
 static bool is_digested_at_the_end(const struct stage *s)
 {
-	return s->sources[0].sha256 != NULL && !stage_is_datastore(s->sources[0].url);
+	return s->sources[0].sha256 != NULL && !datastore_ref_is_source(s->sources[0].url);
 }
 
 static int write_unfinished(

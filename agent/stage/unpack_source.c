@@ -7,6 +7,7 @@
  * fetches no byte twice. The file is the beginning of one version of the object; resume.c has
  * removed it if it was of another one. Beside it is a file with the digests of its pieces: pieces
  * without a digest, or with another one, are fetched again. */
+#include "datastore_ref.h"
 #include "decode.h"
 #include "defer.h"
 #include "destination.h"
@@ -372,7 +373,7 @@ static int fetch_source(struct stage *s, size_t i, struct record_source *ret, st
 {
 	const char *url = s->sources[i].url;
 
-	if (stage_is_datastore(url))
+	if (datastore_ref_is_source(url))
 		return fetch_entries(s, i, stage_datastore_fetch, ret, err);
 	/* Archives among the objects of a prefix are not unpacked. */
 	if (stage_is_prefix(url))

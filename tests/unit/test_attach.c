@@ -33,9 +33,9 @@ static int attach(struct run *r, const char *text, enum attach_rank rank, const 
 	struct datastore_ref ref = {0};
 	int code;
 
-	assert_int_equal(0, runfile_datastore_ref_parse(text, &ref, NULL));
+	assert_int_equal(0, datastore_ref_parse(text, &ref, NULL));
 	code = attach_add(&r->all, &ref, rank, origin, "/work", &r->err);
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 

@@ -251,7 +251,7 @@ TEST(datastore_ref_parse_tells_versions_from_users)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct datastore_ref d = {0};
 
-		assert_int_equal(0, runfile_datastore_ref_parse(cases[i].arg, &d, &err));
+		assert_int_equal(0, datastore_ref_parse(cases[i].arg, &d, &err));
 		assert_string_equal(cases[i].name, d.name);
 		assert_int_equal(cases[i].version == NULL, d.version == NULL);
 		assert_int_equal(cases[i].dir == NULL, d.mount_dir == NULL);
@@ -259,12 +259,12 @@ TEST(datastore_ref_parse_tells_versions_from_users)
 			assert_string_equal(cases[i].version, d.version);
 		if (d.mount_dir != NULL)
 			assert_string_equal(cases[i].dir, d.mount_dir);
-		runfile_datastore_ref_done(&d);
+		datastore_ref_done(&d);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
 		struct datastore_ref d = {0};
 
-		assert_int_equal(-ERR_USAGE, runfile_datastore_ref_parse(wrong[i], &d, &err));
+		assert_int_equal(-ERR_USAGE, datastore_ref_parse(wrong[i], &d, &err));
 		assert_null(d.name);
 	}
 }

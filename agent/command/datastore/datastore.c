@@ -3,9 +3,9 @@
  * on a thread. */
 #include "command.h"
 #include "datastore_call.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "log.h"
-#include "runfile.h"
 #include "text.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -169,10 +169,10 @@ int datastore_target_parse(const char *word, struct datastore_target *ret, struc
 	struct datastore_ref ref = {0};
 	uint64_t version = 0;
 	const char *name = "";
-	int code = runfile_datastore_ref_parse(word, &ref, err);
+	int code = datastore_ref_parse(word, &ref, err);
 
 	if (code == 0) {
-		name = runfile_datastore_ref_plain_name(ref.name);
+		name = datastore_ref_plain_name(ref.name);
 		code = datastore_name_check(name, err);
 	}
 	if (code == 0 && ref.mount_dir != NULL)
@@ -182,7 +182,7 @@ int datastore_target_parse(const char *word, struct datastore_target *ret, struc
 		code = error_set(err, -ERR_USAGE, "'%s': there is no such version", word);
 	if (code == 0)
 		*ret = (struct datastore_target){text_copy(name), (unsigned)version};
-	runfile_datastore_ref_done(&ref);
+	datastore_ref_done(&ref);
 	return code;
 }
 
@@ -229,13 +229,14 @@ static int datastore_command_get(struct subcommand_call *c, struct error *err)
 {
 	struct stage_spec *spec = &c->request.fetch;
 	struct datastore_target target = {0};
-	_free_ char *url = NULL;
+	_free_ char *url = NULL, *version = NULL;
 	int code = datastore_target_parse(c->words.v[0], &target, err);
 
 	if (code < 0)
 		return code;
-	url = target.version > 0 ? text_format("datastore:%s:%u", target.name, target.version)
-				 : text_format("datastore:%s", target.name);
+	if (target.version > 0)
+		version = text_format("%u", target.version);
+	url = datastore_ref_source(target.name, version);
 	free(target.name);
 	stage_spec_add_source(spec, url, NULL);
 	spec->to = text_copy(c->words.v[1]);

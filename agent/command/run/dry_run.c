@@ -4,6 +4,7 @@
  * probe_source(). */
 #include "../agent.h"
 #include "datastore.h"
+#include "datastore_ref.h"
 #include "defer.h"
 #include "redact.h"
 #include "run.h"
@@ -12,8 +13,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-#define DATASTORE "datastore:"
 
 /* Prints to stdout, with secrets hidden. */
 static void __attribute__((format(printf, 1, 2))) dry_run_print(const char *fmt, ...)
@@ -51,17 +50,13 @@ static void on_probed(uv_work_t *work, int status)
 	p->done = true;
 }
 
-/* url is "datastore:NAME[:VERSION]". */
 static int find_version(struct probe *p, struct store_conn *h, struct error *err)
 {
-	const char *name = p->url + strlen(DATASTORE);
-	size_t len = strcspn(name, ":");
-	_free_ char *plain = text_format("%.*s", (int)len, name);
-	uint64_t version = 0;
-	int code =
-		name[len] == ':' ? units_parse_uint(name + len + 1, INT32_MAX, &version, err) : 0;
+	_free_ char *name = datastore_ref_source_name(p->url);
+	unsigned version = 0;
+	int code = datastore_ref_source_version(p->url, &version, err);
 
-	return code < 0 ? code : datastore_find(h, plain, (unsigned)version, &p->manifest, err);
+	return code < 0 ? code : datastore_find(h, name, version, &p->manifest, err);
 }
 
 static int probe_datastore(struct probe *p, struct error *err)
@@ -88,16 +83,12 @@ static int probe_stream(struct probe *p, struct error *err)
 	return 0;
 }
 
-static bool is_datastore(const char *url)
-{
-	return strncmp(url, DATASTORE, strlen(DATASTORE)) == 0;
-}
-
 static void probe_source(uv_work_t *work)
 {
 	struct probe *p = container_of(work, struct probe, work);
 
-	p->code = is_datastore(p->url) ? probe_datastore(p, &p->err) : probe_stream(p, &p->err);
+	p->code = datastore_ref_is_source(p->url) ? probe_datastore(p, &p->err)
+						  : probe_stream(p, &p->err);
 }
 
 static void print_globs(const char *key, const struct strings *globs)

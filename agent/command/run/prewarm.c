@@ -12,7 +12,6 @@
 #include "redact.h"
 #include "run.h"
 #include "source.h"
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,14 +31,16 @@ static void add_member(struct text *t, const char *key, const char *value)
 {
 	_free_ char *shown = value != NULL ? redact_own(text_copy(value)) : NULL;
 
-	if (shown == NULL || *shown == '\0')
-		return;
-	text_addf(t, ",\"%s\":", key);
-	output_json_string(t, shown);
+	if (shown != NULL && *shown != '\0')
+		output_json_text(t, key, shown);
 }
 
-static void add_seconds(struct text *t, uint64_t ns)
+static void add_counts(
+	struct text *t, uint64_t received, uint64_t bytes, uint64_t entries, uint64_t ns)
 {
+	output_json_number(t, "received_bytes", received);
+	output_json_number(t, "bytes", bytes);
+	output_json_number(t, "entries", entries);
 	text_addf(t, ",\"seconds\":%.3f", (double)ns / 1e9);
 }
 
@@ -57,14 +58,15 @@ static void add_source(struct text *t, const struct stage_result_source *s)
 	output_json_string(t, s->name);
 	if (s->datastore != NULL) {
 		add_member(t, "datastore", s->datastore);
-		text_addf(t, ",\"version\":%u", s->version);
+		output_json_number(t, "version", s->version);
 		add_member(t, "manifest_sha256", s->sha256);
 	} else {
 		add_member(t, "etag", s->etag);
 		add_last_modified(t, s->last_modified);
 		add_member(t, "sha256", s->sha256);
 	}
-	text_addf(t, ",\"received_bytes\":%" PRIu64 "}", s->received);
+	output_json_number(t, "received_bytes", s->received);
+	text_add(t, "}");
 }
 
 void prewarm_summary_add(void *summary, const struct stage_result *r)
@@ -86,9 +88,8 @@ void prewarm_summary_add(void *summary, const struct stage_result *r)
 		add_source(t, &r->sources[i]);
 		received += r->sources[i].received;
 	}
-	text_addf(t, "],\"received_bytes\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"entries\":%" PRIu64,
-		received, r->bytes, r->entries);
-	add_seconds(t, r->elapsed_ns);
+	text_add(t, "]");
+	add_counts(t, received, r->bytes, r->entries, r->elapsed_ns);
 	text_add(t, "}");
 	s->received += received;
 	s->bytes += r->bytes;
@@ -113,10 +114,8 @@ char *prewarm_summary_text(const struct prewarm_summary *s, int exit_code, const
 	text_addf(&t, ",\"destinations\":[%s],\"total\":{\"destinations\":%u",
 		s->destinations.s != NULL ? s->destinations.s : "", count_ends(s));
 	for (size_t i = 0; i < ARRAY_LEN(s->ends); i++)
-		text_addf(&t, ",\"%s\":%u", stage_end_name((enum stage_end)i), s->ends[i]);
-	text_addf(&t, ",\"received_bytes\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"entries\":%" PRIu64,
-		s->received, s->bytes, s->entries);
-	add_seconds(&t, now_ns() - s->began_ns);
+		output_json_number(&t, stage_end_name((enum stage_end)i), s->ends[i]);
+	add_counts(&t, s->received, s->bytes, s->entries, now_ns() - s->began_ns);
 	text_add(&t, "}}");
 	return text_take(&t);
 }
