@@ -339,7 +339,7 @@ int zip_queue_open(struct zip_queue *q, struct zip_batch **ret, struct error *er
 	if (code == 0)
 		s = free_slot_locked(q);
 	pthread_mutex_unlock(&q->pool.mutex);
-	if (code < 0)
+	if (s == NULL)
 		return code;
 	zip_batch_clear(&s->batch);
 	*ret = &s->batch;
@@ -495,7 +495,7 @@ int zip_workers_add(struct zip_workers *w, const struct zip_job *job, struct err
 {
 	int code = w->filling != NULL ? 0 : zip_queue_open(w->queue, &w->filling, err);
 
-	if (code < 0) {
+	if (w->filling == NULL) {
 		struct zip_job mine = *job;
 
 		zip_job_done(&mine);
