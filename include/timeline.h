@@ -47,6 +47,22 @@ enum span_end {
 #undef X
 };
 
+/* The facts that are recorded, by kind:
+ *
+ *   run      version, command, exit_code, signal, reason, phase (of a failure), ready_ns (how long
+ *            the start took), warnings
+ *   stage    origin, how (see stage_end_name()), bytes, entries
+ *   source   url, to, format, etag, last_modified, sha256, datastore, version, total_bytes,
+ *            received_bytes, expanded_bytes, entries, connections, retries, stalls; how long it
+ *            waited: network_ns, decode_ns, disk_ns, budget_ns (for memory), lock_ns;
+ *            bottleneck (see report_bottleneck_name()), advice (a sentence)
+ *   range    offset, received_bytes, first_byte_ns, status (HTTP's), attempt
+ *   lock     holder
+ *   action, hook, dependencies, command
+ *            exit_code, signal, attempt, skipped (1); a command's pid
+ *
+ * A fact that is not known is not recorded. */
+
 /* A fact about a span. key: a word in snake_case with its unit at the end, such as "received_bytes"
  * or "network_ns"; a literal. */
 struct span_fact {
