@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_TIMELINE_H
+#define STAGERUN_TIMELINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The timeline of a run: what was done, from when to when, and how it ended. Rooms record spans
+ * while they work; the reports and the trace exporter read them at the end. A span has a parent,
+ * as in OpenTelemetry: the run is the parent of its stages, a stage of its sources, a source of its
+ * ranges.
+ *
+ * Where nobody wants a report there is no timeline: every function accepts NULL for it, and then
+ * does nothing. Any thread, unless a comment says otherwise; one mutex guards the timeline, so
+ * record what lasts milliseconds, not microseconds. */
+
+/* What a span is. The names are for machines: they are members of reports and traces. */
+#define SPAN_KINDS(X) \
+	X(SPAN_RUN, "run")         /* the agent's life until the command ended, or was exec'ed */ \
+	X(SPAN_STAGE, "stage")     /* one destination; name: the directory */ \
+	X(SPAN_SOURCE, "source")   /* one source of a stage; name: as displayed */ \
+	X(SPAN_RANGE, "range")     /* one request for a part of an object */ \
+	X(SPAN_LOCK, "lock")       /* waited for another agent; name: who holds it */ \
+	X(SPAN_PUBLISH, "publish") /* moved into place */ \
+	X(SPAN_DEPENDENCIES, "dependencies") \
+	X(SPAN_ACTION, "action") \
+	X(SPAN_HOOK, "hook") \
+	X(SPAN_COMMAND, "command")
+
+enum span_kind {
+#define X(id, name) id,
+	SPAN_KINDS(X)
+#undef X
+};
+
+/* How a span ended. */
+#define SPAN_ENDS(X) \
+	X(SPAN_OPEN, "open") /* not yet */ \
+	X(SPAN_OK, "ok") \
+	X(SPAN_FAILED, "failed") \
+	X(SPAN_CANCELLED, "cancelled") /* by a signal, or by another failure */
+
+enum span_end {
+#define X(id, name) id,
+	SPAN_ENDS(X)
+#undef X
+};
+
+/* The facts that are recorded, by kind:
+ *
+ *   run      version, command, exit_code, signal, reason, phase (of a failure), ready_ns (how long
+ *            the start took), warnings
+ *   stage    origin, how (see stage_end_name()), bytes, entries
+ *   source   url, to, format, etag, last_modified, sha256, datastore, version, total_bytes,
+ *            received_bytes, expanded_bytes, entries, connections, retries, stalls; how long it
+ *            waited: network_ns, decode_ns, disk_ns, budget_ns (for memory), lock_ns;
+ *            bottleneck (see report_bottleneck_name()), advice (a sentence)
+ *   range    offset, received_bytes, first_byte_ns, status (HTTP's), attempt
+ *   lock     holder
+ *   action, hook, dependencies, command
+ *            exit_code, signal, attempt, skipped (1); a command's pid
+ *
+ * A fact that is not known is not recorded. */
+
+/* A fact about a span. key: a word in snake_case with its unit at the end, such as "received_bytes"
+ * or "network_ns"; a literal. */
+struct span_fact {
+	const char *key;
+	char *text; /* without secrets, any bytes; NULL: it is a number */
+	uint64_t number;
+};
+
+struct span {
+	unsigned parent; /* 0: none */
+	enum span_kind kind;
+	enum span_end end;
+	char *name;                  /* without secrets, any bytes */
+	uint64_t begin_ns, ended_ns; /* CLOCK_MONOTONIC; ended_ns is 0 while it is open */
+	char *why;                   /* message of a failure, without secrets; or NULL */
+	struct span_fact *facts;     /* each key once */
+	size_t n_facts;
+};
+
+struct timeline;
+
+/* ret is owned by the caller: timeline_free(), when no other thread records any more. */
+struct timeline *timeline_new(void);
+void timeline_free(struct timeline *t); /* accepts NULL */
+
+/* Begins a span now. Returns its id, which is not 0; or 0 where nothing is recorded, since t is
+ * NULL or holds TIMELINE_SPANS_MAX spans. The other functions accept the id 0 and do nothing.
+ * Strings are copied, and secrets in them are hidden. */
+enum { TIMELINE_SPANS_MAX = 20000 };
+unsigned timeline_begin(struct timeline *t, unsigned parent, enum span_kind kind, const char *name);
+
+/* As timeline_begin(), for what began earlier: begin_ns is of CLOCK_MONOTONIC. */
+unsigned timeline_begin_at(struct timeline *t, unsigned parent, enum span_kind kind,
+	const char *name, uint64_t begin_ns);
+
+/* Adds a fact, or replaces the one with this key. text: NULL does nothing. */
+void timeline_set_number(struct timeline *t, unsigned id, const char *key, uint64_t number);
+void timeline_set_text(struct timeline *t, unsigned id, const char *key, const char *text);
+
+/* Ends a span that is open. why: of a failure; may be NULL. */
+void timeline_end(struct timeline *t, unsigned id, enum span_end end, const char *why);
+
+/* Calls fn for each span in the order of their beginnings; the span is valid during the call, in
+ * which fn must not call functions of the timeline. */
+void timeline_each(
+	struct timeline *t, void (*fn)(void *ctx, unsigned id, const struct span *s), void *ctx);
+
+/* How many spans were not recorded, because there were too many. */
+uint64_t timeline_dropped(struct timeline *t);
+
+/* Nanoseconds since 1970 of a time of CLOCK_MONOTONIC, by the clocks as they were at
+ * timeline_new(): differences of times stay exact also if the clock of the machine is set. */
+uint64_t timeline_unix_ns(const struct timeline *t, uint64_t monotonic_ns);
+
+const char *timeline_kind_name(enum span_kind k);
+const char *timeline_end_name(enum span_end e);
+
+/* The value of a fact; NULL, or 0, if the span has none of this key. */
+const char *timeline_text(const struct span *s, const char *key);
+uint64_t timeline_number(const struct span *s, const char *key);
+
+#endif
