@@ -105,6 +105,10 @@ void timeline_set_text(struct timeline *t, unsigned id, const char *key, const c
 /* Ends a span that is open. why: of a failure; may be NULL. */
 void timeline_end(struct timeline *t, unsigned id, enum span_end end, const char *why);
 
+/* The same for what ended earlier: ended_ns is of CLOCK_MONOTONIC. */
+void timeline_end_at(struct timeline *t, unsigned id, enum span_end end, const char *why,
+	uint64_t ended_ns);
+
 /* Calls fn for each span in the order of their beginnings; the span is valid during the call, in
  * which fn must not call functions of the timeline. */
 void timeline_each(

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STAGERUN_REPORT_HTML_H
+#define STAGERUN_REPORT_HTML_H
+
+#include "report_view.h"
+#include "text.h"
+
+/* The parts of the page for people. Whatever comes from outside goes through html_add() or
+ * html_add_name(). Loop thread.
+ *
+ *   report_html.c            the page, and how its text is escaped
+ *   report_html_style.c      its style sheet
+ *   report_html_waterfall.c  the start, span by span, along one axis of time
+ *   report_html_tables.c     sources, waits for others, steps, warnings, versions */
+
+/* Appends s with everything that HTML or a terminal could understand escaped. */
+void html_add(struct text *t, const char *s);
+/* The same for a name, whose direction of writing must not reorder what is around it. */
+void html_add_name(struct text *t, const char *s);
+void html_add_duration(struct text *t, uint64_t ns);
+
+/* The shortest name that says which source it is: what follows the last slash. Borrowed. */
+const char *html_short_name(const char *name);
+/* What the source waited for most; CAUSE_UNPACK if nothing took a tenth of its time. */
+enum view_cause html_source_cause(const struct view *v, const struct span *source);
+/* A bar of the shares, each a part of whole_ns; nothing for what is not a hundredth of it. */
+void html_add_shares(
+	struct text *t, const uint64_t *ns, size_t n_causes, uint64_t whole_ns);
+
+extern const char html_style[];
+
+void html_add_waterfall(struct text *t, const struct view *v);
+void html_add_sources(struct text *t, const struct view *v);
+void html_add_lock_waits(struct text *t, const struct view *v);
+void html_add_steps(struct text *t, const struct view *v);
+void html_add_warnings(struct text *t, const struct view *v);
+void html_add_versions(struct text *t, const struct view *v);
+
+#endif
