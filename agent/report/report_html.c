@@ -8,13 +8,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Whether a character changes the direction of what follows: "gpj.tar" could look like "rat.jpg". */
+static bool changes_direction(uint32_t code)
+{
+	return (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) ||
+	       code == 0x200e || code == 0x200f || code == 0x061c;
+}
+
 void html_add(struct text *t, const char *s)
 {
 	struct text clean = {0};
+	size_t len;
 
 	utf8_add_clean(&clean, s);
-	for (const char *c = clean.len > 0 ? clean.s : ""; *c != '\0'; c++) {
-		switch (*c) {
+	for (const char *c = clean.len > 0 ? clean.s : ""; *c != '\0'; c += len) {
+		uint32_t code = 0;
+
+		len = utf8_character(c, &code);
+		switch (code) {
 		case '&':
 			text_add(t, "&amp;");
 			break;
@@ -31,7 +42,10 @@ void html_add(struct text *t, const char *s)
 			text_add(t, "&#39;");
 			break;
 		default:
-			text_add_bytes(t, c, 1);
+			if (changes_direction(code))
+				text_addf(t, "\\u%04x", (unsigned)code);
+			else
+				text_add_bytes(t, c, len);
 		}
 	}
 	text_done(&clean);
@@ -51,13 +65,6 @@ void html_add_duration(struct text *t, uint64_t ns)
 	text_add(t, units_print_duration(ns, buf));
 }
 
-const char *html_short_name(const char *name)
-{
-	const char *slash = strrchr(name, '/');
-
-	return slash != NULL && slash[1] != '\0' ? slash + 1 : name;
-}
-
 enum view_cause html_source_cause(const struct view *v, const struct span *source)
 {
 	uint64_t waits[VIEW_WAITS], most = view_length_ns(v, source) / 10;
@@ -73,17 +80,13 @@ enum view_cause html_source_cause(const struct view *v, const struct span *sourc
 	return cause;
 }
 
-void html_add_shares(struct text *t, const uint64_t *ns, size_t n_causes, uint64_t whole_ns)
+void html_add_share(struct text *t, enum view_cause c, uint64_t ns, uint64_t whole_ns)
 {
-	text_add(t, "<span class=shares>");
-	for (enum view_cause i = 0; i < n_causes; i++) {
-		double percent = whole_ns > 0 ? (double)ns[i] * 100 / (double)whole_ns : 0;
+	double percent = whole_ns > 0 ? (double)ns * 100 / (double)whole_ns : 0;
 
-		if (percent >= 1)
-			text_addf(t, "<i class=%s style=\"width:%.2f%%\"></i>", view_cause_name(i),
-				percent);
-	}
-	text_add(t, "</span>");
+	if (percent >= 1)
+		text_addf(
+			t, "<i class=%s style=\"width:%.2f%%\"></i>", view_cause_name(c), percent);
 }
 
 /* The first lines. */
@@ -93,6 +96,13 @@ static const char *verdict(const struct view *v)
 	if (!v->ready)
 		return v->run != NULL && v->run->end == SPAN_CANCELLED ? "stopped" : "failed";
 	return "ready";
+}
+
+static const char *subline_class(const struct view *v)
+{
+	if (!v->ready)
+		return "error";
+	return v->warm ? "good" : view_cause_name(v->slowest);
 }
 
 static void add_headline(struct text *t, const struct view *v)
@@ -108,8 +118,7 @@ static void add_headline(struct text *t, const struct view *v)
 	html_add(t, headline);
 	text_add(t, "</h1>\n");
 	if (subline != NULL) {
-		text_addf(t, "<p class=cause><i class=\"dot %s\"></i>",
-			v->ready ? view_cause_name(v->slowest) : "error");
+		text_addf(t, "<p class=cause><i class=\"dot %s\"></i>", subline_class(v));
 		html_add_name(t, subline);
 		text_add(t, "</p>\n");
 	}
@@ -132,22 +141,46 @@ static void add_percent(struct text *t, uint64_t ns, uint64_t whole_ns)
 		text_addf(t, "%.0f&thinsp;%%", percent);
 }
 
-/* Where the time went: everything that took at least a hundredth of it. */
+/* What took at least a hundredth of the time, the most first. Returns how many. */
+static size_t sort_causes(const struct view *v, enum view_cause ret[CAUSE_COUNT])
+{
+	size_t n = 0;
+
+	for (enum view_cause c = 0; c < CAUSE_COUNT; c++) {
+		size_t at = n;
+
+		if (v->cause_ns[c] == 0 || v->cause_ns[c] < v->start_ns / 100)
+			continue;
+		for (; at > 0 && v->cause_ns[ret[at - 1]] < v->cause_ns[c]; at--)
+			ret[at] = ret[at - 1];
+		ret[at] = c;
+		n++;
+	}
+	return n;
+}
+
+static void add_cause(struct text *t, const struct view *v, enum view_cause c)
+{
+	text_addf(t, "<li><i class=\"dot %s\"></i><span>%s</span> <b>", view_cause_name(c),
+		view_cause_phrase(c));
+	html_add_duration(t, v->cause_ns[c]);
+	text_add(t, "</b> <em>");
+	add_percent(t, v->cause_ns[c], v->start_ns);
+	text_add(t, "</em></li>\n");
+}
+
 static void add_split(struct text *t, const struct view *v)
 {
-	text_add(t, "<section class=split aria-label=\"Where the time went\">\n");
-	html_add_shares(t, v->cause_ns, CAUSE_COUNT, v->start_ns);
-	text_add(t, "\n<ul>");
-	for (enum view_cause i = 0; i < CAUSE_COUNT; i++) {
-		if (v->cause_ns[i] == 0 || v->cause_ns[i] < v->start_ns / 100)
-			continue;
-		text_addf(t, "<li><i class=\"dot %s\"></i><span>%s</span> <b>", view_cause_name(i),
-			view_cause_phrase(i));
-		html_add_duration(t, v->cause_ns[i]);
-		text_add(t, "</b> <em>");
-		add_percent(t, v->cause_ns[i], v->start_ns);
-		text_add(t, "</em></li>\n");
-	}
+	enum view_cause causes[CAUSE_COUNT];
+	size_t n = sort_causes(v, causes);
+
+	text_add(
+		t, "<section class=split aria-label=\"Where the time went\">\n<span class=shares>");
+	for (size_t i = 0; i < n; i++)
+		html_add_share(t, causes[i], v->cause_ns[causes[i]], v->start_ns);
+	text_add(t, "</span>\n<ul>");
+	for (size_t i = 0; i < n; i++)
+		add_cause(t, v, causes[i]);
 	text_add(t, "</ul>\n</section>\n");
 }
 

@@ -19,13 +19,10 @@ void html_add(struct text *t, const char *s);
 void html_add_name(struct text *t, const char *s);
 void html_add_duration(struct text *t, uint64_t ns);
 
-/* The shortest name that says which source it is: what follows the last slash. Borrowed. */
-const char *html_short_name(const char *name);
 /* What the source waited for most; CAUSE_UNPACK if nothing took a tenth of its time. */
 enum view_cause html_source_cause(const struct view *v, const struct span *source);
-/* A bar of the shares, each a part of whole_ns; nothing for what is not a hundredth of it. */
-void html_add_shares(
-	struct text *t, const uint64_t *ns, size_t n_causes, uint64_t whole_ns);
+/* A part of a bar of shares; nothing for what is not a hundredth of whole_ns. */
+void html_add_share(struct text *t, enum view_cause c, uint64_t ns, uint64_t whole_ns);
 
 extern const char html_style[];
 

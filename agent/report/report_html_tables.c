@@ -45,8 +45,10 @@ static void add_waits(struct text *t, const struct view *v, const struct span *s
 		text_add(t, "<em>little</em>");
 		return;
 	}
-	html_add_shares(t, waits, VIEW_WAITS, length);
-	text_addf(t, "<span class=most>%s %.0f&thinsp;%%</span>", view_cause_name(most),
+	text_add(t, "<span class=shares>");
+	for (enum view_cause c = 0; c < VIEW_WAITS; c++)
+		html_add_share(t, c, waits[c], length);
+	text_addf(t, "</span><span class=most>%s %.0f&thinsp;%%</span>", view_cause_name(most),
 		(double)waits[most] * 100 / (double)length);
 }
 
@@ -79,9 +81,9 @@ static void add_source_name(struct text *t, const struct view *v, const struct s
 	if (to == NULL && stage != NULL && stage->kind == SPAN_STAGE)
 		to = stage->name;
 	text_add(t, "<strong>");
-	html_add_name(t, html_short_name(s->name));
+	html_add_name(t, view_short_name(s->name));
 	text_add(t, "</strong>");
-	if (strcmp(html_short_name(s->name), s->name) != 0 || url != NULL) {
+	if (strcmp(view_short_name(s->name), s->name) != 0 || url != NULL) {
 		text_add(t, "<small>");
 		html_add_name(t, url != NULL ? url : s->name);
 		text_add(t, "</small>");
@@ -116,7 +118,8 @@ static void add_source(struct text *t, const struct view *v, const struct span *
 	add_waits(t, v, s);
 	text_add(t, "</td></tr>\n");
 	if (below != NULL) {
-		text_addf(t, "<tr class=below><td colspan=7 class=%s>", s->why != NULL ? "error" : "advice");
+		text_addf(t, "<tr class=below><td colspan=7 class=%s>",
+			s->why != NULL ? "error" : "advice");
 		html_add_name(t, below);
 		text_add(t, "</td></tr>\n");
 	}
@@ -267,7 +270,7 @@ static void add_versions_of(struct text *t, const struct span *s)
 	_free_ char *version = NULL;
 
 	text_add(t, "<li><strong>");
-	html_add_name(t, html_short_name(s->name));
+	html_add_name(t, view_short_name(s->name));
 	text_add(t, "</strong><dl>\n");
 	if (timeline_text(s, "datastore") != NULL)
 		version = text_format("%s, version %llu", timeline_text(s, "datastore"),

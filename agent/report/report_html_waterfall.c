@@ -20,17 +20,33 @@ static double position(const struct view *v, uint64_t ns)
 	return percent < 100 ? percent : 100;
 }
 
-/* 1, 2 or 5 times a power of ten, so that there are three to six ticks. */
+/* Whole minutes, or 1, 2 or 5 times a power of ten, so that there are some three to six ticks. */
 static double tick_ns(const struct view *v)
 {
 	double rough = (double)v->start_ns / 5, power;
 
 	if (rough < 1)
 		return 1;
+	if (rough > 60e9)
+		return 60e9 * ceil(rough / 60e9);
 	power = pow(10, floor(log10(rough)));
 	if (rough / power > 5)
 		return 10 * power;
 	return rough / power > 2 ? 5 * power : rough / power > 1 ? 2 * power : power;
+}
+
+/* All in one unit: minutes if the ticks are whole ones, or the largest that the start lasted. */
+static void add_tick_label(struct text *t, double at_ns, double tick, double whole)
+{
+	static const struct {
+		double ns;
+		const char *name;
+	} units[] = {{60e9, "min"}, {1e9, "s"}, {1e6, "ms"}, {1e3, "\xc2\xb5s"}, {1, "ns"}};
+	size_t i = tick >= units[0].ns ? 0 : 1;
+
+	while (units[i].ns > whole && i + 1 < ARRAY_LEN(units))
+		i++;
+	text_addf(t, "%g %s", at_ns / units[i].ns, units[i].name);
 }
 
 static void add_axis(struct text *t, const struct view *v)
@@ -41,7 +57,7 @@ static void add_axis(struct text *t, const struct view *v)
 	for (double at = 0; whole > 0 && at <= whole * 0.97; at += tick) {
 		text_addf(t, "<span style=\"left:%.3f%%\">", at * 100 / whole);
 		if (at > 0)
-			html_add_duration(t, (uint64_t)llround(at));
+			add_tick_label(t, at, tick, whole);
 		else
 			text_add(t, "0");
 		text_add(t, "</span>");
@@ -64,7 +80,8 @@ static void add_range(struct rate *r, const struct span *range)
 	uint64_t length = view_length_ns(r->view, r->source);
 	uint64_t first = timeline_number(range, "first_byte_ns");
 	double whole = (double)view_length_ns(r->view, range);
-	double begin = (double)(int64_t)(range->begin_ns - r->source->begin_ns), end = begin + whole;
+	double begin = (double)(int64_t)(range->begin_ns - r->source->begin_ns),
+	       end = begin + whole;
 	double step = (double)length / RATE_STEPS;
 	double bytes = (double)timeline_number(range, "received_bytes");
 
@@ -99,7 +116,8 @@ static void add_rate(struct text *t, const struct rate *r)
 		most = fmax(most, r->bytes[i]);
 	if (!r->any || most <= 0)
 		return;
-	text_addf(t, "<svg viewBox=\"0 0 %d 100\" preserveAspectRatio=none aria-hidden=true><path d=\"M0 100",
+	text_addf(t,
+		"<svg viewBox=\"0 0 %d 100\" preserveAspectRatio=none aria-hidden=true><path d=\"M0 100",
 		RATE_STEPS);
 	for (size_t i = 0; i < RATE_STEPS; i++)
 		text_addf(t, "V%.0fH%zu", 100 - r->bytes[i] * 96 / most, i + 1);
@@ -142,9 +160,9 @@ static enum view_cause row_cause(const struct view *v, const struct span *s)
 
 static const char *row_class(const struct view *v, const struct span *s)
 {
-	if (s->end == SPAN_FAILED)
-		return "error";
-	return s->kind == SPAN_STAGE ? "stage" : view_cause_name(row_cause(v, s));
+	if (s->kind == SPAN_STAGE)
+		return s->end == SPAN_FAILED ? "stage error" : "stage";
+	return s->end == SPAN_FAILED ? "error" : view_cause_name(row_cause(v, s));
 }
 
 static void add_row_name(struct text *t, const struct span *s)
@@ -155,7 +173,7 @@ static void add_row_name(struct text *t, const struct span *s)
 		html_add_name(t, s->name);
 		break;
 	case SPAN_SOURCE:
-		html_add_name(t, html_short_name(s->name));
+		html_add_name(t, view_short_name(s->name));
 		break;
 	case SPAN_LOCK:
 		text_add(t, "waits for ");
@@ -192,8 +210,10 @@ static void add_row(struct text *t, const struct view *v, const struct span *s)
 	html_add(t, s->name);
 	text_add(t, "\">");
 	add_row_name(t, s);
-	text_addf(t, "</span><span class=track><span class=\"bar %s%s\" style=\"left:%.3f%%;width:%.3f%%\">",
-		row_class(v, s), r.any ? " rated" : "", left, right - left);
+	text_addf(t,
+		"</span><span class=track><span class=\"bar %s%s%s\" style=\"left:%.3f%%;width:%.3f%%\">",
+		row_class(v, s), r.any ? " rated" : "",
+		s->end == SPAN_CANCELLED ? " cancelled" : "", left, right - left);
 	add_rate(t, &r);
 	text_add(t, "</span></span><span class=time>");
 	html_add_duration(t, view_length_ns(v, s));

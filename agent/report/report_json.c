@@ -43,8 +43,8 @@ static json_t *describe_span(const struct view *v, const struct span *s)
 {
 	json_t *object = json_object();
 
-	report_value_set_seconds(object, "begin_seconds",
-		s->begin_ns > v->begin_ns ? s->begin_ns - v->begin_ns : 0);
+	report_value_set_seconds(
+		object, "begin_seconds", s->begin_ns > v->begin_ns ? s->begin_ns - v->begin_ns : 0);
 	if (s->end != SPAN_OPEN)
 		report_value_set_seconds(object, "seconds", view_length_ns(v, s));
 	report_value_set_text(object, "end", timeline_end_name(s->end));
@@ -126,8 +126,7 @@ static json_t *describe_step(const struct view *v, const struct span *s)
 {
 	json_t *object = describe_named(v, s, step_facts);
 
-	json_object_set_new(
-		object, "skipped", json_boolean(timeline_number(s, "skipped") != 0));
+	json_object_set_new(object, "skipped", json_boolean(timeline_number(s, "skipped") != 0));
 	return object;
 }
 

@@ -89,8 +89,8 @@ static size_t find_track(struct trace *t, const struct span *s, unsigned id)
 		if (t->tracks == NULL)
 			abort();
 	}
-	t->tracks[t->n] = (struct track){
-		.name = track_name(t, s, group), .group = group, .kind = kind};
+	t->tracks[t->n] =
+		(struct track){.name = track_name(t, s, group), .group = group, .kind = kind};
 	return t->n++;
 }
 

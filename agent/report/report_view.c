@@ -135,8 +135,7 @@ static void find_start(struct view *v)
 
 /* The waits of a source. */
 
-void view_waits_ns(
-	const struct view *v, const struct span *source, uint64_t ret[static VIEW_WAITS])
+void view_waits_ns(const struct view *v, const struct span *source, uint64_t ret[static VIEW_WAITS])
 {
 	static const char *const keys[VIEW_WAITS] = {[CAUSE_NETWORK] = "network_ns",
 		[CAUSE_DECODE] = "decode_ns",
@@ -300,22 +299,6 @@ static void find_path(struct view *v)
 	free(p.has_parts);
 }
 
-struct view *view_new(struct timeline *t)
-{
-	struct view *v = zalloc(sizeof(*v));
-	struct copying c = {.view = v};
-
-	timeline_each(t, add_copy, &c);
-	v->dropped = timeline_dropped(t);
-	find_bounds(v);
-	v->unix_ns = timeline_unix_ns(t, v->begin_ns);
-	find_start(v);
-	find_path(v);
-	return v;
-}
-
-/* Sentences. */
-
 static bool is_warm(const struct view *v)
 {
 	size_t n = 0;
@@ -330,6 +313,30 @@ static bool is_warm(const struct view *v)
 			return false;
 	}
 	return n > 0;
+}
+
+struct view *view_new(struct timeline *t)
+{
+	struct view *v = zalloc(sizeof(*v));
+	struct copying c = {.view = v};
+
+	timeline_each(t, add_copy, &c);
+	v->dropped = timeline_dropped(t);
+	find_bounds(v);
+	v->unix_ns = timeline_unix_ns(t, v->begin_ns);
+	find_start(v);
+	v->warm = v->ready && v->start_ns < 1000000000 && is_warm(v);
+	find_path(v);
+	return v;
+}
+
+/* Sentences. */
+
+const char *view_short_name(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return slash != NULL && slash[1] != '\0' ? slash + 1 : name;
 }
 
 char *view_headline(const struct view *v)
@@ -353,7 +360,9 @@ static char *where_slowest(const struct view *v)
 		return text_copy("");
 	if (s->kind == SPAN_LOCK)
 		return text_format(", %s", s->name);
-	return text_format("%s %s", s->kind == SPAN_PUBLISH ? " as" : " at", s->name);
+	if (s->kind == SPAN_PUBLISH || s->kind == SPAN_STAGE)
+		return text_format(" at %s", s->name);
+	return text_format(" at %s", view_short_name(s->name));
 }
 
 static char *describe_slowest(const struct view *v)
@@ -391,7 +400,7 @@ char *view_subline(const struct view *v)
 		return text_copy(v->run->why);
 	if (failed != NULL)
 		return text_format("%s: %s", failed->name, failed->why);
-	if (is_warm(v) && v->start_ns < 1000000000)
+	if (v->warm)
 		return text_copy("everything was there already");
 	return v->slowest == CAUSE_AGENT ? NULL : describe_slowest(v);
 }
@@ -406,8 +415,8 @@ const char *view_advice(const struct view *v)
 const char *view_time(uint64_t unix_ns, char buf[static 40])
 {
 	struct tm tm;
-	size_t n = strftime(buf, 24, "%Y-%m-%dT%H:%M:%S",
-		units_date((time_t)(unix_ns / 1000000000u), &tm));
+	size_t n = strftime(
+		buf, 24, "%Y-%m-%dT%H:%M:%S", units_date((time_t)(unix_ns / 1000000000u), &tm));
 
 	snprintf(buf + n, 40 - n, ".%09" PRIu64 "Z", unix_ns % 1000000000u);
 	return buf;

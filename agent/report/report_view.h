@@ -49,6 +49,7 @@ struct view {
 	uint64_t unix_ns;           /* of begin_ns */
 	uint64_t start_ns;          /* how long the start took, or lasted until it failed */
 	bool ready;                 /* the start succeeded */
+	bool warm; /* everything was there already, which took less than a second */
 	uint64_t dropped;
 
 	/* Where the time of the start went: adds up to start_ns. */
@@ -74,6 +75,9 @@ uint64_t view_rate(const struct view *v, const struct span *source);
  * and write in several threads, whose waits may overlap. */
 void view_waits_ns(
 	const struct view *v, const struct span *source, uint64_t ret[static VIEW_WAITS]);
+
+/* What follows the last slash of the name: enough to know a source by. Borrowed. */
+const char *view_short_name(const char *name);
 
 /* "Ready in 48.2 s", "Failed after 3.1 s". Heap. */
 char *view_headline(const struct view *v);

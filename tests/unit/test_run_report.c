@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The reports of a run, from timelines that are made up. With STAGERUN_REPORT_SAMPLES=DIR they are
  * left in DIR, for a look at the page: build/unit '*samples*'. */
-#include "run_report.h"
 #include "defer.h"
+#include "run_report.h"
 #include "test.h"
 #include "timeline_fixture.h"
 #include <fcntl.h>
@@ -57,9 +57,9 @@ static void check_headline(struct timeline *(*make)(void), const char *line, con
 TEST(run_report_says_first_what_made_the_start_slow)
 {
 	check_headline(timeline_of_cold_start, "Ready in 48.2 s",
-		"41.0 s waiting for the network at data.example.org/sets/imagenet.tar");
+		"41.0 s waiting for the network at imagenet.tar");
 	check_headline(timeline_of_slow_disk, "Ready in 2 min 22 s",
-		"2 min 1 s waiting for the disk at 10.0.0.7/coco.zip");
+		"2 min 1 s waiting for the disk at coco.zip");
 	check_headline(timeline_of_warm_start, "Ready in 44 ms", "everything was there already");
 	check_headline(timeline_of_failed_start, "Failed after 812 ms",
 		"https://data.example.org/sets/imagnet.tar: the server answered 404 Not Found; is the name right?");
@@ -76,8 +76,8 @@ TEST(run_report_splits_the_time_of_the_start_without_a_rest)
 		const char *cause;
 		json_t *seconds;
 
-		json_object_foreach((json_t *)spent, cause, seconds)
-			sum += json_number_value(seconds);
+		json_object_foreach((json_t *)spent, cause, seconds) sum +=
+			json_number_value(seconds);
 		if (whole <= 0)
 			whole = number_of(run, "seconds");
 		assert_true(sum > whole - 1e-6 && sum < whole + 1e-6);
@@ -143,15 +143,13 @@ TEST(run_report_trace_has_named_tracks_on_which_nothing_overlaps)
 
 TEST(run_report_page_is_a_page_that_loads_and_runs_nothing)
 {
-	static const char *const wanted[] = {"<!DOCTYPE html>", "default-src &#39;none&#39;",
-		"Ready in 48.2 s", "more connections: the server gives each 60 MB/s", "labels, version 3",
-		"stagerun run (pid 4711 on node-3)", "/scratch is not there"};
+	static const char *const wanted[] = {"<!DOCTYPE html>", "default-src 'none'",
+		"Ready in 48.2 s", "more connections: the server gives each 60 MB/s",
+		"labels, version 3", "stagerun run (pid 4711 on node-3)", "/scratch is not there"};
 	_free_ char *page = print(timeline_of_cold_start, report_html);
 
-	assert_non_null(strstr(page, "default-src 'none'"));
 	for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
-		if (i != 1)
-			assert_non_null(strstr(page, wanted[i]));
+		assert_non_null(strstr(page, wanted[i]));
 	assert_null(strstr(page, "<script"));
 	assert_null(strstr(page, "src="));
 	assert_null(strstr(page, "@import"));
@@ -168,6 +166,8 @@ TEST(run_report_page_escapes_hostile_names)
 	assert_null(strstr(page, "\"' onload"));
 	assert_non_null(strstr(page, "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39; onload=a"));
 	assert_non_null(strstr(page, "&amp;amp;"));
+	assert_null(strstr(page, "\xe2\x80\xae"));
+	assert_non_null(strstr(page, "\\u202egpj.tar"));
 }
 
 TEST(run_report_samples_can_be_looked_at)
@@ -218,7 +218,8 @@ TEST(run_report_replaces_a_file_whole)
 	assert_int_equal(0, stat(path, &before));
 	report_write(path, t);
 	assert_int_equal(0, stat(path, &after));
-	assert_int_not_equal(before.st_ino, after.st_ino); /* by rename: readers have one or the other */
+	assert_int_not_equal(
+		before.st_ino, after.st_ino); /* by rename: readers have one or the other */
 	timeline_free(t);
 }
 

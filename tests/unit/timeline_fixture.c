@@ -31,8 +31,8 @@ static struct maker make_run(const char *command)
 static unsigned add(const struct maker *m, unsigned parent, enum span_kind kind, const char *name,
 	double from_s, double to_s)
 {
-	unsigned id = timeline_begin_at(
-		m->t, parent, kind, name, m->begin_ns + (uint64_t)(from_s * SEC));
+	unsigned id =
+		timeline_begin_at(m->t, parent, kind, name, m->begin_ns + (uint64_t)(from_s * SEC));
 
 	timeline_end_at(m->t, id, SPAN_OK, NULL, m->begin_ns + (uint64_t)(to_s * SEC));
 	return id;
@@ -185,8 +185,7 @@ struct timeline *timeline_of_cold_start(void)
 {
 	struct maker m = make_run("python train.py --epochs 90");
 
-	add(&m, m.run, SPAN_HOOK, "on_stage_start hook /etc/stagerun/hooks/on_stage_start/10-mount",
-		0.005, 0.02);
+	add(&m, m.run, SPAN_HOOK, "on_stage_start hook 10-mount", 0.005, 0.02);
 	add_imagenet(&m);
 	add_cifar_and_labels(&m);
 	add(&m, m.run, SPAN_DEPENDENCIES, "requirements.txt", 0.02, 11.8);
@@ -203,7 +202,8 @@ struct timeline *timeline_of_slow_disk(void)
 		.format = "zip",
 		.etag = "\"c0c0\"",
 		.bottleneck = "disk",
-		.advice = "slow file system: 1.1 ms for a file; stage to a local disk, or use one archive with fewer files",
+		.advice =
+			"slow file system: 1.1 ms for a file; stage to a local disk, or use one archive with fewer files",
 		.bytes = 19300000000,
 		.expanded = 19300000000,
 		.network_s = 4,
@@ -230,7 +230,8 @@ struct timeline *timeline_of_warm_start(void)
 		_free_ char *to = text_format("/data/%s", names[i]);
 		_free_ char *from = text_format("data.example.org/sets/%s.tar", names[i]);
 		unsigned stage = add(&m, m.run, SPAN_STAGE, to, 0.002, 0.031 + 0.004 * (double)i);
-		unsigned source = add(&m, stage, SPAN_SOURCE, from, 0.004, 0.03 + 0.004 * (double)i);
+		unsigned source =
+			add(&m, stage, SPAN_SOURCE, from, 0.004, 0.03 + 0.004 * (double)i);
 
 		set_stage(&m, stage, "warm", 9100000000, 50000);
 		timeline_set_text(m.t, source, "etag", "\"5f3a-62c91\"");
@@ -251,7 +252,8 @@ struct timeline *timeline_of_failed_start(void)
 		(const double[]){0.02, 0.39}, why);
 
 	timeline_set_text(m.t, source, "url", "https://data.example.org/sets/imagnet.tar");
-	stage = add_failed(&m, m.run, SPAN_STAGE, "/data/cifar5", (const double[]){0.01, 0.8}, NULL);
+	stage = add_failed(
+		&m, m.run, SPAN_STAGE, "/data/cifar5", (const double[]){0.01, 0.8}, NULL);
 	source = add_failed(&m, stage, SPAN_SOURCE, "s3://bucket/cifar5.tar.zst",
 		(const double[]){0.02, 0.75}, NULL);
 	timeline_set_number(m.t, source, "total_bytes", 3200000000);
