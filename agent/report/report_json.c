@@ -3,7 +3,7 @@
  * Loop thread. */
 #include "defer.h"
 #include "report_values.h"
-#include "report_view.h"
+#include "view.h"
 #include <stdlib.h>
 #include <string.h>
 

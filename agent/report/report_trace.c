@@ -6,7 +6,7 @@
  * thread. */
 #include "defer.h"
 #include "report_values.h"
-#include "report_view.h"
+#include "view.h"
 #include <stdlib.h>
 
 enum { PROCESS = 1 };

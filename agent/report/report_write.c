@@ -7,7 +7,9 @@
 #include "umask.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,6 +72,21 @@ static int write_all(int fd, const char *bytes, size_t len)
 	return 0;
 }
 
+/* The descriptor that "/dev/stdout", "/dev/stderr" or "/dev/fd/N" names; -1 for any other name.
+ * Opened by name, a file would be written to from its beginning. */
+static int standard_stream(const char *path)
+{
+	uint64_t n;
+
+	if (strcmp(path, "/dev/stdout") == 0)
+		return STDOUT_FILENO;
+	if (strcmp(path, "/dev/stderr") == 0)
+		return STDERR_FILENO;
+	if (strncmp(path, "/dev/fd/", 8) != 0 || units_parse_uint(path + 8, INT_MAX, &n, NULL) < 0)
+		return -1;
+	return (int)n;
+}
+
 static int write_directly(const char *path, const struct text *report)
 {
 	/* O_NONBLOCK: does not wait for the reader of a pipe. */
@@ -105,18 +122,29 @@ static int write_whole(const char *path, const struct text *report)
 	return -1;
 }
 
+/* A link stays, and the file that it leads to is replaced. */
+static int write_file(const char *path, const struct text *report)
+{
+	_free_ char *real = realpath(path, NULL);
+	struct stat st;
+
+	if (real != NULL && stat(real, &st) == 0 && !S_ISREG(st.st_mode))
+		return write_directly(path, report);
+	return write_whole(real != NULL ? real : path, report);
+}
+
 void report_write(const char *path, struct timeline *t)
 {
 	const struct report_format *format = find_format(path);
+	int stream = standard_stream(path);
 	struct text report = {0};
-	struct stat st;
-	bool is_special;
+	int result;
 
 	if (t == NULL || format == NULL)
 		return;
-	is_special = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
 	format->print(t, &report);
-	if ((is_special ? write_directly(path, &report) : write_whole(path, &report)) < 0)
+	result = stream >= 0 ? write_all(stream, report.s, report.len) : write_file(path, &report);
+	if (result < 0)
 		log_warn("cannot write the report '%s': %m", path);
 	text_done(&report);
 }

@@ -223,6 +223,23 @@ TEST(run_report_replaces_a_file_whole)
 	timeline_free(t);
 }
 
+TEST(run_report_replaces_the_file_that_a_link_leads_to)
+{
+	_free_ char *dir = test_directory(), *path = text_format("%s/r.json", dir);
+	_free_ char *link = text_format("%s/link.json", dir);
+	struct timeline *t = timeline_of_warm_start();
+	struct stat st;
+
+	assert_int_equal(0, close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)));
+	assert_int_equal(0, symlink("r.json", link));
+	report_write(link, t);
+	assert_int_equal(0, lstat(link, &st));
+	assert_true(S_ISLNK(st.st_mode));
+	assert_int_equal(0, stat(path, &st));
+	assert_true(st.st_size > 400);
+	timeline_free(t);
+}
+
 TEST(run_report_is_written_into_what_is_no_regular_file)
 {
 	_free_ char *dir = test_directory(), *path = text_format("%s/r.json", dir);

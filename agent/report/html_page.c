@@ -2,13 +2,14 @@
 /* The report for people: one page that says in its first line how long the start took and what made
  * it slow, and below that shows it. It has no script, and its policy forbids scripts and the
  * network, so that a hostile name could do nothing even if it were not escaped. Loop thread. */
-#include "report_html.h"
 #include "defer.h"
+#include "html.h"
 #include "utf8.h"
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether a character changes the direction of what follows: "gpj.tar" could look like "rat.jpg". */
+/* Whether a character changes the direction of what follows, so that "gpj.tar" looks like
+ * "rat.jpg". */
 static bool changes_direction(uint32_t code)
 {
 	return (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) ||

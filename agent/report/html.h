@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_REPORT_HTML_H
-#define STAGERUN_REPORT_HTML_H
+#ifndef STAGERUN_HTML_H
+#define STAGERUN_HTML_H
 
-#include "report_view.h"
 #include "text.h"
+#include "view.h"
 
 /* The parts of the page for people. Whatever comes from outside goes through html_add() or
  * html_add_name(). Loop thread.
  *
- *   report_html.c            the page, and how its text is escaped
- *   report_html_style.c      its style sheet
- *   report_html_waterfall.c  the start, span by span, along one axis of time
- *   report_html_tables.c     sources, waits for others, steps, warnings, versions */
+ *   html_page.c       the page, and how its text is escaped
+ *   html_style.c      its style sheet
+ *   html_waterfall.c  the start, span by span, along one axis of time
+ *   html_tables.c     sources, waits for others, steps, warnings, versions */
 
 /* Appends s with everything that HTML or a terminal could understand escaped. */
 void html_add(struct text *t, const char *s);

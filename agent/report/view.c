@@ -2,7 +2,7 @@
 /* Copies a timeline and finds out what made the start slow: it goes back from the end of the start
  * to its beginning, always along the span that ended last. What lies on this path is what the run
  * waited for; what happened beside it could have been infinitely fast and changed nothing. */
-#include "report_view.h"
+#include "view.h"
 #include "defer.h"
 #include "progress.h"
 #include "text.h"
@@ -123,8 +123,10 @@ static void find_bounds(struct view *v)
 static void find_start(struct view *v)
 {
 	uint64_t ready_ns = v->run != NULL ? timeline_number(v->run, "ready_ns") : 0;
+	const char *reason = v->run != NULL ? timeline_text(v->run, "reason") : NULL;
 
-	v->ready = ready_ns > 0 || v->command != NULL;
+	v->ready = (ready_ns > 0 || v->command != NULL) &&
+		   (reason == NULL || strcmp(reason, "start_failed") != 0);
 	if (ready_ns > 0)
 		v->start_ns = ready_ns;
 	else if (v->command != NULL && v->command->begin_ns > v->begin_ns)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_REPORT_VIEW_H
-#define STAGERUN_REPORT_VIEW_H
+#ifndef STAGERUN_VIEW_H
+#define STAGERUN_VIEW_H
 
 #include "run_report.h"
 #include "timeline.h"
