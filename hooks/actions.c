@@ -188,6 +188,9 @@ static int start_script(struct action_run *run, const struct action *a, struct e
 		.inherited = run->env.inherited,
 		.environment = run->env.environment,
 		.facts = run->env.facts,
+		.recorder = run->env.recorder,
+		.span_kind = SPAN_ACTION,
+		.attempt = run->failures + 1,
 		.point = runfile_point_name(run->point),
 		.timeout_ms =
 			a->timeout_ms != 0 ? a->timeout_ms : run->env.settings->action_timeout_ms,

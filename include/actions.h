@@ -27,7 +27,8 @@ struct action_env {
 		struct error *err);
 	void *stage_ctx;
 	struct strings *environment; /* of the run: read before, and extended after each item */
-	bool keep_going;             /* log the failure of an item, and run the next one */
+	struct run_recorder recorder;
+	bool keep_going; /* log the failure of an item, and run the next one */
 	/* Called exactly once, from the loop. code is 0, or the code of the item that failed,
 	 * which err names: "on_experiment_start action 2 (config.yml:14) failed: exit status 3;
 	 * it ran: ...". */

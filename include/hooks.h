@@ -62,6 +62,7 @@ struct hook_env {
 	const struct inherited *inherited;
 	const struct run_facts *facts; /* read for each hook */
 	struct strings *environment;   /* of the run: read before, and extended after each hook */
+	struct run_recorder recorder;
 	/* Called exactly once, from the loop. code is 0, or the code of the failed hook if the
 	 * point's policy is HOOK_FAILS; err then names it: "on_stage_start hook /etc/.../10-mount
 	 * failed: exit status 3". With HOOK_WARNS, the failure is logged and the next hook runs. */

@@ -94,6 +94,7 @@ static struct action_env make_env(struct agent *a, struct action_step *step,
 		.settings = a->settings,
 		.inherited = a->inherited,
 		.facts = &a->policy.facts,
+		.recorder = a->policy.recorder,
 		.config_path = f->path,
 		.stage = stage_item,
 		.stage_ctx = &step->item,
@@ -177,6 +178,7 @@ int agent_hooks(struct agent *a, const struct hooks *hooks, enum hook_point poin
 		.settings = a->settings,
 		.inherited = a->inherited,
 		.facts = &a->policy.facts,
+		.recorder = a->policy.recorder,
 		.environment = environment,
 		.on_done = agent_step_done};
 	struct outcome *outcome;
