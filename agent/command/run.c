@@ -207,6 +207,7 @@ int run_fail_early(
 void run_done(struct run *r)
 {
 	telemetry_close(&r->telemetry);
+	staged_done(&r->staged);
 	cache_close(take_ptr(&r->agent.resources.cache));
 	run_hooks_done(&r->hooks);
 	registration_done(&r->registration);
@@ -242,7 +243,9 @@ static void write_termination(const struct run *r, enum end_reason reason, int e
 			.signal = signum,
 			.item = why->item[0] != '\0' ? why->item : NULL,
 			.reason = reason,
-			.message = why->msg});
+			.message = why->msg,
+			.staged = r->staged.v,
+			.n_staged = r->staged.n});
 }
 
 static void set_facts(
@@ -291,9 +294,10 @@ static void report_ending(
 {
 	r->phase = "command";
 	set_facts(r, e->reason, e->exit_code, e->signal, &e->why);
-	if (e->reason == END_COMPLETED)
+	if (e->reason != END_COMPLETED)
+		log_info("%s", e->why.msg);
+	else if (r->staged.n == 0)
 		return;
-	log_info("%s", e->why.msg);
 	if (!termination_was_written(run_termination_path(r), mark))
 		write_termination(r, e->reason, e->exit_code, e->signal, &e->why);
 }
@@ -533,6 +537,8 @@ static int open_and_run(struct run *r, const struct inherited *in)
 	r->agent.policy.cache_keeps = true;
 	telemetry_note_plan(&r->telemetry, &r->plan);
 	telemetry_record(&r->telemetry, &r->agent);
+	r->agent.policy.on_result = staged_add;
+	r->agent.policy.on_result_ctx = &r->staged;
 	return r->why_outlives != NULL ? start_and_supervise(r) : start_and_exec(r);
 }
 

@@ -12,6 +12,7 @@
 #include "runfile.h"
 #include "settings.h"
 #include "stage.h"
+#include "staged.h"
 #include "telemetry.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,6 +24,7 @@
  *   prewarm.c    `prewarm`: the same up to the end of staging, once or repeatedly; its summary
  *   supervise.c  the agent as the command's parent; the grace period
  *   telemetry*.c the timeline of a run, its reports, spans for a collector (telemetry.h)
+ *   staged.c     what was staged, for the termination message
  *   dry_run.c    `--dry-run`: prints the plan
  *   plan.c       config.yml, options and environment to a plan (plan.h)
  *   attach.c     datastores that a run gets by name (plan.h)
@@ -44,6 +46,7 @@ struct run {
 	struct run_hooks hooks;
 	struct registration registration;
 	struct telemetry telemetry; /* of `run` alone */
+	struct staged staged;       /* of `run` alone */
 	const char *why_outlives;   /* why the agent outlives the command; NULL: it does not */
 	const char *phase; /* "config", "stage", "start", "exec", "command": where it failed */
 	struct error why;  /* how it ended */

@@ -222,6 +222,44 @@ def test_a_signal_during_the_start_has_a_report(stagerun, tmp_path):
     assert [a["end"] for a in report["actions"]] == ["cancelled"]
 
 
+# The termination message.
+
+
+def termination_of(stagerun, *args):
+    path = stagerun.directory / "termination"
+    result = stagerun.run("run", *args, env={"STAGERUN_TERMINATION_LOG": str(path)})
+    line = path.read_bytes() if path.exists() else None
+    return result, line
+
+
+def test_the_termination_message_says_what_was_staged(stagerun, server, dest):
+    body = tar(file("a", b"cat"))
+    source = server.put("/cats.tar", body, etag='"v1"')
+    for end, received in (("exit 3", len(body)), ("exit 0", 0)):
+        _, line = termination_of(stagerun, "--supervise", "always", "--stage", f"{source.url}={dest}", "--",
+                                 "sh", "-c", end)
+        said = json.loads(line)
+        assert said["reason"] == ("failed" if end == "exit 3" else "completed")
+        staged, = said["staged"]
+        assert staged["source"].endswith("/cats.tar") and staged["version"] == '"v1"'
+        assert staged["bytes"] == received and 0 <= staged["seconds"] < 60
+
+
+def test_a_run_that_ends_well_and_staged_nothing_leaves_no_message(stagerun):
+    assert termination_of(stagerun, "--supervise", "always", "--", "true")[1] is None
+
+
+def test_the_termination_message_drops_what_does_not_fit(stagerun, server, place):
+    words = []
+    for i in range(60):
+        source = server.put(f"/{i}-{'x' * 90}.txt", b"x")
+        words += ["--stage", f"{source.url}={place.parent}/d{i}"]
+    _, line = termination_of(stagerun, "--supervise", "always", *words, "--", "false")
+    assert len(line) <= 4096
+    said = json.loads(line)
+    assert said["exit_code"] == 1 and 10 < len(said["staged"]) < 40
+
+
 # Spans for a collector.
 
 
