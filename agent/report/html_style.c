@@ -106,6 +106,7 @@ const char html_style[] =
 	"td,.joined td,.below td{border:0;padding:2px 0;max-width:none;width:auto}\n"
 	"td[data-h]{display:flex;justify-content:space-between;gap:24px;text-align:right}\n"
 	"td[data-h]::before{content:attr(data-h);color:var(--faint);flex:none}\n"
+	"td.none[data-h]{display:none}\n"
 	"td.waits{width:auto;display:grid;grid-template-columns:auto 1fr auto;gap:16px;align-items:center}\n"
 	"td.waits::before{white-space:nowrap}\n"
 	".most{white-space:nowrap}\n"

@@ -17,11 +17,21 @@ static size_t count_kind(const struct view *v, enum span_kind kind)
 	return n;
 }
 
-static void add_size(struct text *t, uint64_t bytes)
+/* A cell of numbers, with the heading that it bears on a narrow screen; a number that is not known
+ * is left out there. */
+static void add_number(struct text *t, const char *heading, const char *number, const char *unit)
+{
+	if (number == NULL)
+		text_addf(t, "<td class=\"n none\" data-h=%s>&ndash;</td>\n", heading);
+	else
+		text_addf(t, "<td class=n data-h=%s>%s%s</td>\n", heading, number, unit);
+}
+
+static void add_size(struct text *t, const char *heading, uint64_t bytes, const char *unit)
 {
 	char buf[32];
 
-	text_add(t, bytes > 0 ? units_print_size(bytes, buf) : "&ndash;");
+	add_number(t, heading, bytes > 0 ? units_print_size(bytes, buf) : NULL, unit);
 }
 
 static void add_result(struct text *t, const struct span *s, const char *ok)
@@ -61,17 +71,6 @@ static const char *source_how(const struct view *v, const struct span *s)
 	return how != NULL && s->end == SPAN_OK ? how : timeline_end_name(s->end);
 }
 
-static void add_source_rate(struct text *t, const struct view *v, const struct span *s)
-{
-	uint64_t rate = view_rate(v, s);
-	char buf[32];
-
-	if (rate > 0)
-		text_addf(t, "%s/s", units_print_size(rate, buf));
-	else
-		text_add(t, "&ndash;");
-}
-
 static void add_source_name(struct text *t, const struct view *v, const struct span *s)
 {
 	const struct span *stage = view_span(v, s->parent);
@@ -101,20 +100,18 @@ static void add_source(struct text *t, const struct view *v, const struct span *
 	const char *below = s->why != NULL ? s->why : advice;
 	uint64_t received = timeline_number(s, "received_bytes");
 	uint64_t total = timeline_number(s, "total_bytes");
+	char length[32];
 
 	text_addf(t, "<tbody><tr%s>\n<td class=what>", below != NULL ? " class=joined" : "");
 	add_source_name(t, v, s);
 	text_add(t, "</td>\n<td data-h=Result>");
 	add_result(t, s, source_how(v, s));
-	text_add(t, "</td>\n<td class=n data-h=Size>");
-	add_size(t, total > 0 ? total : received);
-	text_add(t, "</td>\n<td class=n data-h=Unpacked>");
-	add_size(t, timeline_number(s, "expanded_bytes"));
-	text_add(t, "</td>\n<td class=n data-h=Time>");
-	html_add_duration(t, view_length_ns(v, s));
-	text_add(t, "</td>\n<td class=n data-h=Rate>");
-	add_source_rate(t, v, s);
-	text_add(t, "</td>\n<td class=waits data-h=\"Waited for\">");
+	text_add(t, "</td>\n");
+	add_size(t, "Size", total > 0 ? total : received, "");
+	add_size(t, "Unpacked", timeline_number(s, "expanded_bytes"), "");
+	add_number(t, "Time", units_print_duration(view_length_ns(v, s), length), "");
+	add_size(t, "Rate", view_rate(v, s), "/s");
+	text_add(t, "<td class=waits data-h=\"Waited for\">");
 	add_waits(t, v, s);
 	text_add(t, "</td></tr>\n");
 	if (below != NULL) {
@@ -182,6 +179,7 @@ static bool is_step(const struct span *s)
 static void add_step(struct text *t, const struct view *v, const struct span *s)
 {
 	uint64_t attempt = timeline_number(s, "attempt");
+	char length[32];
 
 	text_addf(t, "<tbody><tr%s><td class=what>", s->why != NULL ? " class=joined" : "");
 	html_add_name(t, s->name);
@@ -196,12 +194,11 @@ static void add_step(struct text *t, const struct view *v, const struct span *s)
 		text_addf(t, " <small>attempt %llu</small>", (unsigned long long)attempt);
 	text_add(t, "</td><td class=n data-h=Begin>");
 	html_add_duration(t, s->begin_ns > v->begin_ns ? s->begin_ns - v->begin_ns : 0);
-	text_add(t, "</td><td class=n data-h=Time>");
-	if (s->end == SPAN_OPEN)
-		text_add(t, "&ndash;");
-	else
-		html_add_duration(t, view_length_ns(v, s));
-	text_add(t, "</td></tr>\n");
+	text_add(t, "</td>");
+	add_number(t, "Time",
+		s->end == SPAN_OPEN ? NULL : units_print_duration(view_length_ns(v, s), length),
+		"");
+	text_add(t, "</tr>\n");
 	if (s->why != NULL) {
 		text_add(t, "<tr class=below><td colspan=5 class=error>");
 		html_add_name(t, s->why);

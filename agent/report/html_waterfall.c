@@ -165,6 +165,14 @@ static const char *row_class(const struct view *v, const struct span *s)
 	return s->end == SPAN_FAILED ? "error" : view_cause_name(row_cause(v, s));
 }
 
+/* "on_experiment_start action 2 (config.yml:14)" without the point: where it stands says that. */
+static const char *action_name(const struct span *s)
+{
+	const char *action = strstr(s->name, " action ");
+
+	return action != NULL ? action + 1 : s->name;
+}
+
 static void add_row_name(struct text *t, const struct span *s)
 {
 	switch (s->kind) {
@@ -186,8 +194,12 @@ static void add_row_name(struct text *t, const struct span *s)
 		text_add(t, "dependencies: ");
 		html_add_name(t, s->name);
 		break;
+	case SPAN_HOOK:
+		text_add(t, "hook ");
+		html_add_name(t, view_short_name(s->name));
+		break;
 	default:
-		html_add_name(t, s->name);
+		html_add_name(t, action_name(s));
 	}
 }
 

@@ -185,7 +185,8 @@ struct timeline *timeline_of_cold_start(void)
 {
 	struct maker m = make_run("python train.py --epochs 90");
 
-	add(&m, m.run, SPAN_HOOK, "on_stage_start hook 10-mount", 0.005, 0.02);
+	add(&m, m.run, SPAN_HOOK, "on_stage_start hook /etc/stagerun/hooks/on_stage_start/10-mount",
+		0.005, 0.02);
 	add_imagenet(&m);
 	add_cifar_and_labels(&m);
 	add(&m, m.run, SPAN_DEPENDENCIES, "requirements.txt", 0.02, 11.8);
