@@ -134,8 +134,8 @@ void timeline_set_text(struct timeline *t, unsigned id, const char *key, const c
 		set_fact(t, id, key, 0, redact_own(text_copy(text)));
 }
 
-void timeline_end_at(struct timeline *t, unsigned id, enum span_end end, const char *why,
-	uint64_t ended_ns)
+void timeline_end_at(
+	struct timeline *t, unsigned id, enum span_end end, const char *why, uint64_t ended_ns)
 {
 	_free_ char *shown = NULL;
 	struct span *s;
