@@ -177,6 +177,7 @@ struct runner *actions_start(const struct action_env *env, enum lifecycle_point 
 		.n = actions->n,
 		.keep_going = env->keep_going,
 		.failure_level = LOG_ERROR,
+		.span_kind = SPAN_ACTION,
 		.cancel_wins = true};
 	runner_start(&run->runner);
 	return &run->runner;

@@ -69,7 +69,8 @@ struct runner *hooks_start(
 		.point = hook_point_name(point),
 		.n = run->list->n,
 		.keep_going = policy_of_point(env->settings, point) != HOOK_FAILS,
-		.failure_level = LOG_WARN};
+		.failure_level = LOG_WARN,
+		.span_kind = SPAN_HOOK};
 	runner_start(&run->runner);
 	return &run->runner;
 }

@@ -35,8 +35,13 @@ struct task_options {
 	char *const *argv;             /* only read by task_start() */
 	struct strings *environment;   /* read by task_start(); extended if the program succeeds */
 	const struct run_facts *facts; /* only read by task_start() */
-	const char *point;             /* "on_experiment_start" */
-	uint64_t timeout_ms;           /* 0: none */
+	/* The span of what runs. task_start() begins it; when the program has ended, the task ends
+	 * it. attempt: from 1. */
+	struct run_recorder recorder;
+	enum span_kind span_kind;
+	unsigned attempt;
+	const char *point;   /* "on_experiment_start" */
+	uint64_t timeout_ms; /* 0: none */
 	/* Run the program even if no file for $STAGERUN_ENV can be created, because nothing that
 	 * runs after it needs its variables. */
 	bool variables_optional;
@@ -85,7 +90,8 @@ struct runner {
 	size_t n;
 	bool keep_going; /* log the failure of an item, at failure_level, and run the next one */
 	enum log_level failure_level;
-	bool cancel_wins; /* -ECANCELED even if the item, or the last one, succeeds */
+	enum span_kind span_kind; /* of an item */
+	bool cancel_wins;         /* -ECANCELED even if the item, or the last one, succeeds */
 
 	/* Of the current item. */
 	char *label;       /* "on_experiment_start action 2 (config.yml:14)" */

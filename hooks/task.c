@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 enum { MAX_BYTES = 1024 * 1024 };
 
@@ -179,7 +180,47 @@ struct task {
 	struct task_options opts;
 	struct environment_file variables;
 	struct child *child;
+	unsigned span;
+	bool killed; /* by task_kill() */
 };
+
+/* The span of the task. */
+
+static void begin_span(struct task *t)
+{
+	const struct run_recorder *r = &t->opts.recorder;
+
+	t->span = timeline_begin(r->timeline, r->parent, t->opts.span_kind, t->opts.label);
+	timeline_set_number(r->timeline, t->span, "attempt", t->opts.attempt);
+}
+
+/* The program finds its own span in TRACEPARENT. */
+static void pass_trace(const struct task *t, struct strings *env)
+{
+	char parent[TRACE_PARENT_SIZE];
+
+	if (t->opts.recorder.trace != NULL)
+		environment_set(env, "TRACEPARENT",
+			trace_context_child(t->opts.recorder.trace, t->span, parent));
+}
+
+static void record_status(const struct task *t, int wait_status)
+{
+	struct timeline *timeline = t->opts.recorder.timeline;
+
+	timeline_set_number(
+		timeline, t->span, "exit_code", (uint64_t)process_status_code(wait_status));
+	if (WIFSIGNALED(wait_status))
+		timeline_set_number(timeline, t->span, "signal", (uint64_t)WTERMSIG(wait_status));
+}
+
+static void end_span(const struct task *t, int code, const struct error *err)
+{
+	enum span_end failed = t->killed ? SPAN_CANCELLED : SPAN_FAILED;
+
+	timeline_end(t->opts.recorder.timeline, t->span, code == 0 ? SPAN_OK : failed,
+		code == 0 ? NULL : err->msg);
+}
 
 static bool has_succeeded(const struct child_end *end)
 {
@@ -217,6 +258,8 @@ static void on_exit_of_task(void *ctx, const struct child_end *end)
 		code = read_variables(t, &err);
 	else
 		code = explain_failure(t, end, &err);
+	record_status(t, end->wait_status);
+	end_span(t, code, &err);
 	if (end->left_processes && code == 0)
 		log_warn(
 			"%s left processes in the background, which were ended with it (to keep one: setsid COMMAND &)",
@@ -246,6 +289,7 @@ static int start_child(struct task *t, struct error *err)
 		environment_copy(&env, t->opts.environment->v);
 	contract_apply(t->opts.facts, t->opts.point,
 		t->variables.path != NULL ? t->variables.path : "/dev/null", &env);
+	pass_trace(t, &env);
 	child.env = env.v;
 	code = child_start(t->opts.loop, &child, &t->child, err);
 	text_strings_done(&env);
@@ -260,6 +304,7 @@ int task_start(const struct task_options *opts, struct task **ret, struct error 
 
 	t->opts = *opts;
 	t->variables.fd = -1;
+	begin_span(t);
 	code = environment_file_create(opts->environment, &t->variables, NULL, &why);
 	if (code < 0 && opts->variables_optional) {
 		log_warn("%s: what it adds to $STAGERUN_ENV is lost: %s", opts->label, why.msg);
@@ -270,6 +315,7 @@ int task_start(const struct task_options *opts, struct task **ret, struct error 
 	if (code == 0)
 		code = start_child(t, err);
 	if (code < 0) {
+		end_span(t, code, err);
 		task_free(t);
 		return code;
 	}
@@ -279,6 +325,7 @@ int task_start(const struct task_options *opts, struct task **ret, struct error 
 
 void task_kill(struct task *t, int signal)
 {
+	t->killed = true;
 	child_kill(t->child, signal);
 }
 

@@ -3,6 +3,8 @@
 #define STAGERUN_CONTRACT_H
 
 #include "text.h"
+#include "timeline.h"
+#include "trace_context.h"
 
 /* The environment variables that hooks and actions get from the agent. One table defines them:
  * the variables are set from it, `stagerun hook --help` prints it, and stagerun-hooks(5) is
@@ -23,6 +25,13 @@ struct run_facts {
 	/* NULL unless the run has failed. */
 	const char *failure_phase;   /* "stage"; as in the termination message */
 	const char *failure_message; /* a sentence */
+};
+
+/* Where hooks and actions are recorded. */
+struct run_recorder {
+	struct timeline *timeline;         /* NULL: nobody wants one */
+	unsigned parent;                   /* the span that theirs are in */
+	const struct trace_context *trace; /* NULL: their TRACEPARENT is not changed */
 };
 
 /* Sets the contract's variables for this point in environment, and removes those without a value,

@@ -50,4 +50,8 @@ void log_output(const char *prefix, const char *line, size_t len);
  * display can remove itself from the terminal and come back. Either may be NULL. */
 void log_set_display(void (*hide)(void *ctx), void (*show)(void *ctx), void *ctx);
 
+/* on_warning gets the message of each warning that is logged, without secrets, on the thread that
+ * logs it. NULL: nobody does. At most one at a time; set while no other thread logs. */
+void log_set_observer(void (*on_warning)(void *ctx, const char *message), void *ctx);
+
 #endif

@@ -64,6 +64,17 @@ enum end_reason {
 
 const char *report_reason_name(enum end_reason reason);
 
+/* A source that was staged. */
+struct termination_source {
+	char *name;
+	char *version;  /* NULL or "": not known */
+	uint64_t bytes; /* received; 0 where all was there already */
+	uint64_t ns;    /* how long it took */
+};
+
+/* No more of them could fit. */
+enum { TERMINATION_SOURCES_MAX = 80 };
+
 /* How a run ended, for the termination message. Strings are borrowed; NULL ones are left out. */
 struct termination {
 	const char *phase; /* "config", "stage", "start", "exec", "command" */
@@ -72,10 +83,13 @@ struct termination {
 	int signal;        /* that ended the run, or 0 */
 	enum end_reason reason;
 	const char *message; /* a sentence */
+	const struct termination_source *staged;
+	size_t n_staged;
 };
 
 /* Loop thread. Writes t to the file path as one line of JSON: valid UTF-8, at most 4096 bytes (what
- * Kubernetes stores), with the message shortened to fit. Without create, only an existing file is
+ * Kubernetes stores), with the message shortened to fit, and as many of the first sources as there
+ * is room for. Without create, only an existing file is
  * written. If path is NULL or "", nothing is. Failures are logged as warnings. */
 void termination_message(const char *path, bool create, const struct termination *t);
 

@@ -22,6 +22,7 @@ struct runner_env {
 	 * it ran: ...", "on_stage_start hook /etc/.../10-mount failed: exit status 3". */
 	void (*on_done)(void *ctx, int code, const struct error *err);
 	void *on_done_ctx;
+	struct run_recorder recorder; /* each item is a span; all NULL: nothing is recorded */
 };
 
 struct runner;

@@ -135,6 +135,9 @@ struct settings {
 	char *shell_options;      /* of actions: words passed to bash with -o; "": none */
 	enum hook_policy on_stage_start, on_stage_end, on_experiment_start;
 
+	/* [report] */
+	uint64_t otlp_timeout_ms; /* for sending spans to a collector, before the command starts */
+
 	/* [process] */
 	enum supervise supervise;
 	enum forward forward;

@@ -105,6 +105,10 @@ void timeline_set_text(struct timeline *t, unsigned id, const char *key, const c
 /* Ends a span that is open. why: of a failure; may be NULL. */
 void timeline_end(struct timeline *t, unsigned id, enum span_end end, const char *why);
 
+/* The same for what ended earlier: ended_ns is of CLOCK_MONOTONIC. */
+void timeline_end_at(
+	struct timeline *t, unsigned id, enum span_end end, const char *why, uint64_t ended_ns);
+
 /* Calls fn for each span in the order of their beginnings; the span is valid during the call, in
  * which fn must not call functions of the timeline. */
 void timeline_each(
@@ -114,7 +118,8 @@ void timeline_each(
 uint64_t timeline_dropped(struct timeline *t);
 
 /* Nanoseconds since 1970 of a time of CLOCK_MONOTONIC, by the clocks as they were at
- * timeline_new(): differences of times stay exact also if the clock of the machine is set. */
+ * timeline_new(): differences of times stay exact also if the clock of the machine is set. May be
+ * called by the function that timeline_each() calls. */
 uint64_t timeline_unix_ns(const struct timeline *t, uint64_t monotonic_ns);
 
 const char *timeline_kind_name(enum span_kind k);

@@ -21,6 +21,8 @@ static struct {
 	enum log_level level;
 	enum log_format format;
 	int fd;
+	void (*on_warning)(void *ctx, const char *message); /* NULL: nobody observes */
+	void *observer;
 
 	/* Under lock. */
 	pthread_mutex_t mutex;
@@ -53,6 +55,12 @@ void log_set_display(void (*hide)(void *ctx), void (*show)(void *ctx), void *ctx
 	logger.show = show;
 	logger.ctx = ctx;
 	pthread_mutex_unlock(&logger.mutex);
+}
+
+void log_set_observer(void (*on_warning)(void *ctx, const char *message), void *ctx)
+{
+	logger.on_warning = on_warning;
+	logger.observer = ctx;
 }
 
 /* Another process may have made the stream non-blocking: the line must not be lost for that. */
@@ -182,6 +190,8 @@ static void write_json(
 static void write_message(
 	enum log_level level, const struct log_field *fields, unsigned n, const char *message)
 {
+	if (level == LOG_WARN && logger.on_warning != NULL)
+		logger.on_warning(logger.observer, message);
 	if (logger.format == LOG_JSON)
 		write_json(level, fields, n, message);
 	else

@@ -55,6 +55,7 @@ struct agent_policy {
 	bool cache_only;        /* stage into the node cache only */
 	bool keep_going;        /* a stage that fails does not end the others */
 	struct run_facts facts; /* for the environment of actions and hooks */
+	struct run_recorder recorder; /* for the spans of whatever is done */
 
 	/* Called for each stage; may be NULL. */
 	void (*on_result)(void *ctx, const struct stage_result *r);

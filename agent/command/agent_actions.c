@@ -107,6 +107,7 @@ static struct runner_env make_env(
 		.settings = a->settings,
 		.inherited = a->inherited,
 		.facts = &a->policy.facts,
+		.recorder = a->policy.recorder,
 		.environment = environment,
 		.on_done = agent_step_done,
 		.on_done_ctx = outcome};

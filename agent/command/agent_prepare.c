@@ -9,6 +9,8 @@
 struct prepare_step {
 	struct stage_set *set;
 	struct install *install;
+	struct run_recorder recorder;
+	unsigned span; /* of the install */
 	bool staging, installing;
 	int code; /* the first failure; -ECANCELED only if there is no other */
 	struct error err;
@@ -50,12 +52,20 @@ static void on_staged(void *ctx, int code, const struct error *err)
 	finish_part(step, code, err);
 }
 
+static void end_install_span(struct prepare_step *step, int code, const struct error *err)
+{
+	enum span_end end = code == 0 ? SPAN_OK : code == -ECANCELED ? SPAN_CANCELLED : SPAN_FAILED;
+
+	timeline_end(step->recorder.timeline, step->span, end, code < 0 ? err->msg : NULL);
+}
+
 static void on_installed(void *ctx, int code, const struct error *err)
 {
 	struct prepare_step *step = ctx;
 
 	if (code < 0 && code != -ECANCELED)
 		log_error("%s", err->msg);
+	end_install_span(step, code, err);
 	step->installing = false;
 	finish_part(step, code, err);
 }
@@ -111,11 +121,16 @@ int agent_prepare(struct agent *a, const struct stage_spec *specs, size_t n,
 		return n == 0 ? 0 : agent_stage(a, specs, n, err);
 	step = zalloc(sizeof(*step));
 	step->outcome = agent_outcome_new(err);
+	step->recorder = a->policy.recorder;
 	env = install_env(a, environment, step);
 	code = start_stages(a, specs, n, step, &why);
 	if (code == 0) {
+		step->span = timeline_begin(
+			step->recorder.timeline, step->recorder.parent, SPAN_DEPENDENCIES, d->file);
 		code = dependencies_install(&env, d, &step->install, &why);
 		step->installing = code == 0;
+		if (code < 0)
+			end_install_span(step, code, &why);
 	}
 	if (code < 0) {
 		log_error("%s", why.msg);

@@ -74,6 +74,7 @@ struct request {
 	struct override *overrides; /* in order */
 	size_t n_overrides;
 	bool dry_run, help;
+	struct strings reports;      /* of `run` */
 	bool replace;                /* for everything that a run stages */
 	const char *dependency_file; /* NULL: config.yml's, if any */
 
@@ -104,6 +105,7 @@ struct request {
 extern const struct option_row common_rows[];  /* log, progress, agent.ini, help */
 extern const struct option_row config_rows[];  /* config.yml */
 extern const struct option_row run_rows[];     /* stages, dry run */
+extern const struct option_row report_rows[];  /* run's reports */
 extern const struct option_row prewarm_rows[]; /* prewarm's own */
 extern const struct option_row fetch_rows[];   /* the options of one stage */
 extern const struct option_row select_rows[];  /* include, exclude */

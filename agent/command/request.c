@@ -4,6 +4,7 @@
 #include "defer.h"
 #include "log.h"
 #include "options.h"
+#include "run_report.h"
 #include "source.h"
 #include <string.h>
 #include <unistd.h>
@@ -73,6 +74,14 @@ static int set_to(void *into, const char *value, struct error *err)
 	return err != NULL ? (err->code = -ERR_USAGE) : -ERR_USAGE;
 }
 
+static int set_report(void *into, const char *value, struct error *err)
+{
+	if (report_check_path(value, err) < 0)
+		return error_prefix(err, "--report");
+	text_strings_add(&((struct request *)into)->reports, value);
+	return 0;
+}
+
 static int set_stage(void *into, const char *value, struct error *err)
 {
 	struct request *r = into;
@@ -131,6 +140,13 @@ const struct option_row run_rows[] = {
 		SETTING("process.supervise")},
 	{"dry-run", 0, NULL, "print the plan and where each value comes from; touch nothing",
 		FLAG(dry_run)},
+	{NULL},
+};
+
+const struct option_row report_rows[] = {
+	{"report", 0, "FILE",
+		"write what the start took and why to FILE.html, .json or .trace.json; repeatable",
+		set_report},
 	{NULL},
 };
 
@@ -243,6 +259,7 @@ void request_done(struct request *r)
 	stage_spec_done(&r->fetch);
 	text_strings_done(&r->datastores);
 	text_strings_done(&r->lists);
+	text_strings_done(&r->reports);
 }
 
 static int apply_override(struct settings *s, const struct override *o, struct error *err)

@@ -480,6 +480,10 @@ const struct setting settings_table[] = {
 	{"hooks", "on_experiment_start", SETTING_ENUM, AT(on_experiment_start), "fail",
 		"The same before the start actions.", .choices = hook_policies},
 
+	{"report", "otlp_timeout", SETTING_DURATION, AT(otlp_timeout_ms), "1s",
+		"How long the start may wait for the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names to take its trace.",
+		.min = 1, .max = 60000},
+
 	{"process", "supervise", SETTING_ENUM, AT(supervise), "auto",
 		"Whether to stay as the command's parent; auto: as PID 1, or for end actions and hooks.",
 		.choices = supervise_choices},

@@ -10,6 +10,7 @@
 #include "utf8.h"
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -53,7 +54,27 @@ static void set_word(json_t *object, const char *key, const char *word)
 		json_object_set_new(object, key, json_string(word));
 }
 
-static char *print_json(const struct termination *t, size_t message_bytes)
+static json_t *describe_source(const struct termination_source *s)
+{
+	json_t *object = json_object();
+
+	set_text(object, "source", s->name, MAX_NAME_BYTES);
+	set_text(object, "version", s->version, MAX_NAME_BYTES);
+	json_object_set_new(object, "bytes", json_integer((json_int_t)s->bytes));
+	json_object_set_new(object, "seconds", json_real(round((double)s->ns / 1e6) / 1e3));
+	return object;
+}
+
+static void set_staged(json_t *object, const struct termination *t, size_t n)
+{
+	json_t *staged = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(staged, describe_source(&t->staged[i]));
+	json_object_set_new(object, "staged", staged);
+}
+
+static char *print_json(const struct termination *t, size_t message_bytes, size_t n_staged)
 {
 	json_t *object = json_object();
 	char *line;
@@ -65,21 +86,33 @@ static char *print_json(const struct termination *t, size_t message_bytes)
 		json_object_set_new(object, "signal", json_integer(t->signal));
 	set_word(object, "reason", report_reason_name(t->reason));
 	set_text(object, "message", t->message, message_bytes);
-	line = json_dumps(object, JSON_COMPACT);
+	if (n_staged > 0)
+		set_staged(object, t, n_staged);
+	line = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(12));
 	json_decref(object);
 	return line;
 }
 
-/* Escaping can make a string longer, so the message is shortened until the line fits. */
+static bool is_too_long(const char *line)
+{
+	return line != NULL && strlen(line) + 1 > MAX_BYTES;
+}
+
+/* Escaping can make a string longer, so the message is shortened until the line fits; before that,
+ * sources are left out. */
 static char *print_line(const struct termination *t)
 {
 	size_t message_bytes = MAX_BYTES;
-	char *line = print_json(t, message_bytes);
+	size_t n = t->n_staged < TERMINATION_SOURCES_MAX ? t->n_staged : TERMINATION_SOURCES_MAX;
+	char *line = print_json(t, message_bytes, n);
 
-	while (line != NULL && strlen(line) + 1 > MAX_BYTES && message_bytes > MAX_BYTES / 16) {
-		message_bytes -= MAX_BYTES / 16;
+	while (is_too_long(line) && (n > 0 || message_bytes > MAX_BYTES / 16)) {
+		if (n > 0)
+			n--;
+		else
+			message_bytes -= MAX_BYTES / 16;
 		free(line);
-		line = print_json(t, message_bytes);
+		line = print_json(t, message_bytes, n);
 	}
 	if (line != NULL)
 		line[strlen(line)] = '\n'; /* written without its NUL */

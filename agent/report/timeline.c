@@ -134,7 +134,8 @@ void timeline_set_text(struct timeline *t, unsigned id, const char *key, const c
 		set_fact(t, id, key, 0, redact_own(text_copy(text)));
 }
 
-void timeline_end(struct timeline *t, unsigned id, enum span_end end, const char *why)
+void timeline_end_at(
+	struct timeline *t, unsigned id, enum span_end end, const char *why, uint64_t ended_ns)
 {
 	_free_ char *shown = NULL;
 	struct span *s;
@@ -146,10 +147,15 @@ void timeline_end(struct timeline *t, unsigned id, enum span_end end, const char
 	s = &t->spans[id - 1];
 	if (s->end == SPAN_OPEN) {
 		s->end = end;
-		s->ended_ns = now_ns();
+		s->ended_ns = ended_ns;
 		s->why = take_ptr(&shown);
 	}
 	pthread_mutex_unlock(&t->mutex);
+}
+
+void timeline_end(struct timeline *t, unsigned id, enum span_end end, const char *why)
+{
+	timeline_end_at(t, id, end, why, now_ns());
 }
 
 void timeline_each(

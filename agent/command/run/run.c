@@ -65,6 +65,13 @@ void run_hooks_end(struct run_hooks *h, struct agent *a, struct strings *environ
 
 /* Up to the end of staging. */
 
+/* Writes the last reports, then as agent_leave(). */
+static int leave(struct run *r, int exit_code)
+{
+	telemetry_end(&r->telemetry);
+	return agent_leave(&r->agent, exit_code);
+}
+
 int run_prepare(struct run *r, char *const *words, struct error *err)
 {
 	int code = request_settings(&r->request, &r->settings, err);
@@ -166,6 +173,7 @@ static void run_end_hooks(struct run *r)
 	supervise_open(&s, &r->agent);
 	run_hooks_fail(&r->hooks, &r->agent, &r->plan.environment);
 	run_hooks_end(&r->hooks, &r->agent, &r->plan.environment);
+	telemetry_send(&r->telemetry, &r->agent, true);
 	supervise_close(&s);
 }
 
@@ -181,20 +189,25 @@ int run_end_start(struct run *r, int failed, const struct error *err, bool logge
 int run_fail_early(
 	struct run *r, int exit_code, const struct error *err, const struct inherited *in)
 {
-	bool wanted = !r->request.dry_run && hooks_any(r->hooks.found, HOOK_FAILURE);
+	bool wanted = !r->request.dry_run && r->settings != NULL &&
+		      (hooks_any(r->hooks.found, HOOK_FAILURE) || r->telemetry.collector.enabled);
 	bool opened = wanted && agent_open(&r->agent, r->settings, in, NULL) == 0;
 
 	run_fail(r, exit_code, err, false);
+	if (opened)
+		telemetry_record(&r->telemetry, &r->agent);
 	if (opened && r->plan.environment.n == 0)
 		environment_copy(&r->plan.environment, environ);
 	if (opened)
 		run_end_hooks(r);
 	agent_close(&r->agent);
-	return agent_leave(&r->agent, exit_code);
+	return leave(r, exit_code);
 }
 
 void run_done(struct run *r)
 {
+	telemetry_close(&r->telemetry);
+	staged_done(&r->staged);
 	cache_close(take_ptr(&r->agent.resources.cache));
 	run_hooks_done(&r->hooks);
 	registration_done(&r->registration);
@@ -230,7 +243,9 @@ static void write_termination(const struct run *r, enum end_reason reason, int e
 			.signal = signum,
 			.item = why->item[0] != '\0' ? why->item : NULL,
 			.reason = reason,
-			.message = why->msg});
+			.message = why->msg,
+			.staged = r->staged.v,
+			.n_staged = r->staged.n});
 }
 
 static void set_facts(
@@ -245,6 +260,11 @@ static void set_facts(
 	facts->exit_reason = report_reason_name(reason);
 	facts->failure_phase = exit_code != 0 ? r->phase : NULL;
 	facts->failure_message = exit_code != 0 ? r->why.msg : NULL;
+	telemetry_note_end(&r->telemetry, &(struct termination){.phase = r->phase,
+						  .exit_code = exit_code,
+						  .signal = signum,
+						  .reason = reason,
+						  .message = r->why.msg});
 }
 
 int run_fail(struct run *r, int exit_code, const struct error *err, bool logged)
@@ -274,9 +294,10 @@ static void report_ending(
 {
 	r->phase = "command";
 	set_facts(r, e->reason, e->exit_code, e->signal, &e->why);
-	if (e->reason == END_COMPLETED)
+	if (e->reason != END_COMPLETED)
+		log_info("%s", e->why.msg);
+	else if (r->staged.n == 0)
 		return;
-	log_info("%s", e->why.msg);
 	if (!termination_was_written(run_termination_path(r), mark))
 		write_termination(r, e->reason, e->exit_code, e->signal, &e->why);
 }
@@ -362,7 +383,7 @@ void run_await_orphans(struct agent *a, uint64_t term_ms, const bool *may_kill)
 /* The command `run`. */
 
 static const struct option_row *const tables[] = {
-	config_rows, run_rows, store_rows, common_rows, NULL};
+	config_rows, run_rows, report_rows, store_rows, common_rows, NULL};
 
 static void print_help(void)
 {
@@ -397,6 +418,8 @@ static int run_start(struct run *r, bool *ret_logged, struct error *err)
 			code = start_actions(r, err);
 	}
 	agent_release_resources(&r->agent);
+	if (code == 0 && r->agent.signal == 0)
+		telemetry_send(&r->telemetry, &r->agent, r->why_outlives == NULL);
 	return code;
 }
 
@@ -412,11 +435,13 @@ static int supervise(struct run *r)
 	supervise_open(&s, &r->agent);
 	termination_remember(run_termination_path(r), &mark);
 	r->phase = "exec";
+	telemetry_begin_command(&r->telemetry, &r->plan, true);
 	started = supervise_command(&s, &r->plan, &ending, &err) == 0;
 	if (started)
 		report_ending(r, &ending, &mark);
 	else
 		run_fail(r, ending.exit_code, &err, false);
+	telemetry_end_command(&r->telemetry);
 	if (ending.exit_code != 0)
 		run_hooks_fail(&r->hooks, &r->agent, &r->plan.environment);
 	if (started)
@@ -424,6 +449,7 @@ static int supervise(struct run *r)
 	run_hooks_end(&r->hooks, &r->agent, &r->plan.environment);
 	registration_remove(&r->registration, &r->agent);
 	end_remaining_processes(&r->agent, supervise_orphans_wait_ms(&s));
+	telemetry_send(&r->telemetry, &r->agent, true);
 	supervise_close(&s);
 	return ending.exit_code;
 }
@@ -464,17 +490,18 @@ static int start_and_exec(struct run *r)
 	if (code < 0 || r->agent.signal != 0) {
 		exit_code = run_end_start(r, EXIT_AGENT_FAILED, &err, logged);
 		agent_close(&r->agent);
-		return agent_leave(&r->agent, exit_code);
+		return leave(r, exit_code);
 	}
 	if (must_forward_early(r)) {
 		exit_code = supervise(r);
 		agent_close(&r->agent);
-		return agent_leave(&r->agent, exit_code);
+		return leave(r, exit_code);
 	}
 	agent_close(&r->agent);
 	if (r->agent.signal != 0)
-		return agent_leave(&r->agent, run_end_by_signal(r));
+		return leave(r, run_end_by_signal(r));
 	r->phase = "exec";
+	telemetry_begin_command(&r->telemetry, &r->plan, false);
 	inherited_seal(r->agent.inherited);
 	cache_pass_on(r->agent.resources.cache);
 	code = process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v, &err);
@@ -495,7 +522,7 @@ static int start_and_supervise(struct run *r)
 		end_remaining_processes(&r->agent, 0);
 	}
 	agent_close(&r->agent);
-	return agent_leave(&r->agent, exit_code);
+	return leave(r, exit_code);
 }
 
 static int open_and_run(struct run *r, const struct inherited *in)
@@ -508,6 +535,10 @@ static int open_and_run(struct run *r, const struct inherited *in)
 		return run_fail(r, EXIT_AGENT_FAILED, &err, false);
 	}
 	r->agent.policy.cache_keeps = true;
+	telemetry_note_plan(&r->telemetry, &r->plan);
+	telemetry_record(&r->telemetry, &r->agent);
+	r->agent.policy.on_result = staged_add;
+	r->agent.policy.on_result_ctx = &r->staged;
 	return r->why_outlives != NULL ? start_and_supervise(r) : start_and_exec(r);
 }
 
@@ -515,6 +546,8 @@ static int prepare_and_work(struct run *r, char *const *words, const struct inhe
 {
 	struct error err = {0};
 
+	if (!r->request.dry_run && telemetry_open(&r->telemetry, &r->request.reports, &err) < 0)
+		return run_fail(r, EXIT_AGENT_FAILED, &err, false);
 	if (run_prepare(r, words, &err) < 0)
 		return run_fail_early(r, EXIT_AGENT_FAILED, &err, in);
 	if (r->request.dry_run) {
@@ -544,6 +577,7 @@ int command_run(int argc, char **argv, const struct inherited *in)
 	} else {
 		exit_code = prepare_and_work(&r, argv + 1 + rest, in);
 	}
+	telemetry_end(&r.telemetry);
 	run_done(&r);
 	return exit_code;
 }

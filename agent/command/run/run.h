@@ -12,6 +12,8 @@
 #include "runfile.h"
 #include "settings.h"
 #include "stage.h"
+#include "staged.h"
+#include "telemetry.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -22,6 +24,8 @@
  *   prewarm.c       `prewarm`: the same up to the end of staging, once or repeatedly; its summary
  *   supervise.c     the agent as the command's parent; the grace period
  *   hook.c          `hook`: a single point of config.yml, by hand
+ *   telemetry*.c    the timeline of a run, its reports, spans for a collector (telemetry.h)
+ *   staged.c        what was staged, for the termination message
  *   dry_run.c       `--dry-run`: prints the plan
  *   registration.c  registers in the store which versions a run uses
  *
@@ -61,7 +65,9 @@ struct run {
 	struct agent agent;
 	struct run_hooks hooks;
 	struct registration registration;
-	const char *why_outlives; /* why the agent outlives the command; NULL: it does not */
+	struct telemetry telemetry; /* of `run` alone */
+	struct staged staged;       /* of `run` alone */
+	const char *why_outlives;   /* why the agent outlives the command; NULL: it does not */
 	const char *phase; /* "config", "stage", "start", "exec", "command": where it failed */
 	struct error why;  /* how it ended */
 };
