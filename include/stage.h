@@ -19,6 +19,7 @@
 
 typedef struct uv_loop_s uv_loop_t;
 struct cache;
+struct monitor;
 struct transfer;
 struct store;
 struct s3;
@@ -139,8 +140,8 @@ struct stage_env {
 	bool keep_download;
 	/* milliseconds of waiting for another agent, as in struct destination_options */
 	uint64_t lock_timeout_ms;
-	bool show_progress; /* a live line for each source, on a terminal */
-	bool keep_going;    /* a stage that fails does not end the others */
+	struct monitor *monitor; /* shows the progress of each source; NULL: nothing does */
+	bool keep_going;         /* a stage that fails does not end the others */
 	/* logs the reason of each failure; otherwise only on_done() has one */
 	bool log_failures;
 	/* Called exactly once for each set, by the loop thread, after every thread has ended: 0, or
