@@ -7,23 +7,28 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-/* Reports of stages and runs: a live line for each source while it is staged, one sentence in the
+/* Reports of stages and runs: the progress of each source while it is staged, one sentence in the
  * log when it is done, and the reason of a failed run in the file where a cluster looks for it. */
 
 typedef struct uv_loop_s uv_loop_t;
 
-/* The live display on a terminal, redrawn ten times a second. Loop thread. Log lines of any thread
- * are written above it. At most one display exists at a time.
- *
- * display_new() returns NULL if fd is not a terminal, TERM is "dumb" or unset, or NO_COLOR is set
- * and not empty; the other functions accept NULL. */
-struct display;
+struct monitor_options {
+	enum progress_mode mode;
+	uint64_t interval_ms; /* between two lines */
+	int fd;               /* the stream; borrowed */
+};
 
-struct display *display_new(uv_loop_t *loop, int fd);
-/* p is borrowed until display_remove() */
-void display_add(struct display *d, const struct progress *p);
-void display_remove(struct display *d, const struct progress *p);
-void display_close(struct display *d); /* erases it; the loop frees it */
+/* Shows the progress of sources: as a live display, redrawn ten times a second, or as a log line
+ * when one starts, after 5 s, and once in every interval. On both, incidents are logged at once.
+ * Loop thread. At most one monitor exists at a time. monitor_new() returns NULL for PROGRESS_NONE;
+ * the other functions accept NULL. */
+struct monitor;
+
+struct monitor *monitor_new(uv_loop_t *loop, const struct monitor_options *opts);
+/* p is borrowed until monitor_remove() */
+void monitor_add(struct monitor *m, struct progress *p);
+void monitor_remove(struct monitor *m, const struct progress *p);
+void monitor_close(struct monitor *m); /* erases the display; the loop frees it */
 
 /* What a stage spent most of its time waiting for. */
 enum bottleneck {

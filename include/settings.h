@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "log.h"
+#include "progress.h"
 #include "text.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -66,7 +67,8 @@ struct settings {
 	/* [agent] */
 	enum log_level log_level;
 	enum log_format log_format;
-	bool progress;               /* draw progress lines if stderr is a terminal */
+	enum progress_mode progress;
+	uint64_t progress_interval_ms;
 	uint64_t memory_budget;      /* bytes; 0: derived from the cgroup's limit */
 	unsigned parallel_stages;    /* destinations that are staged concurrently */
 	unsigned threads;            /* decoding threads; 0: the processors this process may use */

@@ -20,6 +20,7 @@
 
 typedef struct uv_loop_s uv_loop_t;
 struct cache;
+struct monitor;
 struct transfer;
 struct store;
 struct s3;
@@ -139,7 +140,7 @@ struct stage_env {
 	/* stores the compressed bytes of an archive that is a single stream until it is unpacked */
 	bool keep_download;
 	struct wait_limit lock_limit; /* of the wait for another agent */
-	bool show_progress;           /* a live line for each source, on a terminal */
+	struct monitor *monitor;      /* shows the progress of each source; NULL: nothing does */
 	bool keep_going;              /* a stage that fails does not end the others */
 	/* logs the reason of each failure; otherwise only on_done() has one */
 	bool log_failures;

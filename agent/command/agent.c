@@ -171,6 +171,7 @@ void agent_close(struct agent *a)
 		cache_close(take_ptr(&a->resources.cache));
 	if (a->outlives)
 		process_orphans_leave(&a->loop);
+	monitor_close(take_ptr(&a->monitor));
 	uv_close((uv_handle_t *)&a->deadline, NULL);
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&a->loop);
@@ -252,6 +253,17 @@ int agent_step_run(
 	return code;
 }
 
+struct monitor *agent_monitor(struct agent *a)
+{
+	const struct monitor_options opts = {.mode = a->settings->progress,
+		.interval_ms = a->settings->progress_interval_ms,
+		.fd = STDERR_FILENO};
+
+	if (a->monitor == NULL)
+		a->monitor = monitor_new(&a->loop, &opts);
+	return a->monitor;
+}
+
 /* A blocking function on its own thread. */
 
 struct agent_work {
@@ -269,7 +281,8 @@ struct agent_work {
 	struct error err;
 
 	/* Loop thread. */
-	struct display *display; /* NULL: no progress is displayed */
+	struct monitor *monitor;   /* NULL: no progress is displayed */
+	struct progress *progress; /* what is displayed, or NULL */
 	struct outcome *outcome;
 };
 
@@ -294,7 +307,7 @@ static void on_ended(uv_async_t *async)
 	struct agent_work *w = container_of(async, struct agent_work, ended);
 
 	pthread_join(w->thread, NULL);
-	display_close(take_ptr(&w->display));
+	monitor_remove(w->monitor, w->progress);
 	uv_close((uv_handle_t *)async, on_ended_closed);
 }
 
@@ -304,12 +317,14 @@ static void cancel_work(void *work, bool hard)
 	cancel_request(&((struct agent_work *)work)->cancel);
 }
 
-static void show_progress(struct agent *a, struct agent_work *w, const struct progress *progress)
+static void show_progress(struct agent *a, struct agent_work *w, struct progress *progress)
 {
-	if (progress == NULL || !a->settings->progress || a->settings->log_format != LOG_TEXT)
+	if (progress == NULL)
 		return;
-	w->display = display_new(&a->loop, STDERR_FILENO);
-	display_add(w->display, progress);
+	progress_enter(progress, PROGRESS_ACTIVE);
+	w->progress = progress;
+	w->monitor = agent_monitor(a);
+	monitor_add(w->monitor, progress);
 }
 
 static int start_work(struct agent *a, struct agent_work *w, struct error *err)
@@ -332,8 +347,8 @@ static void free_work(void *work)
 	free(work);
 }
 
-int agent_work(struct agent *a, agent_work_fn run, void *ctx, const struct progress *progress,
-	struct error *err)
+int agent_work(
+	struct agent *a, agent_work_fn run, void *ctx, struct progress *progress, struct error *err)
 {
 	static const struct step_ops ops = {.cancel = cancel_work, .free = free_work};
 	struct agent_work *w = zalloc(sizeof(*w));

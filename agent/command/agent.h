@@ -94,6 +94,8 @@ struct agent {
 	bool opened;         /* the loop is initialized */
 	bool outlives;       /* agent_outlive() was called: it will be the command's parent */
 
+	struct monitor *monitor; /* shows progress; see agent_monitor() */
+
 	/* How it is stopped. */
 	int signal;         /* the first ending signal; 0: none */
 	uint64_t signal_ms; /* when it arrived, by the loop's clock */
@@ -172,8 +174,12 @@ void agent_step_skip(struct agent *a, bool hard);
  * If a->abandoned is set afterwards, the thread still runs, and ctx must stay valid. progress:
  * displayed meanwhile; may be NULL. */
 typedef int (*agent_work_fn)(void *ctx, struct cancel *cancel, struct error *err);
-int agent_work(struct agent *a, agent_work_fn run, void *ctx, const struct progress *progress,
+int agent_work(struct agent *a, agent_work_fn run, void *ctx, struct progress *progress,
 	struct error *err);
+
+/* Shows the progress of what is added to it, as the settings say; created when first needed. NULL
+ * if no progress is wanted. */
+struct monitor *agent_monitor(struct agent *a);
 
 /* Waits until the time is over or a signal has arrived. */
 void agent_pause(struct agent *a, uint64_t ms);

@@ -6,6 +6,7 @@
 #include "defer.h"
 #include "log.h"
 #include "plan.h"
+#include "report.h"
 #include "source.h"
 #include <sched.h>
 #include <string.h>
@@ -140,6 +141,7 @@ void agent_release_resources(struct agent *a)
 	if (a->abandoned)
 		return;
 	a->resources.transfer = NULL;
+	monitor_close(take_ptr(&a->monitor));
 	agent_free_store(a);
 	budget_free(take_ptr(&a->resources.budget));
 }
@@ -205,7 +207,7 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 		.keep_download = s->keep_download,
 		.lock_limit = agent_lock_limit(s),
 		.zip_names = s->zip_names,
-		.show_progress = s->progress && s->log_format == LOG_TEXT,
+		.monitor = agent_monitor(a),
 		.keep_going = a->policy.keep_going,
 		.on_result = a->policy.on_result,
 		.on_result_ctx = a->policy.on_result_ctx,

@@ -107,7 +107,8 @@ const struct option_row common_rows[] = {
 	{"verbose", 'v', NULL, "say what happens in between, too",
 		SWITCH("agent.log_level", "debug")},
 	{"log-format", 0, "text|json", "how log lines look", SETTING("agent.log_format")},
-	{"no-progress", 0, NULL, "no live lines on a terminal", SWITCH("agent.progress", "no")},
+	{"progress", 0, "MODE", "auto, tty, lines, json or none", SETTING("agent.progress")},
+	{"no-progress", 0, NULL, "as --progress none", SWITCH("agent.progress", "none")},
 	{"help", 'h', NULL, "this text", FLAG(help)},
 	{NULL},
 };

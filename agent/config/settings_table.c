@@ -85,11 +85,18 @@ static int parse_choice(
 {
 	_free_ char *choices = setting_describe_type(row);
 
-	for (unsigned i = 0; row->choices[i] != NULL; i++) {
-		if (strcmp(row->choices[i], value) == 0) {
-			*ret = i;
+	unsigned n = 0;
+	bool yes;
+
+	for (; row->choices[n] != NULL; n++) {
+		if (strcmp(row->choices[n], value) == 0) {
+			*ret = n;
 			return 0;
 		}
+	}
+	if (row->was_bool && units_parse_bool(value, &yes, NULL) == 0) {
+		*ret = yes ? 0 : n - 1;
+		return 0;
 	}
 	return error_set(err, -ERR_CONFIG, "'%s' is not one of %s", value, choices);
 }
@@ -268,6 +275,8 @@ static const char *const cache_deliveries[] = {/* as enum deliver */
 	"auto", "bind", "symlink", "reflink", "hardlink", "copy", NULL};
 static const char *const s3_styles[] = {"auto", "path", "virtual", NULL}; /* as enum bucket_style */
 static const char *const s3_signs[] = {"auto", "yes", "no", NULL};        /* as enum signing */
+static const char *const progress_modes[] = {
+	"auto", "tty", "lines", "json", "none", NULL}; /* as enum progress_mode */
 static const char *const supervise_choices[] = {"auto", "always", "never", NULL};
 static const char *const forward_choices[] = {"command", "group", "none", NULL};
 
@@ -333,8 +342,11 @@ const struct setting settings_table[] = {
 		.choices = log_levels},
 	{"agent", "log_format", SETTING_ENUM, AT(log_format), "text",
 		"Lines for people, or one JSON object a line.", .choices = log_formats},
-	{"agent", "progress", SETTING_BOOL, AT(progress), "yes",
-		"A live line for each source while stderr is a terminal."},
+	{"agent", "progress", SETTING_ENUM, AT(progress), "auto",
+		"How progress is shown; auto: live on a terminal, as lines elsewhere.",
+		.choices = progress_modes, .was_bool = true},
+	{"agent", "progress_interval", SETTING_DURATION, AT(progress_interval_ms), "15s",
+		"Time between two lines of progress; the first comes after 5 s.", .min = 1000},
 	{"agent", "memory_budget", SETTING_SIZE, AT(memory_budget), "auto",
 		"Memory for the data on its way; auto: the smaller of 256M and a quarter of the container's limit.",
 		.min = 16 << 20, .zero = "auto"},

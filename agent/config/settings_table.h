@@ -40,8 +40,10 @@ struct setting {
 	bool zero_is_max;           /* 0 is stored as UINT64_MAX */
 	const char *unlimited;      /* the word for UINT64_MAX, if 0 has its own meaning */
 	const char *const *choices; /* NULL-terminated */
-	const char *short_env;      /* a second, shorter environment variable; NULL: none */
-	bool file_only;             /* rejected outside agent.ini */
+	/* "yes" and "no" for the first and the last of choices, as the setting was once a bool */
+	bool was_bool;
+	const char *short_env; /* a second, shorter environment variable; NULL: none */
+	bool file_only;        /* rejected outside agent.ini */
 	/* Validates a text that is not empty, or each item of a list. NULL: all are valid. */
 	int (*check)(const char *value, struct error *err);
 	/* Returns the printable form of a text, or of one line of a list; heap. NULL: as it is. */

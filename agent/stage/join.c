@@ -247,8 +247,10 @@ static void new_progress(struct stage *s)
 	s->names = zalloc(s->n_sources * sizeof(*s->names));
 	s->progress = zalloc(s->n_sources * sizeof(*s->progress));
 	s->outcomes = zalloc(s->n_sources * sizeof(*s->outcomes));
-	for (size_t i = 0; i < s->n_sources; i++)
+	for (size_t i = 0; i < s->n_sources; i++) {
 		s->progress[i].name = s->names[i] = source_display(s->sources[i].url);
+		s->progress[i].to = s->spec->to;
+	}
 }
 
 /* Refuses a '~' that no shell has expanded, and the empty path that an unset variable leaves. */

@@ -417,6 +417,7 @@ static int add_listed(struct prefix *p, const struct s3_object *o, struct error 
 	if (code < 0)
 		return code;
 	count(&p->stage->progress[p->i].total, o->size);
+	count(&p->stage->progress[p->i].entries_total, 1);
 	item = prefix_item_new(o, name);
 	item->next = p->page;
 	p->page = item;

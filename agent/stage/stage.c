@@ -412,10 +412,9 @@ struct stage_set {
 	uv_async_t ended;
 
 	/* Loop thread. */
-	struct display *display; /* NULL: no display */
-	size_t next;             /* the first that was not started */
-	size_t running;          /* not ended yet, started or not */
-	int code;                /* of the first failure */
+	size_t next;    /* the first that was not started */
+	size_t running; /* not ended yet, started or not */
+	int code;       /* of the first failure */
 	struct error err;
 };
 
@@ -547,6 +546,20 @@ static void on_closed(uv_handle_t *h)
 	set->env.on_done(set->env.on_done_ctx, set->code, &set->err);
 }
 
+static void watch_sources(struct stage_set *set)
+{
+	for (size_t i = 0; i < set->n; i++)
+		for (size_t k = 0; k < set->stages[i].n_sources; k++)
+			monitor_add(set->env.monitor, &set->stages[i].progress[k]);
+}
+
+static void unwatch_sources(struct stage_set *set)
+{
+	for (size_t i = 0; i < set->n; i++)
+		for (size_t k = 0; k < set->stages[i].n_sources; k++)
+			monitor_remove(set->env.monitor, &set->stages[i].progress[k]);
+}
+
 static void on_ended(uv_async_t *async)
 {
 	struct stage_set *set = container_of(async, struct stage_set, ended);
@@ -556,7 +569,7 @@ static void on_ended(uv_async_t *async)
 	start_stages(set);
 	if (set->running > 0 || uv_is_closing((uv_handle_t *)async))
 		return;
-	display_close(take_ptr(&set->display));
+	unwatch_sources(set);
 	uv_close((uv_handle_t *)async, on_closed);
 }
 
@@ -617,11 +630,7 @@ int stage_set_start(const struct stage_env *env, const struct stage_spec *specs,
 	set->threads = zalloc(set->n * sizeof(*set->threads));
 	init_stages(set);
 	set->running = set->n;
-	if (env->show_progress)
-		set->display = display_new(env->loop, STDERR_FILENO);
-	for (size_t i = 0; i < set->n; i++)
-		for (size_t k = 0; k < set->stages[i].n_sources; k++)
-			display_add(set->display, &set->stages[i].progress[k]);
+	watch_sources(set);
 	start_stages(set);
 	uv_async_send(&set->ended); /* also ends an empty set */
 	*ret = set;

@@ -383,7 +383,11 @@ static int fetch_source(struct stage *s, size_t i, struct record_source *ret, st
 
 int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, struct error *err)
 {
-	int code = fetch_source(s, i, ret, err);
+	int code;
+
+	progress_enter(&s->progress[i], PROGRESS_ACTIVE);
+	code = fetch_source(s, i, ret, err);
+	progress_enter(&s->progress[i], PROGRESS_DONE);
 
 	if (code < 0)
 		error_item(err, "%s", s->progress[i].name);

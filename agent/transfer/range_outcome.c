@@ -231,6 +231,8 @@ static void back_off(struct range *r)
 		pace_refused(&o->pace, now_ns());
 	delay_ms = range_retry_delay_ms(opts, patience_step(&r->tried), r->answer.retry_after_ms);
 	log_debug("%s; attempt %u in %" PRIu64 " ms", r->why.msg, r->tried.failed + 1, delay_ms);
+	progress_note(o->progress, "%s; attempt %u in %.1f s", r->why.msg, r->tried.failed + 1,
+		(double)delay_ms / 1e3);
 	r->due_ns = now_ns() + delay_ms * 1000000;
 	range_enter(r, RANGE_BACKING_OFF);
 	engine_set_clock(o->t, r->due_ns);

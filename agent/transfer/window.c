@@ -150,12 +150,16 @@ static void sleep_locked(struct http_object *o)
 
 	o->sleeping = true;
 	o->asleep_since_ns = now_ns();
+	if (o->progress != NULL)
+		atomic_store(&o->progress->network_since_ns, o->asleep_since_ns);
 	pthread_cond_wait(&o->changed, &o->lock);
 	slept = now_ns() - o->asleep_since_ns;
 	o->sleeping = false;
 	o->slept_ns += slept;
-	if (o->progress != NULL)
+	if (o->progress != NULL) {
+		atomic_store(&o->progress->network_since_ns, 0);
 		count(&o->progress->network_ns, slept);
+	}
 }
 
 static int await_slice_locked(struct http_object *o, struct slice *ret, struct error *err)

@@ -4,11 +4,12 @@
 import json
 import os
 import pty
+import re
 import select
 
 import pytest
 from archives import COMPRESS, file, noise, tar
-from faultserver import rate, status
+from faultserver import later, rate, stall, status
 
 ARCHIVE = COMPRESS["gz"](tar(file("a", noise(600_000))))
 
@@ -204,9 +205,50 @@ def test_progress_can_be_turned_off(stagerun, server, dest, option, env):
     assert "x.tar.gz" in output
 
 
-def test_there_is_no_progress_without_a_terminal(stagerun, server, dest):
+def test_progress_without_a_terminal_is_lines(stagerun, server, dest):
+    """One when the source starts, one after five seconds, then one in each interval."""
+    served = server.put("/x.tar.gz", ARCHIVE, rate(75_000))
+    result = stagerun.fetch(served.url, dest, env={"STAGERUN_AGENT_PROGRESS_INTERVAL": "1s", "STAGERUN_NETWORK_CONNECTIONS": "1"}).ok()
+    assert not is_live(result.err)
+    lines = result.err.splitlines()
+    assert re.search(rf"x\.tar\.gz -> {dest}: started, 600 kB$", lines[0])
+    beats = [line for line in lines if re.search(
+        r"x\.tar\.gz \d+% \([\d.]+( kB)? of 600 kB\), [\d.]+ kB/s, \d+ s left, waits for the network$", line)]
+    assert len(beats) >= 2, str(result)
+
+
+@pytest.mark.parametrize("where", ["text", "json"])
+def test_progress_as_events(stagerun, server, dest, where):
+    served = server.put("/x.tar.gz", ARCHIVE, rate(85_000))
+    result = stagerun.fetch(served.url, dest, *(["--log-format", "json"] if where == "json" else
+                                                ["--progress", "json"]),
+                            env={"STAGERUN_NETWORK_CONNECTIONS": "1"}).ok()
+    events = [json.loads(line) for line in result.err.splitlines() if line.startswith("{")]
+    progress = next(e for e in events if e.get("event") == "stage_progress")
+    assert progress["source"] == served.url and progress["total_bytes"] == len(ARCHIVE)
+    assert 0 < progress["received_bytes"] < len(ARCHIVE) and progress["waits_for"] == "network"
+    assert any(e.get("event") == "stage_started" for e in events)
+
+
+def test_a_source_of_which_nothing_arrives_is_named(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE, stall(100_000))
+    result = stagerun.fetch(served.url, dest, env={"STAGERUN_NETWORK_STALL_TIMEOUT": "8s", "STAGERUN_NETWORK_CONNECTIONS": "1"}).ok()
+    assert re.search(r"x\.tar\.gz: nothing has arrived for [56] s \(\d+ of 600 kB so far\)", result.err), str(result)
+    assert re.search(r"x\.tar\.gz.*; attempt 2 in [\d.]+ s", result.err), str(result)
+
+
+def test_an_attempt_that_is_repeated_is_told_with_its_reason(stagerun, server, dest):
+    served = server.put("/x.tar.gz", ARCHIVE, rate(600_000), status(500, when=later))
+    result = stagerun.fetch(served.url, dest).ok()
+    assert re.search(r"x\.tar\.gz: .*500.*; attempt 2 in [\d.]+ s", result.err), str(result)
+
+
+@pytest.mark.parametrize("argument", ["none", "tty"])
+def test_progress_is_as_it_is_asked_for(stagerun, server, dest, argument):
     served = server.put("/x.tar.gz", ARCHIVE, rate(800_000))
-    assert not is_live(stagerun.fetch(served.url, dest).ok().err)
+    result = stagerun.fetch(served.url, dest, "--progress", argument).ok()
+    assert is_live(result.err) == (argument == "tty")
+    assert "started" not in result.err
 
 
 def test_a_source_whose_stage_fails_is_not_told_as_done(stagerun, server, dest):

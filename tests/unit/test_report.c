@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What people and machines are told. The display is drawn into a pseudo terminal, and what came out of
  * it goes through a small terminal of the test's own: what counts is what stands on the screen. */
+#include "../../agent/report/display.h"
+#include "../../agent/report/progress_lines.h"
 #include "config_fixture.h"
 #include "defer.h"
 #include "log.h"
@@ -123,7 +125,7 @@ static void assert_lines(const struct screen *s, const char *const *expected, un
 
 struct stage {
 	uv_loop_t loop;
-	struct display *display;
+	struct monitor *monitor;
 	int master, slave;
 	pthread_t reader;
 	pthread_mutex_t mutex; /* guards out */
@@ -158,8 +160,9 @@ static void open_stage(struct stage *t, unsigned short columns, unsigned short r
 	text_add(&t->out, "");
 	assert_int_equal(0, pthread_create(&t->reader, NULL, read_terminal, t));
 	log_setup(LOG_INFO, LOG_TEXT, t->slave);
-	t->display = display_new(&t->loop, t->slave);
-	assert_non_null(t->display);
+	t->monitor = monitor_new(
+		&t->loop, &(struct monitor_options){.interval_ms = 15000, .fd = t->slave});
+	assert_non_null(t->monitor);
 	t->screen.columns = columns;
 	for (unsigned i = 0; i < MAX_ROWS; i++)
 		erase(&t->screen, i, 0);
@@ -209,8 +212,8 @@ static const struct screen *look(struct stage *t)
 
 static const struct screen *close_display(struct stage *t)
 {
-	display_close(t->display);
-	t->display = NULL;
+	monitor_close(t->monitor);
+	t->monitor = NULL;
 	assert_int_equal(0, uv_run(&t->loop, UV_RUN_DEFAULT));
 	assert_int_equal(0, uv_loop_close(&t->loop));
 	return look(t);
@@ -230,6 +233,7 @@ static void close_stage(struct stage *t)
 static struct progress zip_at_42_percent(void)
 {
 	return (struct progress){.name = "cifar5.zip",
+		.state = PROGRESS_ACTIVE,
 		.total = 170000000,
 		.received = 71400000,
 		.entries = 25200,
@@ -239,17 +243,19 @@ static struct progress zip_at_42_percent(void)
 TEST(display_on_a_wide_terminal_shows_each_source_in_columns)
 {
 	static const char *const expected[] = {
-		"cifar5.zip                         42%   71.4 MB of 170 MB      0 B/s",
+		"cifar5.zip                         42%      71.4 of 170 MB      0 B/s",
 		"imagenet-2..g-part-00017.tar.zst                   1.50 GB      0 B/s",
+		"0 of 2 done  1.57 GB  0 B/s",
 	};
 	struct progress zip = zip_at_42_percent();
-	struct progress tar = {
-		.name = "imagenet-2012-training-part-00017.tar.zst", .received = 1500000000};
+	struct progress tar = {.name = "imagenet-2012-training-part-00017.tar.zst",
+		.state = PROGRESS_ACTIVE,
+		.received = 1500000000};
 	struct stage t;
 
 	open_stage(&t, 80, 24);
-	display_add(t.display, &zip);
-	display_add(t.display, &tar);
+	monitor_add(t.monitor, &zip);
+	monitor_add(t.monitor, &tar);
 	let_time_pass(&t, 350);
 	assert_lines(look(&t), expected, ARRAY_LEN(expected));
 	assert_lines(close_display(&t), NULL, 0);
@@ -258,13 +264,14 @@ TEST(display_on_a_wide_terminal_shows_each_source_in_columns)
 
 TEST(display_with_room_shows_entries_and_what_is_waited_for)
 {
-	static const char *const expected[] = {"cifar5.zip   42%   71.4 MB of 170 MB      0 B/s  "
-					       "25200 entries of 76.5 MB     disk"};
+	static const char *const expected[] = {
+		"cifar5.zip   42%      71.4 of 170 MB      0 B/s               "
+		"25200 entries of 76.5 MB     disk"};
 	struct progress zip = zip_at_42_percent();
 	struct stage t;
 
 	open_stage(&t, 120, 24);
-	display_add(t.display, &zip);
+	monitor_add(t.monitor, &zip);
 	let_time_pass(&t, 150);
 	for (int i = 0; i < 8; i++) {
 		count(&zip.disk_ns, 80000000);
@@ -277,15 +284,16 @@ TEST(display_with_room_shows_entries_and_what_is_waited_for)
 
 TEST(display_on_a_narrow_terminal_keeps_the_name_and_the_percentage)
 {
-	static const char *const expected[] = {"ci..5.zip   42%", "im..r.zst"};
+	static const char *const expected[] = {
+		"ci..5.zip   42%", "im..r.zst", "0 of 2 done  71.4 M"};
 	struct progress zip = zip_at_42_percent();
-	struct progress tar = {.name = "imagenet.tar.zst"};
+	struct progress tar = {.name = "imagenet.tar.zst", .state = PROGRESS_ACTIVE};
 	struct stage t;
 
 	open_stage(&t, 20, 24);
 	zip.name = "cifar5-cifar5.zip";
-	display_add(t.display, &zip);
-	display_add(t.display, &tar);
+	monitor_add(t.monitor, &zip);
+	monitor_add(t.monitor, &tar);
 	let_time_pass(&t, 350);
 	assert_lines(look(&t), expected, ARRAY_LEN(expected));
 	assert_lines(close_display(&t), NULL, 0);
@@ -301,7 +309,7 @@ TEST(display_never_wraps_however_narrow_the_terminal)
 		struct stage t;
 
 		open_stage(&t, columns, 5);
-		display_add(t.display, &zip);
+		monitor_add(t.monitor, &zip);
 		let_time_pass(&t, 120);
 		assert_int_equal(0, look(&t)->wraps);
 		assert_lines(close_display(&t), NULL, 0);
@@ -309,17 +317,18 @@ TEST(display_never_wraps_however_narrow_the_terminal)
 	}
 }
 
-TEST(display_with_more_sources_than_lines_counts_the_rest)
+TEST(display_with_more_sources_than_lines_has_a_line_for_all)
 {
-	static const char *const expected[] = {
-		"a.zip                       0 B", "a.zip                       0 B", "and 8 more"};
+	static const char *const expected[] = {"a.zip                       0 B",
+		"a.zip                       0 B", "1 of 10 done  0 B  0 B/s"};
 	struct progress sources[10];
 	struct stage t;
 
 	open_stage(&t, 40, 4);
 	for (size_t i = 0; i < ARRAY_LEN(sources); i++) {
-		sources[i] = (struct progress){.name = "a.zip"};
-		display_add(t.display, &sources[i]);
+		sources[i] = (struct progress){
+			.name = "a.zip", .state = i == 0 ? PROGRESS_DONE : PROGRESS_ACTIVE};
+		monitor_add(t.monitor, &sources[i]);
 	}
 	let_time_pass(&t, 350);
 	assert_lines(look(&t), expected, ARRAY_LEN(expected));
@@ -331,15 +340,16 @@ TEST(display_makes_way_for_log_lines_and_comes_back_below_them)
 {
 	static const char *const during[] = {
 		"stagerun: one", "stagerun: two", "b.zip                       0 B"};
-	struct progress a = {.name = "a.zip"}, b = {.name = "b.zip"};
+	struct progress a = {.name = "a.zip", .state = PROGRESS_ACTIVE};
+	struct progress b = {.name = "b.zip", .state = PROGRESS_ACTIVE};
 	struct stage t;
 
 	open_stage(&t, 40, 10);
-	display_add(t.display, &a);
-	display_add(t.display, &b);
+	monitor_add(t.monitor, &a);
+	monitor_add(t.monitor, &b);
 	let_time_pass(&t, 150);
 	log_info("one");
-	display_remove(t.display, &a);
+	monitor_remove(t.monitor, &a);
 	log_info("two");
 	assert_lines(look(&t), during, ARRAY_LEN(during));
 	assert_lines(close_display(&t), during, 2);
@@ -364,7 +374,7 @@ TEST(display_and_log_lines_of_other_threads_never_mix)
 	struct stage t;
 
 	open_stage(&t, 80, 24);
-	display_add(t.display, &zip);
+	monitor_add(t.monitor, &zip);
 	assert_int_equal(0, pthread_create(&logger, NULL, log_much, NULL));
 	let_time_pass(&t, 500);
 	pthread_join(logger, NULL);
@@ -378,11 +388,11 @@ TEST(display_and_log_lines_of_other_threads_never_mix)
 
 TEST(display_shows_a_rate_while_bytes_arrive)
 {
-	struct progress zip = {.name = "a.zip"};
+	struct progress zip = {.name = "a.zip", .state = PROGRESS_ACTIVE};
 	struct stage t;
 
 	open_stage(&t, 80, 24);
-	display_add(t.display, &zip);
+	monitor_add(t.monitor, &zip);
 	for (int i = 0; i < 40; i++) {
 		count(&zip.received, 1000000);
 		let_time_pass(&t, 10);
@@ -399,29 +409,123 @@ TEST(display_shows_a_rate_while_bytes_arrive)
 	close_stage(&t);
 }
 
-TEST(display_is_off_where_nobody_could_read_it)
+TEST(display_is_live_only_where_the_cursor_can_be_moved)
 {
 	struct stage t;
 	int pipe_ends[2];
 
 	open_stage(&t, 80, 24);
-	close_display(&t);
-	assert_int_equal(0, uv_loop_init(&t.loop));
+	assert_true(display_is_possible(t.slave));
 	assert_int_equal(0, pipe(pipe_ends));
-	assert_null(display_new(&t.loop, pipe_ends[1]));
+	assert_false(display_is_possible(pipe_ends[1]));
 	set_variable("TERM", "dumb");
-	assert_null(display_new(&t.loop, t.slave));
+	assert_false(display_is_possible(t.slave));
 	set_variable("TERM", "xterm");
 	set_variable("NO_COLOR", "1");
-	assert_null(display_new(&t.loop, t.slave));
+	assert_false(display_is_possible(t.slave));
 	set_variable("NO_COLOR", NULL);
-	display_add(NULL, &(struct progress){.name = "a"});
-	display_remove(NULL, NULL);
-	display_close(NULL);
 	close(pipe_ends[0]);
 	close(pipe_ends[1]);
-	assert_int_equal(0, uv_loop_close(&t.loop));
+	close_display(&t);
 	close_stage(&t);
+}
+
+TEST(monitor_of_nothing_is_none)
+{
+	assert_null(monitor_new(NULL, &(struct monitor_options){.mode = PROGRESS_NONE}));
+	monitor_add(NULL, &(struct progress){.name = "a"});
+	monitor_remove(NULL, NULL);
+	monitor_close(NULL);
+}
+
+/* Progress as lines. */
+
+/* What is logged of the sources at this moment. */
+static char *heartbeat_of(struct progress *const *sources, size_t n, uint64_t seconds)
+{
+	struct meter meters[4];
+	char bytes[4096];
+	int fds[2];
+	ssize_t len;
+
+	assert_int_equal(0, pipe(fds));
+	log_setup(LOG_INFO, LOG_TEXT, fds[1]);
+	for (size_t i = 0; i < n; i++) {
+		meter_init(&meters[i], sources[i]);
+		meter_sample(&meters[i], 1);
+		count(&sources[i]->received, 100000000 * seconds);
+		count(&sources[i]->disk_ns, seconds * 900000000);
+		meter_sample(&meters[i], 1 + seconds * 1000000000);
+	}
+	progress_lines_heartbeat(meters, n);
+	log_setup(LOG_INFO, LOG_TEXT, STDERR_FILENO);
+	for (size_t i = 0; i < n; i++)
+		meter_done(&meters[i]);
+	len = read(fds[0], bytes, sizeof(bytes));
+	close(fds[0]);
+	close(fds[1]);
+	assert_true(len > 0);
+	return text_format("%.*s", (int)len, bytes);
+}
+
+TEST(progress_line_of_one_source_has_amounts_rate_end_and_what_it_waits_for)
+{
+	struct progress p = {.name = "https://host/cifar5.tar",
+		.state = PROGRESS_ACTIVE,
+		.total = 16000000000,
+		.received = 6400000000,
+		.entries = 3,
+		.entries_total = 9};
+	struct progress *one = &p;
+	_free_ char *line = heartbeat_of(&one, 1, 2);
+
+	assert_string_equal(
+		"stagerun: cifar5.tar 41% (6.60 of 16.0 GB, 3 of 9 files), 100 MB/s, 2 min left, waits for the disk\n",
+		line);
+}
+
+TEST(progress_line_of_several_sources_names_the_slowest)
+{
+	struct progress a = {.name = "a.tar", .state = PROGRESS_ACTIVE, .total = 2000000000};
+	struct progress b = {.name = "b.tar", .state = PROGRESS_ACTIVE, .total = 8000000000};
+	struct progress c = {.name = "c.tar",
+		.state = PROGRESS_DONE,
+		.total = 1000000000,
+		.received = 1000000000};
+	struct progress *all[] = {&a, &b, &c};
+	_free_ char *line = heartbeat_of(all, 3, 5);
+
+	assert_string_equal(
+		"stagerun: 3 sources 21% (2.50 of 11.5 GB, 1 of 3 done), 200 MB/s, 45 s left; slowest: b.tar 6%, waits for the disk\n",
+		line);
+}
+
+TEST(progress_line_of_unknown_size_has_neither_percentage_nor_end)
+{
+	struct progress p = {.name = "-", .state = PROGRESS_ACTIVE};
+	struct progress *one = &p;
+	_free_ char *line = heartbeat_of(&one, 1, 2);
+
+	assert_string_equal("stagerun: - (200 MB), 100 MB/s, waits for the disk\n", line);
+}
+
+TEST(progress_rate_is_an_average_of_some_seconds)
+{
+	struct progress p = {.name = "a", .state = PROGRESS_ACTIVE, .total = 1000000000};
+	struct meter m;
+
+	meter_init(&m, &p);
+	meter_sample(&m, 1);
+	for (uint64_t tenth = 1; tenth <= 100; tenth++) {
+		count(&p.received, tenth % 2 == 0 ? 2000000 : 0); /* in bursts */
+		meter_sample(&m, 1 + tenth * 100000000);
+	}
+	assert_true(m.bytes_per_second > 9500000 && m.bytes_per_second < 10500000);
+	assert_true(meter_seconds_left(&m) > 80 && meter_seconds_left(&m) < 100);
+	for (uint64_t tenth = 101; tenth <= 400; tenth++)
+		meter_sample(&m, 1 + tenth * 100000000);
+	assert_true(m.bytes_per_second < 100000);
+	meter_done(&m);
 }
 
 /* The summary. */

@@ -74,7 +74,7 @@ TEST(settings_begin_with_the_documented_defaults)
 	assert_int_equal(4096, s->limits.max_path);
 	assert_int_equal(LOG_INFO, s->log_level);
 	assert_int_equal(LOG_TEXT, s->log_format);
-	assert_true(s->progress);
+	assert_int_equal(PROGRESS_AUTO, s->progress);
 	assert_int_equal(0, s->memory_budget);
 	assert_int_equal(8, s->parallel_stages);
 	assert_int_equal(0, s->threads);
@@ -120,7 +120,7 @@ TEST(settings_refuse_wrong_values_and_keep_the_old_one)
 	err = refusal("agent.log_level", "loud");
 	assert_says(err, "'loud' is not one of error, warn, info or debug");
 	err = refusal("agent.progress", "maybe");
-	assert_says(err, "neither yes nor no");
+	assert_says(err, "'maybe' is not one of auto, tty, lines, json or none");
 	err = refusal("stage.owner", "root:root");
 	assert_says(err, "is not uid:gid");
 	err = refusal("network.conections", "1");

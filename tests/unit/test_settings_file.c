@@ -56,7 +56,7 @@ TEST(settings_file_sets_values_of_every_type)
 					 "owner = 1:2");
 
 	assert_int_equal(LOG_JSON, s->log_format);
-	assert_false(s->progress);
+	assert_int_equal(PROGRESS_NONE, s->progress);
 	assert_int_equal(2, s->secret_names.n);
 	assert_string_equal("B_*", s->secret_names.v[1]);
 	assert_int_equal(12, s->limits.max_entries);

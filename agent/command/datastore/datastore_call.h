@@ -31,7 +31,7 @@ struct datastore_work {
 	int (*work)(void *ctx, struct store_conn *h, struct cancel *cancel, struct error *err);
 	void (*print)(void *ctx, struct subcommand_call *c);
 	void (*done)(void *ctx);
-	const struct progress *progress; /* NULL: none is shown */
+	struct progress *progress; /* NULL: none is shown */
 };
 int datastore_call_work(
 	struct subcommand_call *c, const struct datastore_work *w, void *ctx, struct error *err);
