@@ -27,6 +27,8 @@ struct text {
 void text_add(struct text *t, const char *s);
 void text_add_bytes(struct text *t, const void *bytes, size_t len);
 void text_addf(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Appends s for a terminal or a log: control bytes become \xNN. */
+void text_add_shown(struct text *t, const char *s);
 void text_done(struct text *t);  /* frees; accepts a zeroed one */
 char *text_take(struct text *t); /* the string (never NULL), the caller's to free */
 

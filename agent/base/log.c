@@ -4,6 +4,7 @@
  * Any thread. */
 #include "log.h"
 #include "defer.h"
+#include "json_bytes.h"
 #include "redact.h"
 #include "text.h"
 #include <jansson.h>
@@ -91,18 +92,6 @@ static void write_line(const char *s, size_t len)
 	pthread_mutex_unlock(&logger.mutex);
 }
 
-static void add_printable(struct text *t, const char *s)
-{
-	for (; *s != '\0'; s++) {
-		unsigned char c = (unsigned char)*s;
-
-		if (c < 0x20 || c == 0x7f)
-			text_addf(t, "\\x%02x", c);
-		else
-			text_add_bytes(t, s, 1);
-	}
-}
-
 static const char *const level_names[] = {
 	[LOG_ERROR] = "error", [LOG_WARN] = "warning", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
 
@@ -113,36 +102,17 @@ static void write_text(enum log_level level, const char *message)
 	text_add(&t, "stagerun: ");
 	if (level != LOG_INFO)
 		text_addf(&t, "%s: ", level_names[level]);
-	add_printable(&t, message);
+	text_add_shown(&t, message);
 	text_add(&t, "\n");
 	write_line(t.s, t.len);
 	text_done(&t);
-}
-
-/* JSON strings are UTF-8; a message may quote a name that is not. */
-static json_t *json_text(const char *s)
-{
-	struct text t = {0};
-	json_t *j = json_string(s);
-
-	if (j != NULL)
-		return j;
-	for (; *s != '\0'; s++) {
-		if ((unsigned char)*s >= 0x80)
-			text_addf(&t, "\\x%02x", (unsigned char)*s);
-		else
-			text_add_bytes(&t, s, 1);
-	}
-	j = json_string(t.s);
-	text_done(&t);
-	return j;
 }
 
 static json_t *field_text(const char *s)
 {
 	_free_ char *shown = redact_own(text_copy(s));
 
-	return json_text(shown);
+	return json_from_text(shown, JSON_ODD_HEX);
 }
 
 static json_t *json_time(void)
@@ -168,7 +138,7 @@ static void write_json(
 
 	json_object_set_new(line, "time", json_time());
 	json_object_set_new(line, "level", json_string(level_names[level]));
-	json_object_set_new(line, "message", json_text(message));
+	json_object_set_new(line, "message", json_from_text(message, JSON_ODD_HEX));
 	for (unsigned i = 0; i < n; i++) {
 		if (fields[i].type == LOG_NUMBER)
 			json_object_set_new(line, fields[i].key, json_real(fields[i].number));

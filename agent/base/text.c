@@ -81,6 +81,21 @@ void text_addf(struct text *t, const char *fmt, ...)
 	va_end(ap);
 }
 
+void text_add_shown(struct text *t, const char *s)
+{
+	while (true) {
+		const char *c = s;
+
+		while ((unsigned char)*c >= 0x20 && *c != 0x7f)
+			c++;
+		text_add_bytes(t, s, (size_t)(c - s));
+		if (*c == '\0')
+			return;
+		text_addf(t, "\\x%02x", (unsigned char)*c);
+		s = c + 1;
+	}
+}
+
 void text_done(struct text *t)
 {
 	free(t->s);

@@ -143,10 +143,8 @@ void output_table_done(struct table *t);
 /* Appends s. For a terminal, control bytes become \xNN, so that a name cannot send control
  * sequences to it. Any thread. */
 void output_add_shown(struct text *to, const char *s, bool terminal);
-/* Appends s as a JSON string. A byte that is not UTF-8 becomes \udcNN, as in Python's file names.
- * This and the functions below: any thread. */
-void output_json_string(struct text *to, const char *s);
-/* Appends a member of the object whose '{' is in to. value NULL: appends nothing. */
+/* Appends a member of the object whose '{' is in to. value NULL: appends nothing. This and the
+ * functions below: any thread. */
 void output_json_text(struct text *to, const char *key, const char *value);
 void output_json_number(struct text *to, const char *key, uint64_t value);
 void output_json_bool(struct text *to, const char *key, bool value);

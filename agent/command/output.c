@@ -2,6 +2,7 @@
 /* What commands print: tables for people, JSON for programs, and the end of standard output. */
 #include "command.h"
 #include "defer.h"
+#include "json_bytes.h"
 #include "log.h"
 #include "options.h"
 #include <errno.h>
@@ -98,90 +99,10 @@ void output_table_done(struct table *t)
 
 void output_add_shown(struct text *to, const char *s, bool terminal)
 {
-	while (terminal) {
-		const char *c = s;
-
-		while ((unsigned char)*c >= 0x20 && *c != 0x7f)
-			c++;
-		text_add_bytes(to, s, (size_t)(c - s));
-		if (*c == '\0')
-			return;
-		text_addf(to, "\\x%02x", (unsigned char)*c);
-		s = c + 1;
-	}
-	text_add(to, s);
-}
-
-/* Well-formed UTF-8: the range of the first byte, that of the second, and the number of bytes;
- * table 3-7 of the Unicode standard. The third and fourth byte are always 80 to bf. */
-static const struct utf8_row {
-	unsigned char first, last, second_min, second_max;
-	size_t len;
-} utf8_rows[] = {
-	{0x00, 0x7f, 0, 0, 1},
-	{0xc2, 0xdf, 0x80, 0xbf, 2},
-	{0xe0, 0xe0, 0xa0, 0xbf, 3},
-	{0xe1, 0xec, 0x80, 0xbf, 3},
-	{0xed, 0xed, 0x80, 0x9f, 3},
-	{0xee, 0xef, 0x80, 0xbf, 3},
-	{0xf0, 0xf0, 0x90, 0xbf, 4},
-	{0xf1, 0xf3, 0x80, 0xbf, 4},
-	{0xf4, 0xf4, 0x80, 0x8f, 4},
-};
-
-static bool has_valid_tail(const struct utf8_row *row, const unsigned char *s)
-{
-	if (row->len > 1 && (s[1] < row->second_min || s[1] > row->second_max))
-		return false;
-	for (size_t i = 2; i < row->len; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return false;
-	}
-	return true;
-}
-
-/* Returns the number of bytes of the character at s; 0: it is not UTF-8. */
-static size_t utf8_len(const unsigned char *s)
-{
-	for (size_t i = 0; i < ARRAY_LEN(utf8_rows); i++) {
-		const struct utf8_row *row = &utf8_rows[i];
-
-		if (*s >= row->first && *s <= row->last)
-			return has_valid_tail(row, s) ? row->len : 0;
-	}
-	return 0;
-}
-
-static size_t plain_len(const char *s)
-{
-	size_t len = 0;
-
-	while ((unsigned char)s[len] >= 0x20 && (unsigned char)s[len] < 0x7f && s[len] != '"' &&
-		s[len] != '\\')
-		len++;
-	return len;
-}
-
-void output_json_string(struct text *to, const char *s)
-{
-	text_add_bytes(to, "\"", 1);
-	while (true) {
-		size_t len = plain_len(s);
-
-		text_add_bytes(to, s, len);
-		s += len;
-		if (*s == '\0')
-			break;
-		len = utf8_len((const unsigned char *)s);
-		if (*s == '"' || *s == '\\')
-			text_addf(to, "\\%c", *s);
-		else if (len > 1)
-			text_add_bytes(to, s, len);
-		else
-			text_addf(to, "\\u%s%02x", len == 0 ? "dc" : "00", (unsigned char)*s);
-		s += len > 0 ? len : 1;
-	}
-	text_add_bytes(to, "\"", 1);
+	if (terminal)
+		text_add_shown(to, s);
+	else
+		text_add(to, s);
 }
 
 static void add_key(struct text *to, const char *key)
@@ -194,7 +115,7 @@ void output_json_text(struct text *to, const char *key, const char *value)
 	if (value == NULL)
 		return;
 	add_key(to, key);
-	output_json_string(to, value);
+	json_add_text(to, value);
 }
 
 void output_json_number(struct text *to, const char *key, uint64_t value)

@@ -173,17 +173,6 @@ void crash_check_record(struct destination *d, struct journal *j, const char *na
 	(void)rewrite_record(d, j, name);
 }
 
-void crash_check_exposed(const struct destination *d, struct journal *j)
-{
-	struct survey s;
-
-	replace_survey_init(&s, d, &j->marks, j->record);
-	replace_survey_journal(&s, j);
-	if (s.changed != NULL || s.partial)
-		j->record->condition = RECORD_TOUCHED;
-	replace_survey_done(&s);
-}
-
 void crash_check_write_link(const struct destination *d, const struct inode *tree)
 {
 	char text[INODE_TEXT];

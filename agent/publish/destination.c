@@ -14,11 +14,51 @@
 
 #define ENTER_TRIES 100
 
+/* Whether an interrupted agent left work for the next run. */
+static bool is_under_way(const struct destination *d)
+{
+	static const char *const files[] = {JOURNAL_FILE, UNFINISHED_FILE};
+	struct inode ignored;
+
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		if (inode_stat(d->place.state_fd, files[i], &ignored) != -ENOENT)
+			return true;
+	return false;
+}
+
+static bool holds_records(const struct destination *d)
+{
+	struct inode ignored;
+
+	return inode_stat(d->place.state_fd, MERGED_DIR, &ignored) != -ENOENT ||
+	       inode_stat(d->place.state_fd, WHOLE_FILE, &ignored) != -ENOENT;
+}
+
+/* Unless a run was interrupted: packs the records of a DEST that contains its own state, and
+ * removes a state directory without records. The lock must be held. */
+static void tidy(struct destination *d)
+{
+	struct state_dir *p = &d->place;
+
+	unlinkat(p->state_fd, MERGED_DIR, AT_REMOVEDIR);
+	crash_check_remove_stale_link(d);
+	if (is_under_way(d))
+		return;
+	if (p->inside)
+		state_dir_pack(p);
+	unlinkat(p->state_fd, MADE_LINK, 0);
+	if (holds_records(d))
+		return;
+	owner_release(take_ptr(&d->owner));
+	if (unlinkat(p->state_fd, LOCK_FILE, 0) == 0)
+		state_dir_remove_state(p);
+}
+
 /* Releases the lock and closes the state directory; removes it if it holds no record. */
 static void leave_state_dir(struct destination *d)
 {
 	if (d->lock_fd >= 0) {
-		leftovers_tidy(d);
+		tidy(d);
 		owner_release(take_ptr(&d->owner));
 		close(d->lock_fd);
 	}
@@ -51,7 +91,7 @@ static int enter_state_dir(struct destination *d, bool inside, struct error *err
 	}
 	if (code == 0) {
 		state_dir_load_packed(&d->place);
-		state_dir_note_parents(&d->place);
+		resolve_note_made(&d->place.made, d->place.state_fd);
 	}
 	return code;
 }

@@ -111,6 +111,19 @@ static bool has_own_records(const struct destination *d)
 	return destination_open_directory(d, &fd, NULL) == 0 && packed_is_one(fd, STATE_NAME);
 }
 
+/* For entries that users other than this one and root can write: j's record stays sound only if
+ * nothing in them has changed. */
+static void check_exposed(const struct destination *d, struct journal *j)
+{
+	struct survey s;
+
+	replace_survey_init(&s, d, &j->marks, j->record);
+	replace_survey_journal(&s, j);
+	if (s.changed != NULL || s.partial)
+		j->record->condition = RECORD_TOUCHED;
+	replace_survey_done(&s);
+}
+
 struct journal *holdings_open(struct destination *d)
 {
 	struct journal_entry e;
@@ -125,7 +138,7 @@ struct journal *holdings_open(struct destination *d)
 		journal_rewind(j);
 		crash_check_record(d, j, WHOLE_FILE);
 		if (!entry_is_safe(d, d->place.parent_fd, d->place.name))
-			crash_check_exposed(d, j);
+			check_exposed(d, j);
 		if (has_own_records(d))
 			j->record->condition = RECORD_TOUCHED;
 		journal_rewind(j);
@@ -218,7 +231,7 @@ static struct record *take_merged(struct destination *d, struct journal *j, int 
 	journal_rewind(j);
 	crash_check_record(d, j, name);
 	if (!safe)
-		crash_check_exposed(d, j);
+		check_exposed(d, j);
 	return take_record(j);
 }
 

@@ -91,44 +91,6 @@ void leftovers_forget_unfinished(const struct destination *d)
 	unlinkat(d->place.state_fd, KEPT_SUMS_FILE, 0);
 }
 
-/* Whether an interrupted agent left work for the next run. */
-static bool is_under_way(const struct destination *d)
-{
-	static const char *const files[] = {JOURNAL_FILE, UNFINISHED_FILE};
-	struct inode ignored;
-
-	for (size_t i = 0; i < ARRAY_LEN(files); i++)
-		if (inode_stat(d->place.state_fd, files[i], &ignored) != -ENOENT)
-			return true;
-	return false;
-}
-
-static bool holds_records(const struct destination *d)
-{
-	struct inode ignored;
-
-	return inode_stat(d->place.state_fd, MERGED_DIR, &ignored) != -ENOENT ||
-	       inode_stat(d->place.state_fd, WHOLE_FILE, &ignored) != -ENOENT;
-}
-
-void leftovers_tidy(struct destination *d)
-{
-	struct state_dir *p = &d->place;
-
-	unlinkat(p->state_fd, MERGED_DIR, AT_REMOVEDIR);
-	crash_check_remove_stale_link(d);
-	if (is_under_way(d))
-		return;
-	if (p->inside)
-		state_dir_pack(p);
-	unlinkat(p->state_fd, MADE_LINK, 0);
-	if (holds_records(d))
-		return;
-	owner_release(take_ptr(&d->owner));
-	if (unlinkat(p->state_fd, LOCK_FILE, 0) == 0)
-		state_dir_remove_state(p);
-}
-
 /* The unfinished tree of a killed agent. Stage thread. A run continues it only if everything in
  * unfinished.json fits; otherwise it is removed like any other leftover. */
 

@@ -92,16 +92,17 @@ int nest_check_below(const struct destination *d, struct error *err);
 int resolve_path(const char *dir, char **ret_path, struct error *err);
 
 /* The directories of a path that this run created, the deepest first. */
-#define MADE_MAX  32
-#define MADE_TEXT 4000
+#define MADE_MAX 32
 struct made {
 	struct inode v[MADE_MAX];
 	size_t n;
 };
 
-/* Prints m as text for resolve_made_read(). Returns false if it does not fit. */
-bool resolve_made_print(const struct made *m, char *buf, size_t size);
-void resolve_made_read(struct made *m, const char *text);
+#define MADE_LINK "made" /* a symbolic link, whose text lists the created parents */
+
+/* Writes MADE_LINK for the run that follows if this one is killed, or, if this run created no
+ * parents, reads it. */
+void resolve_note_made(struct made *m, int state_fd);
 
 /* Opens (O_PATH) the directory path, a real path, without following links. Creates missing
  * directories and adds them to made; if made is NULL it fails with -ENOENT instead. dest is the
@@ -197,12 +198,6 @@ void state_dir_remove_state(const struct state_dir *p);
  * held and no publish may be under way. Returns false if that failed; then nothing has changed. */
 bool state_dir_pack(struct state_dir *p);
 
-#define MADE_LINK \
-	"made" /* a symbolic link; its text is resolve_made_print() of the created parents */
-
-/* Writes MADE_LINK for the run that follows if this one is killed, or, if this run created no
- * parents, reads it. */
-void state_dir_note_parents(struct state_dir *p);
 /* Removes those of the created parents that are empty. */
 void state_dir_remove_parents(struct state_dir *p);
 
@@ -440,9 +435,6 @@ void publish_boot_id(char buf[static 64]);
  * result is written with the present inode numbers. If j is of an earlier boot and sound, it is
  * rewritten as synced. */
 void crash_check_record(struct destination *d, struct journal *j, const char *name);
-/* For entries that users other than this one and root can write: j's record stays sound only if
- * nothing in them has changed. */
-void crash_check_exposed(const struct destination *d, struct journal *j);
 /* Before the tree becomes DEST as a whole: writes PUBLISHED_LINK, which survives a crash of the
  * machine that loses the record. tree: its inode. */
 void crash_check_write_link(const struct destination *d, const struct inode *tree);
@@ -488,10 +480,6 @@ int leftovers_remove(const struct destination *d, const struct journal *unfinish
 /* Removes unfinished.json and the partial download, so that no run continues the unfinished
  * tree. */
 void leftovers_forget_unfinished(const struct destination *d);
-
-/* Unless a run was interrupted: packs the records of a DEST that contains its own state, and
- * removes a state directory without records. The lock must be held. */
-void leftovers_tidy(struct destination *d);
 
 /* Opens the journal of the tree that a killed agent left, if this run may continue it: its bytes
  * are there, since the kernel that has them in memory still runs. NULL: there is none. The

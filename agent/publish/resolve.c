@@ -226,7 +226,8 @@ int resolve_parents(
 	return 0;
 }
 
-bool resolve_made_print(const struct made *m, char *buf, size_t size)
+/* Prints m as text for made_read(). Returns false if it does not fit. */
+static bool made_print(const struct made *m, char *buf, size_t size)
 {
 	struct text t = {0};
 	bool fits;
@@ -240,7 +241,7 @@ bool resolve_made_print(const struct made *m, char *buf, size_t size)
 	return fits;
 }
 
-void resolve_made_read(struct made *m, const char *text)
+static void made_read(struct made *m, const char *text)
 {
 	struct inode i = {.mode = S_IFDIR};
 	int birth, used;
@@ -253,6 +254,16 @@ void resolve_made_read(struct made *m, const char *text)
 		m->v[m->n++] = i;
 		text += used;
 	}
+}
+
+void resolve_note_made(struct made *m, int state_fd)
+{
+	char text[4000] = ""; /* file systems limit the text of a link to a page */
+
+	if (m->n == 0 && readlinkat(state_fd, MADE_LINK, text, sizeof(text) - 1) > 0)
+		made_read(m, text);
+	else if (m->n > 0 && made_print(m, text, sizeof(text)))
+		(void)!symlinkat(text, state_fd, MADE_LINK);
 }
 
 /* Removes the deepest directory of path, opened by way of its parent, and cuts it off path. Returns

@@ -578,16 +578,6 @@ bool state_dir_pack(struct state_dir *p)
 	return true;
 }
 
-void state_dir_note_parents(struct state_dir *p)
-{
-	char text[MADE_TEXT] = "";
-
-	if (p->made.n == 0 && readlinkat(p->state_fd, MADE_LINK, text, sizeof(text) - 1) > 0)
-		resolve_made_read(&p->made, text);
-	else if (p->made.n > 0 && resolve_made_print(&p->made, text, sizeof(text)))
-		(void)!symlinkat(text, p->state_fd, MADE_LINK);
-}
-
 void state_dir_remove_parents(struct state_dir *p)
 {
 	if (p->made.n > 0 && p->parent != NULL)

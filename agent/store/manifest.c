@@ -50,21 +50,10 @@ static void set_identity(struct manifest *m, const char *json, size_t len)
 	digest_hex(json, len, m->sha256);
 }
 
-/* Text for display only: if it is not UTF-8, each byte that is not ASCII becomes '?'. */
+/* Text for display only. */
 static json_t *text_value(const char *s)
 {
-	json_t *value = json_string(s != NULL ? s : "");
-
-	if (value == NULL) {
-		_free_ char *ascii = text_copy(s);
-
-		for (char *p = ascii; *p != '\0'; p++) {
-			if ((unsigned char)*p >= 0x80)
-				*p = '?';
-		}
-		value = json_string(ascii);
-	}
-	return value;
+	return json_from_text(s != NULL ? s : "", JSON_ODD_QUESTION);
 }
 
 static json_t *number_value(uint64_t n)

@@ -6,6 +6,7 @@
 #include "defer.h"
 #include "text.h"
 #include "umask.h"
+#include "utf8.h"
 #include "zip_private.h"
 #include <errno.h>
 #include <iconv.h>
@@ -252,40 +253,6 @@ static int zip_charset_convert(struct zip_charset *c, const uint8_t *bytes, size
 	return 0;
 }
 
-/* Returns how many bytes follow the first byte of a UTF-8 character; -1: it cannot be a first
- * byte. */
-static int count_following(uint8_t first)
-{
-	if (first < 0x80)
-		return 0;
-	if (first < 0xc2 || first > 0xf4)
-		return -1;
-	return first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
-}
-
-static bool is_allowed_second(uint8_t first, uint8_t second)
-{
-	return (first != 0xe0 || second >= 0xa0) && (first != 0xed || second < 0xa0) &&
-	       (first != 0xf0 || second >= 0x90) && (first != 0xf4 || second < 0x90);
-}
-
-static bool zip_charset_is_utf8(const uint8_t *bytes, size_t len)
-{
-	for (size_t i = 0; i < len;) {
-		int n = count_following(bytes[i]);
-
-		if (n < 0 || (size_t)n >= len - i)
-			return false;
-		for (int k = 1; k <= n; k++)
-			if ((bytes[i + (size_t)k] & 0xc0) != 0x80)
-				return false;
-		if (n > 0 && !is_allowed_second(bytes[i], bytes[i + 1]))
-			return false;
-		i += (size_t)n + 1;
-	}
-	return true;
-}
-
 /* Methods of compression and encryption (APPNOTE 4.4.5, 7.2). */
 
 enum { EXTRA_AES = 0x9901 };
@@ -499,7 +466,7 @@ static bool needs_charset(const struct zip_entry *e, unsigned made_on)
 
 	for (size_t i = 0; i < e->raw_len && e->charset != NULL; i++)
 		if (e->raw_name[i] >= 0x80)
-			return !by_unix || !zip_charset_is_utf8(e->raw_name, e->raw_len);
+			return !by_unix || !utf8_is_valid(e->raw_name, e->raw_len);
 	return false;
 }
 
@@ -523,7 +490,7 @@ static int read_name(
 	if (code < 0)
 		return code;
 	if (!marked && e->charset == NULL)
-		e->unmarked = !zip_charset_is_utf8(bytes, len);
+		e->unmarked = !utf8_is_valid(bytes, len);
 	len = e->name_text.len;
 	e->name = e->name_text.s;
 	if (strlen(e->name) != len)

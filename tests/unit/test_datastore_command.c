@@ -3,6 +3,7 @@
 #include "../../agent/command/datastore/datastore_call.h"
 #include "../../agent/command/options.h"
 #include "defer.h"
+#include "json_bytes.h"
 #include "test.h"
 #include <string.h>
 
@@ -68,7 +69,7 @@ static void assert_json(const char *s, const char *expected)
 {
 	struct text t = {0};
 
-	output_json_string(&t, s);
+	json_add_text(&t, s);
 	text_add(&t, "");
 	assert_string_equal(expected, t.s);
 	text_done(&t);

@@ -4,6 +4,7 @@
 #include "datastore_call.h"
 #include "defer.h"
 #include "index.h"
+#include "json_bytes.h"
 #include "log.h"
 #include <errno.h>
 #include <string.h>
@@ -156,7 +157,7 @@ static void add_json(struct text *out, const struct index_entry *e)
 	const char *target = e->type == INDEX_REFERENCE ? NULL : e->target;
 
 	text_add(out, "{\"path\":");
-	output_json_string(out, e->path);
+	json_add_text(out, e->path);
 	text_addf(out, ",\"type\":\"%s\",\"mode\":\"%04o\",\"size\":%llu,\"mtime\":%lld.%09ld",
 		type_name(e->type), (unsigned)e->mode, (unsigned long long)e->size,
 		(long long)e->mtime.tv_sec, e->mtime.tv_nsec);

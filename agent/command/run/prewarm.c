@@ -5,6 +5,7 @@
 #include "../options.h"
 #include "command.h"
 #include "defer.h"
+#include "json_bytes.h"
 #include "log.h"
 #include "process.h"
 #include "progress.h"
@@ -55,7 +56,7 @@ static void add_last_modified(struct text *t, const char *value)
 static void add_source(struct text *t, const struct stage_result_source *s)
 {
 	text_add(t, "{\"source\":");
-	output_json_string(t, s->name);
+	json_add_text(t, s->name);
 	if (s->datastore != NULL) {
 		add_member(t, "datastore", s->datastore);
 		output_json_number(t, "version", s->version);
@@ -77,7 +78,7 @@ void prewarm_summary_add(void *summary, const struct stage_result *r)
 
 	s->ends[r->end]++;
 	text_addf(t, "%s{\"to\":", t->len > 0 ? "," : "");
-	output_json_string(t, r->to);
+	json_add_text(t, r->to);
 	add_member(t, "origin", r->origin);
 	output_json_text(t, "result", stage_end_name(r->end));
 	if (r->end == STAGE_FAILED)

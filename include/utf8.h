@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef STAGERUN_REPORT_UTF8_H
-#define STAGERUN_REPORT_UTF8_H
+#ifndef STAGERUN_UTF8_H
+#define STAGERUN_UTF8_H
 
 #include "text.h"
+#include <stdbool.h>
 
 /* Names come from URLs and archives and may contain any bytes; terminals and JSON need UTF-8. Any
  * thread. */
@@ -10,6 +11,8 @@
 /* Returns the length of the UTF-8 character at the beginning of s (NUL-terminated, not empty), 0 if
  * there is none. *ret_code is its code point. */
 size_t utf8_character(const char *s, uint32_t *ret_code);
+
+bool utf8_is_valid(const void *bytes, size_t len);
 
 /* Appends s to t, with bytes that are not UTF-8, and control characters, as \xNN. */
 void utf8_add_clean(struct text *t, const char *s);

@@ -18,13 +18,16 @@ static size_t length_by_first_byte(unsigned char c)
 	return c >= 0xf0 && c < 0xf5 ? 4 : 0;
 }
 
-size_t utf8_character(const char *s, uint32_t *ret_code)
+/* Reads at most room bytes, and none after one that does not continue the character. */
+static size_t decode(const char *s, size_t room, uint32_t *ret_code)
 {
 	static const uint8_t first_bits[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
 	static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
 	size_t len = length_by_first_byte((unsigned char)*s);
 	uint32_t code = (unsigned char)*s & first_bits[len];
 
+	if (len > room)
+		return 0;
 	for (size_t i = 1; i < len; i++) {
 		if (((unsigned char)s[i] & 0xc0) != 0x80)
 			return 0;
@@ -36,6 +39,27 @@ size_t utf8_character(const char *s, uint32_t *ret_code)
 		return 0;
 	*ret_code = code;
 	return len;
+}
+
+size_t utf8_character(const char *s, uint32_t *ret_code)
+{
+	return decode(s, SIZE_MAX, ret_code);
+}
+
+bool utf8_is_valid(const void *bytes, size_t len)
+{
+	const char *s = bytes;
+	uint32_t code;
+
+	while (len > 0) {
+		size_t n = decode(s, len, &code);
+
+		if (n == 0)
+			return false;
+		s += n;
+		len -= n;
+	}
+	return true;
 }
 
 static bool is_control(uint32_t code)
