@@ -47,15 +47,20 @@ def test_json_lines_are_json(stagerun, server, dest):
     err = stagerun.run("prewarm", "--log-format", "json", "--verbose", "--stage",
                        f"{served.url}={dest}").ok().err
     lines = [json.loads(line) for line in err.splitlines()]
-    assert lines and all({"time", "level", "message"} <= line.keys() for line in lines)
+    assert lines and all({"time", "level", "event", "message"} <= line.keys() for line in lines)
+
+
+TEXTS = ("time", "level", "event", "message", "source", "to", "format", "result", "waited_for")
 
 
 def test_the_json_line_of_a_source_has_numbers(stagerun, server, dest):
     served = server.put("/x.tar.gz", ARCHIVE)
     err = stagerun.run("prewarm", "--log-format=json", "--stage", f"{served.url}={dest}").ok().err
     lines = [json.loads(line) for line in err.splitlines()]
-    done = next(line for line in lines if len(ARCHIVE) in line.values())
-    assert done["level"] == "info"
+    done = next(line for line in lines if line["event"] == "stage_done")
+    assert done["level"] == "info" and done["bytes"] == len(ARCHIVE)
+    assert all(isinstance(value, str if key in TEXTS else float if "seconds" in key else int)
+               and not isinstance(value, bool) for key, value in done.items()), done
 
 
 def test_a_failure_is_one_line_that_says_what_where_and_why(stagerun, server, dest):
