@@ -21,6 +21,7 @@ static struct {
 	/* Set before any thread starts. */
 	enum log_level level;
 	enum log_format format;
+	bool times; /* in lines of text */
 	int fd;
 	void (*on_warning)(void *ctx, const char *message); /* NULL: nobody observes */
 	void *observer;
@@ -37,6 +38,11 @@ void log_setup(enum log_level level, enum log_format format, int fd)
 	logger.level = level;
 	logger.format = format;
 	logger.fd = fd;
+}
+
+void log_set_times(enum log_time when)
+{
+	logger.times = when == LOG_TIME_YES || (when == LOG_TIME_AUTO && isatty(logger.fd) == 0);
 }
 
 enum log_level log_level(void)
@@ -92,13 +98,47 @@ static void write_line(const char *s, size_t len)
 	pthread_mutex_unlock(&logger.mutex);
 }
 
+/* "2026-11-30T14:00:00". Returns its length. */
+enum { TIME_PART_SIZE = 32, TIME_SIZE = 2 * TIME_PART_SIZE };
+
+static size_t print_seconds(const struct timespec *at, char buf[static TIME_PART_SIZE])
+{
+	struct tm tm;
+
+	gmtime_r(&at->tv_sec, &tm);
+	return strftime(buf, TIME_PART_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+}
+
+static const char *const event_names[] = {
+#define X(id, name) [EVENT_##id] = (name),
+	LOG_EVENTS(X)
+#undef X
+};
+
+const char *log_event_name(enum log_event event)
+{
+	return event_names[event];
+}
+
 static const char *const level_names[] = {
 	[LOG_ERROR] = "error", [LOG_WARN] = "warning", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
+
+static void add_time(struct text *t)
+{
+	struct timespec now;
+	char buf[TIME_PART_SIZE];
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	print_seconds(&now, buf);
+	text_addf(t, "%s.%03ldZ ", buf, now.tv_nsec / 1000000);
+}
 
 static void write_text(enum log_level level, const char *message)
 {
 	struct text t = {0};
 
+	if (logger.times)
+		add_time(&t);
 	text_add(&t, "stagerun: ");
 	if (level != LOG_INFO)
 		text_addf(&t, "%s: ", level_names[level]);
@@ -118,34 +158,53 @@ static json_t *field_text(const char *s)
 static json_t *json_time(void)
 {
 	struct timespec now;
-	struct tm tm;
-	char buf[64];
-	size_t n;
+	char buf[TIME_SIZE];
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	n = strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(buf + n, sizeof(buf) - n, ".%03ldZ", now.tv_nsec / 1000000);
+	snprintf(buf + print_seconds(&now, buf), TIME_PART_SIZE, ".%09ldZ", now.tv_nsec);
 	return json_string(buf);
 }
 
-static void write_json(
-	enum log_level level, const struct log_field *fields, unsigned n, const char *message)
+static json_t *field_value(const struct log_field *f)
+{
+	switch (f->type) {
+	case LOG_STRING:
+		return f->string != NULL ? field_text(f->string) : NULL;
+	case LOG_WORD:
+		return f->string != NULL ? json_string(f->string) : NULL;
+	case LOG_INTEGER:
+		return json_integer(f->integer < INT64_MAX ? (json_int_t)f->integer : INT64_MAX);
+	case LOG_REAL:
+		return json_real(f->real);
+	default:
+		return NULL;
+	}
+}
+
+/* A line, as log_event() gets it, with the message formatted. */
+struct line {
+	enum log_level level;
+	enum log_event event;
+	enum log_format format;
+	const struct log_field *fields;
+	unsigned n;
+};
+
+static void write_json(const struct line *l, const char *message)
 {
 	json_t *line = json_object();
 	struct text t = {0};
 	char *s;
 
 	json_object_set_new(line, "time", json_time());
-	json_object_set_new(line, "level", json_string(level_names[level]));
+	json_object_set_new(line, "level", json_string(level_names[l->level]));
+	json_object_set_new(line, "event", json_string(event_names[l->event]));
 	json_object_set_new(line, "message", json_from_text(message, JSON_ODD_HEX));
-	for (unsigned i = 0; i < n; i++) {
-		if (fields[i].type == LOG_NUMBER)
-			json_object_set_new(line, fields[i].key, json_real(fields[i].number));
-		else if (fields[i].string != NULL && fields[i].type == LOG_WORD)
-			json_object_set_new(line, fields[i].key, json_string(fields[i].string));
-		else if (fields[i].string != NULL)
-			json_object_set_new(line, fields[i].key, field_text(fields[i].string));
+	for (unsigned i = 0; i < l->n; i++) {
+		json_t *value = field_value(&l->fields[i]);
+
+		if (value != NULL)
+			json_object_set_new(line, l->fields[i].key, value);
 	}
 	s = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	if (s != NULL) {
@@ -157,17 +216,6 @@ static void write_json(
 	json_decref(line);
 }
 
-static void write_message(
-	enum log_level level, const struct log_field *fields, unsigned n, const char *message)
-{
-	if (level == LOG_WARN && logger.on_warning != NULL)
-		logger.on_warning(logger.observer, message);
-	if (logger.format == LOG_JSON)
-		write_json(level, fields, n, message);
-	else
-		write_text(level, message);
-}
-
 static char *format_message(const char *fmt, va_list ap)
 {
 	char *s = NULL;
@@ -177,31 +225,51 @@ static char *format_message(const char *fmt, va_list ap)
 	return redact_own(s);
 }
 
-void log_line(enum log_level level, const char *fmt, ...)
+static void write_message(const struct line *l, const char *fmt, va_list ap)
 {
 	_free_ char *message = NULL;
-	va_list ap;
 
-	if (level > logger.level)
+	if (l->level > logger.level)
 		return;
-	va_start(ap, fmt);
 	message = format_message(fmt, ap);
-	va_end(ap);
-	write_message(level, NULL, 0, message);
+	if (l->level == LOG_WARN && logger.on_warning != NULL)
+		logger.on_warning(logger.observer, message);
+	if (l->format == LOG_JSON)
+		write_json(l, message);
+	else
+		write_text(l->level, message);
 }
 
-void log_fields(
-	enum log_level level, const struct log_field *fields, unsigned n, const char *fmt, ...)
+void log_line(enum log_level level, const char *fmt, ...)
 {
-	_free_ char *message = NULL;
+	const struct line l = {.level = level, .event = EVENT_MESSAGE, .format = logger.format};
 	va_list ap;
 
-	if (level > logger.level)
-		return;
 	va_start(ap, fmt);
-	message = format_message(fmt, ap);
+	write_message(&l, fmt, ap);
 	va_end(ap);
-	write_message(level, fields, n, message);
+}
+
+void log_event(enum log_level level, enum log_event event, const struct log_field *fields,
+	unsigned n, const char *fmt, ...)
+{
+	const struct line l = {level, event, logger.format, fields, n};
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_message(&l, fmt, ap);
+	va_end(ap);
+}
+
+void log_event_json(enum log_level level, enum log_event event, const struct log_field *fields,
+	unsigned n, const char *fmt, ...)
+{
+	const struct line l = {level, event, LOG_JSON, fields, n};
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_message(&l, fmt, ap);
+	va_end(ap);
 }
 
 void log_output(const char *prefix, const char *line, size_t len)

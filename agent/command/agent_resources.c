@@ -175,12 +175,11 @@ struct wait_limit agent_lock_limit(const struct settings *s)
 static void on_datastore(void *ctx, const struct stage_datastore *d)
 {
 	struct agent *a = ctx;
-	const struct log_field fields[] = {{.key = "datastore", .string = d->name},
-		{.key = "version", .type = LOG_NUMBER, .number = d->version},
-		{.key = "manifest_sha256", .string = d->manifest_sha256},
-		{.key = "directory", .string = d->to}};
+	const struct log_field fields[] = {log_field_text("datastore", d->name),
+		log_field_integer("version", d->version),
+		log_field_word("manifest_sha256", d->manifest_sha256), log_field_text("to", d->to)};
 
-	log_fields(LOG_INFO, fields, ARRAY_LEN(fields),
+	log_event(LOG_INFO, EVENT_DATASTORE_STAGED, fields, ARRAY_LEN(fields),
 		"datastore %s is version %u (manifest sha256 %s) in %s", d->name, d->version,
 		d->manifest_sha256, d->to);
 	if (a->policy.environment != NULL)

@@ -27,6 +27,11 @@ static bool is_any_active(const struct monitor *m)
 	return false;
 }
 
+static bool is_json(const struct monitor *m)
+{
+	return m->opts.mode == PROGRESS_JSON;
+}
+
 static void log_heartbeat(struct monitor *m, uint64_t at_ns)
 {
 	if (!is_any_active(m)) {
@@ -35,7 +40,7 @@ static void log_heartbeat(struct monitor *m, uint64_t at_ns)
 		m->next_line_ns = at_ns + (uint64_t)FIRST_LINE_MS * 1000000;
 	} else if (at_ns >= m->next_line_ns) {
 		m->next_line_ns = at_ns + m->opts.interval_ms * 1000000;
-		progress_lines_heartbeat(m->meters, m->n);
+		progress_lines_heartbeat(m->meters, m->n, is_json(m));
 	}
 }
 
@@ -47,8 +52,8 @@ static void on_tick(uv_timer_t *h)
 	for (size_t i = 0; i < m->n; i++) {
 		meter_sample(&m->meters[i], at_ns);
 		if (m->display == NULL)
-			progress_lines_start(&m->meters[i], at_ns);
-		progress_lines_incidents(&m->meters[i], at_ns);
+			progress_lines_start(&m->meters[i], at_ns, is_json(m));
+		progress_lines_incidents(&m->meters[i], at_ns, is_json(m));
 	}
 	if (m->display != NULL)
 		display_draw(m->display, m->meters, m->n);
@@ -93,9 +98,9 @@ void monitor_add(struct monitor *m, struct progress *p)
 }
 
 /* An incident may have been noted since the last tick. */
-static void end_meter(struct meter *m)
+static void end_meter(struct meter *m, bool as_json)
 {
-	progress_lines_incidents(m, now_ns());
+	progress_lines_incidents(m, now_ns(), as_json);
 	meter_done(m);
 }
 
@@ -107,7 +112,7 @@ void monitor_remove(struct monitor *m, const struct progress *p)
 		return;
 	for (size_t i = 0; i < m->n; i++) {
 		if (m->meters[i].progress == p)
-			end_meter(&m->meters[i]);
+			end_meter(&m->meters[i], is_json(m));
 		else
 			m->meters[kept++] = m->meters[i];
 	}

@@ -12,46 +12,45 @@ static double seconds_since(uint64_t then_ns, uint64_t at_ns)
 	return (double)(at_ns - then_ns) / 1e9;
 }
 
-static struct log_field text_field(const char *key, const char *value)
+static void log_progress(bool as_json, enum log_event event, const struct log_field *fields,
+	unsigned n, const char *message)
 {
-	return (struct log_field){.key = key, .type = LOG_STRING, .string = value};
+	if (as_json)
+		log_event_json(LOG_INFO, event, fields, n, "%s", message);
+	else
+		log_event(LOG_INFO, event, fields, n, "%s", message);
 }
 
-static struct log_field number_field(const char *key, double value)
+static char *describe_start(const struct progress *p, uint64_t total)
 {
-	return (struct log_field){.key = key, .type = LOG_NUMBER, .number = value};
+	_free_ char *to = p->to != NULL ? text_format(" -> %s", p->to) : text_copy("");
+	char size[32];
+
+	return text_format("%s%s: started, %s", p->name, to,
+		total > 0 ? units_print_size(total, size) : "of unknown size");
 }
 
-static struct log_field event_field(const char *event)
-{
-	return (struct log_field){.key = "event", .type = LOG_WORD, .string = event};
-}
-
-void progress_lines_start(struct meter *m, uint64_t at_ns)
+void progress_lines_start(struct meter *m, uint64_t at_ns, bool as_json)
 {
 	uint64_t total = counted(&m->progress->total);
-	const struct log_field fields[] = {event_field("stage_started"),
-		text_field("source", m->progress->name), text_field("to", m->progress->to),
-		number_field("total_bytes", (double)total)};
-	_free_ char *to =
-		m->progress->to != NULL ? text_format(" -> %s", m->progress->to) : text_copy("");
-	char size[32];
+	const struct log_field fields[] = {log_field_text("source", m->progress->name),
+		log_field_text("to", m->progress->to), log_field_known("total_bytes", total)};
+	_free_ char *message = NULL;
 
 	if (m->start_logged || m->active_ns == 0 ||
 		(total == 0 && seconds_since(m->active_ns, at_ns) < SIZE_SECONDS))
 		return;
 	m->start_logged = true;
-	log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s%s: started, %s", m->progress->name, to,
-		total > 0 ? units_print_size(total, size) : "of unknown size");
+	message = describe_start(m->progress, total);
+	log_progress(as_json, EVENT_STAGE_STARTED, fields, ARRAY_LEN(fields), message);
 }
 
-static void log_note(struct meter *m, uint64_t at_ns)
+static void log_note(struct meter *m, uint64_t at_ns, bool as_json)
 {
 	unsigned notes = atomic_load(&m->progress->notes);
 	char note[PROGRESS_NOTE_SIZE];
-	const struct log_field fields[] = {event_field("stage_retried"),
-		text_field("source", m->progress->name), text_field("to", m->progress->to),
-		text_field("why", note)};
+	const struct log_field fields[] = {log_field_text("source", m->progress->name),
+		log_field_text("to", m->progress->to), log_field_text("why", note)};
 
 	if (notes == m->notes_logged ||
 		(m->note_logged_ns != 0 && seconds_since(m->note_logged_ns, at_ns) < NOTE_SECONDS))
@@ -59,7 +58,7 @@ static void log_note(struct meter *m, uint64_t at_ns)
 	progress_last_note(m->progress, note);
 	m->notes_logged = notes;
 	m->note_logged_ns = at_ns;
-	log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s", note);
+	log_progress(as_json, EVENT_STAGE_RETRIED, fields, ARRAY_LEN(fields), note);
 }
 
 /* A source that is active, has not all of its bytes, and whose unpacker waits for them. */
@@ -73,32 +72,37 @@ static bool is_stalled(const struct meter *m, uint64_t at_ns)
 	       meter_waits_for(m) == WAITED_FOR_NETWORK;
 }
 
-static void log_stall(struct meter *m, uint64_t at_ns)
+static char *describe_stall(const struct progress *p, double seconds)
+{
+	_free_ char *amount = meter_print_amount(counted(&p->received), counted(&p->total));
+
+	return text_format(
+		"%s: nothing has arrived for %.0f s (%s so far)", p->name, seconds, amount);
+}
+
+static void log_stall(struct meter *m, uint64_t at_ns, bool as_json)
 {
 	double seconds = seconds_since(m->grown_ns, at_ns);
-	const struct log_field fields[] = {event_field("stage_stalled"),
-		text_field("source", m->progress->name), text_field("to", m->progress->to),
-		number_field("seconds", seconds),
-		number_field("received_bytes", (double)counted(&m->progress->received))};
-	_free_ char *amount =
-		meter_print_amount(counted(&m->progress->received), counted(&m->progress->total));
+	const struct log_field fields[] = {log_field_text("source", m->progress->name),
+		log_field_text("to", m->progress->to), log_field_seconds("seconds", seconds),
+		log_field_integer("received_bytes", counted(&m->progress->received))};
+	_free_ char *message = NULL;
 
 	if (seconds < STALL_SECONDS)
 		m->stall_logged = false;
 	if (m->stall_logged || !is_stalled(m, at_ns))
 		return;
 	m->stall_logged = true;
-	log_fields(LOG_INFO, fields, ARRAY_LEN(fields),
-		"%s: nothing has arrived for %.0f s (%s so far)", m->progress->name, seconds,
-		amount);
+	message = describe_stall(m->progress, seconds);
+	log_progress(as_json, EVENT_STAGE_STALLED, fields, ARRAY_LEN(fields), message);
 }
 
-void progress_lines_incidents(struct meter *m, uint64_t at_ns)
+void progress_lines_incidents(struct meter *m, uint64_t at_ns, bool as_json)
 {
 	if (m->active_ns == 0)
 		return;
-	log_note(m, at_ns);
-	log_stall(m, at_ns);
+	log_note(m, at_ns, as_json);
+	log_stall(m, at_ns, as_json);
 }
 
 static const char *last_component(const char *name)
@@ -173,7 +177,7 @@ static void describe_all(const struct meter_total *total, size_t n, struct text 
 		percent, waits);
 }
 
-void progress_lines_heartbeat(const struct meter *meters, size_t n)
+void progress_lines_heartbeat(const struct meter *meters, size_t n, bool as_json)
 {
 	struct meter_total total;
 	struct text line = {0};
@@ -186,20 +190,19 @@ void progress_lines_heartbeat(const struct meter *meters, size_t n)
 	else
 		describe_all(&total, n, &line);
 	{
-		const struct log_field fields[] = {event_field("stage_progress"),
-			text_field("source", n == 1 ? meters[0].progress->name : NULL),
-			text_field("slowest", n > 1 ? total.slowest->progress->name : NULL),
-			number_field("sources", (double)n),
-			number_field("sources_done", (double)total.done),
-			number_field("received_bytes", (double)total.received),
-			number_field("total_bytes", (double)total.total),
-			number_field("bytes_per_second", total.bytes_per_second),
-			number_field("seconds_left", total.seconds_left),
-			{.key = "waits_for",
-				.type = LOG_WORD,
-				.string = report_bottleneck_name(meter_waits_for(total.slowest))}};
+		const char *waits = report_bottleneck_name(meter_waits_for(total.slowest));
+		const char *name = total.slowest->progress->name;
+		const struct log_field fields[] = {log_field_text("source", n == 1 ? name : NULL),
+			log_field_text("slowest", n > 1 ? name : NULL),
+			log_field_integer("sources", n),
+			log_field_integer("sources_done", total.done),
+			log_field_integer("received_bytes", total.received),
+			log_field_known("total_bytes", total.total),
+			log_field_integer("bytes_per_second", (uint64_t)total.bytes_per_second),
+			log_field_seconds("seconds_left", total.seconds_left),
+			log_field_word("waits_for", waits)};
 
-		log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s", line.s);
+		log_progress(as_json, EVENT_STAGE_PROGRESS, fields, ARRAY_LEN(fields), line.s);
 	}
 	text_done(&line);
 }

@@ -61,21 +61,6 @@ static char *describe_staged(
 		units_print_size(counted(&p->expanded), expanded), describe_bottleneck(waited));
 }
 
-static struct log_field text_field(const char *key, const char *value)
-{
-	return (struct log_field){.key = key, .type = LOG_STRING, .string = value};
-}
-
-static struct log_field word_field(const char *key, const char *word)
-{
-	return (struct log_field){.key = key, .type = LOG_WORD, .string = word};
-}
-
-static struct log_field number_field(const char *key, double value)
-{
-	return (struct log_field){.key = key, .type = LOG_NUMBER, .number = value};
-}
-
 void report_source_done(const struct progress *p, const char *to, const char *format,
 	uint64_t elapsed_ns, bool warm)
 {
@@ -86,35 +71,33 @@ void report_source_done(const struct progress *p, const char *to, const char *fo
 		warm ? text_format("%s -> %s: already there, nothing to fetch", p->name, to)
 		     : describe_staged(p, to, elapsed_ns, waited);
 	const struct log_field fields[] = {
-		word_field("event", "source_done"),
-		text_field("source", p->name),
-		text_field("to", to),
-		word_field("format", format),
-		word_field("result", warm ? "warm" : "staged"),
-		word_field("waited_for", warm ? NULL : report_bottleneck_name(waited)),
-		number_field("seconds", (double)elapsed_ns / 1e9),
-		number_field("bytes", (double)received),
-		number_field("bytes_per_second", (double)per_second(received, elapsed_ns)),
-		number_field("expanded_bytes", (double)counted(&p->expanded)),
-		number_field("entries", (double)counted(&p->entries)),
-		number_field("network_seconds", (double)network_ns / 1e9),
-		number_field("decode_seconds", (double)decode_ns / 1e9),
-		number_field("disk_seconds", (double)disk_ns / 1e9),
+		log_field_text("source", p->name),
+		log_field_text("to", to),
+		log_field_word("format", format),
+		log_field_word("result", warm ? "warm" : "staged"),
+		log_field_word("waited_for", warm ? NULL : report_bottleneck_name(waited)),
+		log_field_ns("seconds", elapsed_ns),
+		log_field_integer("bytes", received),
+		log_field_integer("bytes_per_second", per_second(received, elapsed_ns)),
+		log_field_integer("expanded_bytes", counted(&p->expanded)),
+		log_field_integer("entries", counted(&p->entries)),
+		log_field_ns("network_seconds", network_ns),
+		log_field_ns("decode_seconds", decode_ns),
+		log_field_ns("disk_seconds", disk_ns),
 	};
 
-	log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s", sentence);
+	log_event(LOG_INFO, EVENT_STAGE_DONE, fields, ARRAY_LEN(fields), "%s", sentence);
 }
 
 void report_source_cached(const struct progress *p, const char *to, const char *how)
 {
 	const struct log_field fields[] = {
-		word_field("event", "source_done"),
-		text_field("source", p->name),
-		text_field("to", to),
-		word_field("result", "cached"),
-		word_field("delivered_by", how),
+		log_field_text("source", p->name),
+		log_field_text("to", to),
+		log_field_word("result", "cached"),
+		log_field_word("delivered_by", how),
 	};
 
-	log_fields(LOG_INFO, fields, ARRAY_LEN(fields), "%s -> %s: from the node cache (%s)",
-		p->name, to, how);
+	log_event(LOG_INFO, EVENT_STAGE_DONE, fields, ARRAY_LEN(fields),
+		"%s -> %s: from the node cache (%s)", p->name, to, how);
 }

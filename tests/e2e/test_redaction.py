@@ -252,7 +252,7 @@ def test_an_object_behind_a_redirect_shows_nothing_of_its_secrets(stagerun, serv
 def test_the_agents_own_words_stay_where_machines_look_for_them(stagerun, server, tmp_path):
     """Whatever is secret: its values are hidden, not what they stand in."""
     path = stagerun.directory / "termination-log"
-    secrets = {"SSH_KEY_KIND": "config", "A_KEY": "start_failed", "B_KEY": "staged", "C_KEY": "source_done",
+    secrets = {"SSH_KEY_KIND": "config", "A_KEY": "start_failed", "B_KEY": "staged", "C_KEY": "stage_done",
                "STAGERUN_TERMINATION_LOG": str(path)}
     stagerun.run("run", "--config", "/no/config", "--", "true", env=secrets).failed(125)
     said = json.loads(path.read_text())
@@ -261,7 +261,7 @@ def test_the_agents_own_words_stay_where_machines_look_for_them(stagerun, server
     result = stagerun.run("prewarm", "--json", "--log-format", "json", "--stage", f"{served.url}={tmp_path / 'to'}",
                           env=secrets).ok()
     lines = [json.loads(line) for line in result.err.splitlines()]
-    (done,) = [line for line in lines if line.get("event") == "source_done"]
+    (done,) = [line for line in lines if line.get("event") == "stage_done"]
     assert done["result"] == "staged" and done["source"].endswith("/***.tar")
     (there,) = json.loads(result.out)["destinations"]
     assert there["result"] == "staged" and there["sources"][0]["source"].endswith(".tar")

@@ -135,9 +135,9 @@ static void say_a_line(void)
 
 static void say_fields(void)
 {
-	const struct log_field field = {.key = "url", .string = "https://host/lych\tee-1"};
+	const struct log_field field = log_field_text("url", "https://host/lych\tee-1");
 
-	log_fields(LOG_INFO, &field, 1, "got %s", "lych\tee-1");
+	log_event(LOG_INFO, EVENT_MESSAGE, &field, 1, "got %s", "lych\tee-1");
 }
 
 static void say_output(void)

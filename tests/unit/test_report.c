@@ -457,7 +457,7 @@ static char *heartbeat_of(struct progress *const *sources, size_t n, uint64_t se
 		count(&sources[i]->disk_ns, seconds * 900000000);
 		meter_sample(&meters[i], 1 + seconds * 1000000000);
 	}
-	progress_lines_heartbeat(meters, n);
+	progress_lines_heartbeat(meters, n, false);
 	log_setup(LOG_INFO, LOG_TEXT, STDERR_FILENO);
 	for (size_t i = 0; i < n; i++)
 		meter_done(&meters[i]);
@@ -606,11 +606,11 @@ TEST(summary_for_machines_has_numbers)
 	line = said(LOG_JSON, &zip, 2000000000, false);
 	object = json_loads(line, 0, NULL);
 	assert_non_null(object);
-	assert_string_equal("source_done", json_string_value(json_object_get(object, "event")));
+	assert_string_equal("stage_done", json_string_value(json_object_get(object, "event")));
 	assert_string_equal("zip", json_string_value(json_object_get(object, "format")));
 	assert_string_equal("disk", json_string_value(json_object_get(object, "waited_for")));
-	assert_true(json_number_value(json_object_get(object, "bytes")) == 71400000);
-	assert_true(json_number_value(json_object_get(object, "bytes_per_second")) == 35700000);
+	assert_int_equal(71400000, json_integer_value(json_object_get(object, "bytes")));
+	assert_int_equal(35700000, json_integer_value(json_object_get(object, "bytes_per_second")));
 	assert_true(json_number_value(json_object_get(object, "seconds")) == 2);
 	assert_true(json_number_value(json_object_get(object, "disk_seconds")) == 1);
 	json_decref(object);
