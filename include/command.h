@@ -23,6 +23,7 @@ int command_prewarm(int argc, char **argv, const struct inherited *in);
 int command_fetch(int argc, char **argv, const struct inherited *in);
 int command_datastore(int argc, char **argv, const struct inherited *in);
 int command_cache(int argc, char **argv, const struct inherited *in);
+int command_status(int argc, char **argv, const struct inherited *in);
 int command_hook(int argc, char **argv, const struct inherited *in);
 
 /* Flushes standard output. Returns exit_code; if the output could not be written, logs that and

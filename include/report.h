@@ -12,24 +12,6 @@
 
 typedef struct uv_loop_s uv_loop_t;
 
-struct monitor_options {
-	enum progress_mode mode;
-	uint64_t interval_ms; /* between two lines */
-	int fd;               /* the stream; borrowed */
-};
-
-/* Shows the progress of sources: as a live display, redrawn ten times a second, or as a log line
- * when one starts, after 5 s, and once in every interval. On both, incidents are logged at once.
- * Loop thread. At most one monitor exists at a time. monitor_new() returns NULL for PROGRESS_NONE;
- * the other functions accept NULL. */
-struct monitor;
-
-struct monitor *monitor_new(uv_loop_t *loop, const struct monitor_options *opts);
-/* p is borrowed until monitor_remove() */
-void monitor_add(struct monitor *m, struct progress *p);
-void monitor_remove(struct monitor *m, const struct progress *p);
-void monitor_close(struct monitor *m); /* erases the display; the loop frees it */
-
 /* What a stage spent most of its time waiting for. */
 enum bottleneck {
 	WAITED_LITTLE,      /* less than a tenth of the time for each */
@@ -39,10 +21,49 @@ enum bottleneck {
 	WAITED_FOR_DISK,
 };
 
+/* A source that is watched, as of the last tick. Strings are borrowed. */
+struct monitor_source {
+	const char *name; /* without secrets, valid UTF-8, no control characters */
+	const char *to;   /* the destination; NULL: there is none */
+	enum progress_state state;
+	uint64_t received, total; /* bytes; total is 0 while unknown */
+	double bytes_per_second;
+	double seconds_left; /* negative: not known */
+	enum bottleneck waits_for;
+};
+
+struct monitor_options {
+	enum progress_mode mode;
+	uint64_t interval_ms; /* between two lines */
+	int fd;               /* the stream; borrowed */
+	/* Called ten times a second, with NULL, and for each source that is removed. May be NULL;
+	 * else there is a monitor also for PROGRESS_NONE. */
+	void (*on_tick)(void *ctx, const struct monitor_source *removed);
+	void *on_tick_ctx;
+};
+
+/* Shows the progress of sources: as a live display, redrawn ten times a second, or as a log line
+ * when one starts, after 5 s, and once in every interval. On both, incidents are logged at once.
+ * Loop thread. At most one monitor exists at a time. monitor_new() returns NULL for PROGRESS_NONE
+ * without on_tick; the other functions accept NULL. */
+struct monitor;
+
+struct monitor *monitor_new(uv_loop_t *loop, const struct monitor_options *opts);
+/* p is borrowed until monitor_remove() */
+void monitor_add(struct monitor *m, struct progress *p);
+void monitor_remove(struct monitor *m, const struct progress *p);
+void monitor_close(struct monitor *m); /* erases the display; the loop frees it */
+
 /* network_ns, decode_ns and disk_ns as in struct progress, during wall_ns. Any thread. */
 enum bottleneck report_bottleneck(
 	uint64_t network_ns, uint64_t decode_ns, uint64_t disk_ns, uint64_t wall_ns);
 const char *report_bottleneck_name(enum bottleneck b); /* "little", "network", "decode", "disk" */
+
+/* Calls each() for every source. */
+void monitor_each(const struct monitor *m,
+	void (*each)(void *ctx, const struct monitor_source *source), void *ctx);
+/* Logs one line about all sources that are active. Returns false if there is none. */
+bool monitor_print(const struct monitor *m);
 
 /* Any thread. Logs the line about a source that was published in the directory to: size, time,
  * rate, and what it waited for. format: such as "tar.gz", or NULL. warm: it was there already. */

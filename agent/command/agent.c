@@ -82,12 +82,21 @@ static void stop_work(struct agent *a, int signum)
 	agent_step_cancel(a, again);
 }
 
+/* The signal is also stored for the command. */
+static void print_status(const struct agent *a)
+{
+	if (!monitor_print(a->monitor))
+		log_info("SIGUSR2: no source is being staged now");
+}
+
 static void on_signal(void *ctx, const struct signalfd_siginfo *info)
 {
 	struct agent *a = ctx;
 	int signum = (int)info->ssi_signo;
 
 	uv_update_time(&a->loop);
+	if (a->on_signal == NULL && signum == SIGUSR2)
+		print_status(a);
 	if (a->on_signal != NULL)
 		a->on_signal(a->on_signal_ctx, info);
 	else if (agent_signal_ends(signum))
@@ -257,7 +266,9 @@ struct monitor *agent_monitor(struct agent *a)
 {
 	const struct monitor_options opts = {.mode = a->settings->progress,
 		.interval_ms = a->settings->progress_interval_ms,
-		.fd = STDERR_FILENO};
+		.fd = STDERR_FILENO,
+		.on_tick = a->policy.on_progress,
+		.on_tick_ctx = a->policy.on_progress_ctx};
 
 	if (a->monitor == NULL)
 		a->monitor = monitor_new(&a->loop, &opts);

@@ -10,6 +10,7 @@
 #include "plan.h"
 #include "process.h"
 #include "progress.h"
+#include "report.h"
 #include "s3.h"
 #include "settings.h"
 #include "stage.h"
@@ -60,6 +61,10 @@ struct agent_policy {
 	/* Called for each stage; may be NULL. */
 	void (*on_result)(void *ctx, const struct stage_result *r);
 	void *on_result_ctx;
+
+	/* See monitor_options.on_tick; may be NULL. */
+	void (*on_progress)(void *ctx, const struct monitor_source *removed);
+	void *on_progress_ctx;
 
 	/* The run's: staged datastores are added. NULL: there is no run. */
 	struct strings *environment;

@@ -140,6 +140,8 @@ static const struct subcommand commands[] = {
 	{"datastore", "", "create, list, get and delete datastores", .main = command_datastore},
 	{"cache", "", "what the node keeps of what was staged: list, evict, verify, clear",
 		.main = command_cache},
+	{"status", "", "what the newest run is doing; for people and probes",
+		.main = command_status},
 	{"hook", "", "run one lifecycle point of config.yml by hand", .main = command_hook},
 };
 

@@ -44,13 +44,9 @@ static void log_heartbeat(struct monitor *m, uint64_t at_ns)
 	}
 }
 
-static void on_tick(uv_timer_t *h)
+static void show(struct monitor *m, uint64_t at_ns)
 {
-	struct monitor *m = h->data;
-	uint64_t at_ns = now_ns();
-
 	for (size_t i = 0; i < m->n; i++) {
-		meter_sample(&m->meters[i], at_ns);
 		if (m->display == NULL)
 			progress_lines_start(&m->meters[i], at_ns, is_json(m));
 		progress_lines_incidents(&m->meters[i], at_ns, is_json(m));
@@ -59,6 +55,36 @@ static void on_tick(uv_timer_t *h)
 		display_draw(m->display, m->meters, m->n);
 	else
 		log_heartbeat(m, at_ns);
+}
+
+static void describe(const struct meter *m, struct monitor_source *ret)
+{
+	*ret = (struct monitor_source){.name = m->name,
+		.to = m->progress->to,
+		.state = progress_state(m->progress),
+		.received = counted(&m->progress->received),
+		.total = counted(&m->progress->total),
+		.bytes_per_second = m->bytes_per_second,
+		.seconds_left = meter_seconds_left(m),
+		.waits_for = meter_waits_for(m)};
+}
+
+static void notify(const struct monitor *m, const struct monitor_source *removed)
+{
+	if (m->opts.on_tick != NULL)
+		m->opts.on_tick(m->opts.on_tick_ctx, removed);
+}
+
+static void on_tick(uv_timer_t *h)
+{
+	struct monitor *m = h->data;
+	uint64_t at_ns = now_ns();
+
+	for (size_t i = 0; i < m->n; i++)
+		meter_sample(&m->meters[i], at_ns);
+	if (m->opts.mode != PROGRESS_NONE)
+		show(m, at_ns);
+	notify(m, NULL);
 }
 
 static bool wants_display(const struct monitor_options *opts)
@@ -71,7 +97,7 @@ struct monitor *monitor_new(uv_loop_t *loop, const struct monitor_options *opts)
 {
 	struct monitor *m;
 
-	if (opts->mode == PROGRESS_NONE)
+	if (opts->mode == PROGRESS_NONE && opts->on_tick == NULL)
 		return NULL;
 	m = zalloc(sizeof(*m));
 	m->opts = *opts;
@@ -98,9 +124,14 @@ void monitor_add(struct monitor *m, struct progress *p)
 }
 
 /* An incident may have been noted since the last tick. */
-static void end_meter(struct meter *m, bool as_json)
+static void end_meter(const struct monitor *monitor, struct meter *m)
 {
-	progress_lines_incidents(m, now_ns(), as_json);
+	struct monitor_source source;
+
+	if (monitor->opts.mode != PROGRESS_NONE)
+		progress_lines_incidents(m, now_ns(), is_json(monitor));
+	describe(m, &source);
+	notify(monitor, &source);
 	meter_done(m);
 }
 
@@ -112,13 +143,32 @@ void monitor_remove(struct monitor *m, const struct progress *p)
 		return;
 	for (size_t i = 0; i < m->n; i++) {
 		if (m->meters[i].progress == p)
-			end_meter(&m->meters[i], is_json(m));
+			end_meter(m, &m->meters[i]);
 		else
 			m->meters[kept++] = m->meters[i];
 	}
 	m->n = kept;
 	if (m->display != NULL)
 		display_draw(m->display, m->meters, m->n);
+}
+
+void monitor_each(const struct monitor *m,
+	void (*each)(void *ctx, const struct monitor_source *source), void *ctx)
+{
+	for (size_t i = 0; m != NULL && i < m->n; i++) {
+		struct monitor_source source;
+
+		describe(&m->meters[i], &source);
+		each(ctx, &source);
+	}
+}
+
+bool monitor_print(const struct monitor *m)
+{
+	if (m == NULL || !is_any_active(m))
+		return false;
+	progress_lines_heartbeat(m->meters, m->n, is_json(m));
+	return true;
 }
 
 static void on_timer_closed(uv_handle_t *h)

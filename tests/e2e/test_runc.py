@@ -98,6 +98,11 @@ class Container:
         subprocess.run(["runc", "--root", self.directory / "state", "kill", self.name, str(int(number))],
                        check=True)
 
+    def exec(self, *args):
+        """The exit status of stagerun in it, as of a probe."""
+        return subprocess.run(["runc", "--root", self.directory / "state", "exec", self.name,
+                               "/opt/stagerun/bin/stagerun", *args], capture_output=True, text=True, check=False)
+
     def wait(self, code=0):
         assert self.process.wait(30) == code, self.err()
         return self
@@ -212,3 +217,23 @@ def test_what_an_init_container_staged_is_there_for_the_main_one(run):
     (run.work / "config.yml").write_text(config % "/tmp/data")
     other = run("run", "--config", "config.yml", "--", "cat", "/tmp/data/a", env=env).wait()
     assert other.out() == "staged\n" and "from the node cache" in other.err()
+
+
+def test_the_status_is_a_startup_probe(run):
+    """3 while data is staged, 0 once the command runs; the root file system is read-only."""
+    (run.work / "x.tar").write_bytes(tar(file("a", b"staged\n")))
+    container = run("--stage", "/work/x.tar=/tmp/data", "--", "sleep", "1000",
+                    config=actions(on_experiment_start=["while [ ! -e /work/go ]; do sleep 0.05; done"]))
+    wait_until(lambda: container.exec("status").returncode == 3, what="a status")
+    (run.work / "go").touch()
+    wait_until(lambda: container.exec("status").returncode != 3, what="the command")
+    probe = container.exec("status")
+    assert probe.returncode == 0 and "the command runs" in probe.stdout, probe.stderr
+    assert json.loads(container.exec("status", "--json").stdout)["pid"] == 1
+
+
+def test_a_probe_of_the_first_second_sees_that_data_is_staged(run):
+    container = run("run", "--stage", "http://192.0.2.1/x.tar=/tmp/data", "--", "true")
+    codes = []
+    wait_until(lambda: codes.append(container.exec("status").returncode) or codes[-1] == 3, what="a status")
+    assert set(codes) <= {1, 4, 3, 255}, codes  # not yet a container, then not yet a run

@@ -203,8 +203,8 @@ static uint64_t next_round_ms(uint64_t duration_ms)
 	return duration_ms - duration_ms / 10 + random % spread;
 }
 
-/* A failure is logged, and the next round tries again. */
-static void stage_round(struct prewarm *p)
+/* A failure is logged, and the next round, after next_ms, tries again. */
+static void stage_round(struct prewarm *p, uint64_t next_ms)
 {
 	struct run *r = &p->run;
 	bool logged = false;
@@ -216,6 +216,7 @@ static void stage_round(struct prewarm *p)
 	if (code < 0 && !logged)
 		log_error("%s", err.msg);
 	print_summary(p, code < 0 ? EXIT_FAILED : EXIT_DONE, code < 0 ? err.msg : NULL);
+	status_writer_round(&r->status, code < 0 ? err.msg : NULL, next_ms);
 }
 
 /* Runs until a signal ends it, which is no failure. The hooks of end points that are due run
@@ -230,7 +231,7 @@ static int keep_fresh(struct prewarm *p)
 		uint64_t ms = next_round_ms(r->request.keep_fresh_ms);
 		char buf[32];
 
-		stage_round(p);
+		stage_round(p, ms);
 		if (r->agent.signal != 0)
 			break;
 		log_debug("sources are looked at again in %s",
@@ -296,12 +297,15 @@ static int open_and_stage(struct prewarm *p, const struct inherited *in)
 		return exit_code;
 	}
 	r->agent.policy.keep_going = true;
+	status_writer_watch(&r->status, &r->agent);
 	r->agent.policy.on_result = prewarm_summary_add;
 	r->agent.policy.on_result_ctx = &p->summary;
 	exit_code = stays ? keep_fresh(p) : stage_once(p);
 	agent_close(&r->agent);
 	if (!stays && exit_code == EXIT_DONE && r->agent.signal != 0)
 		exit_code = run_end_by_signal(r);
+	if (exit_code == EXIT_DONE)
+		status_writer_end(&r->status, exit_code, NULL, NULL);
 	return agent_leave(&r->agent, exit_code);
 }
 
@@ -312,6 +316,8 @@ static int prepare_and_work(struct prewarm *p, const struct inherited *in)
 	struct error err = {0};
 
 	prewarm_summary_begin(&p->summary);
+	if (!r->request.dry_run)
+		status_writer_open(&r->status, true);
 	if (run_prepare(r, no_command, &err) < 0) {
 		print_summary(p, EXIT_FAILED, err.msg);
 		return run_fail_early(r, EXIT_FAILED, &err, in);

@@ -86,6 +86,12 @@ int run_prepare(struct run *r, char *const *words, struct error *err)
 	return code;
 }
 
+static bool has_stage_hooks(const struct run *r)
+{
+	return hooks_any(r->hooks.found, HOOK_STAGE_START) ||
+	       hooks_any(r->hooks.found, HOOK_STAGE_END);
+}
+
 static int run_reach_point(struct run *r, enum hook_point point, struct error *err)
 {
 	return reach_point(&r->hooks, &r->agent, point, &r->plan.environment, err);
@@ -146,6 +152,8 @@ int run_stage(struct run *r, bool *ret_logged, struct error *err)
 	r->agent.policy.environment = &r->plan.environment;
 	r->agent.policy.replace = r->request.replace;
 	r->phase = "stage";
+	if (r->plan.n_head > 0 || r->plan.dependencies != NULL || has_stage_hooks(r))
+		status_writer_enter(&r->status, PHASE_STAGE);
 	code = run_reach_point(r, HOOK_STAGE_START, err);
 	if (code == 0)
 		code = check_temporary(r, err);
@@ -207,6 +215,7 @@ int run_fail_early(
 void run_done(struct run *r)
 {
 	telemetry_close(&r->telemetry);
+	status_writer_close(&r->status);
 	staged_done(&r->staged);
 	cache_close(take_ptr(&r->agent.resources.cache));
 	run_hooks_done(&r->hooks);
@@ -265,6 +274,7 @@ static void set_facts(
 						  .signal = signum,
 						  .reason = reason,
 						  .message = r->why.msg});
+	status_writer_end(&r->status, exit_code, r->phase, r->why.msg);
 }
 
 int run_fail(struct run *r, int exit_code, const struct error *err, bool logged)
@@ -402,6 +412,12 @@ static int start_actions(struct run *r, struct error *err)
 		r->plan.first_action, &r->plan.environment, err);
 }
 
+static bool has_start(const struct run *r)
+{
+	return hooks_any(r->hooks.found, HOOK_EXPERIMENT_START) ||
+	       r->plan.first_action < plan_actions(&r->plan, POINT_EXPERIMENT_START)->n;
+}
+
 /* Stages and runs the start hooks and actions. */
 static int run_start(struct run *r, bool *ret_logged, struct error *err)
 {
@@ -413,6 +429,8 @@ static int run_start(struct run *r, bool *ret_logged, struct error *err)
 		code = run_stage(r, ret_logged, err);
 	if (code == 0) {
 		r->phase = "start";
+		if (has_start(r))
+			status_writer_enter(&r->status, PHASE_START);
 		code = run_reach_point(r, HOOK_EXPERIMENT_START, err);
 		if (code == 0)
 			code = start_actions(r, err);
@@ -436,6 +454,7 @@ static int supervise(struct run *r)
 	termination_remember(run_termination_path(r), &mark);
 	r->phase = "exec";
 	telemetry_begin_command(&r->telemetry, &r->plan, true);
+	status_writer_enter(&r->status, PHASE_COMMAND);
 	started = supervise_command(&s, &r->plan, &ending, &err) == 0;
 	if (started)
 		report_ending(r, &ending, &mark);
@@ -502,6 +521,7 @@ static int start_and_exec(struct run *r)
 		return leave(r, run_end_by_signal(r));
 	r->phase = "exec";
 	telemetry_begin_command(&r->telemetry, &r->plan, false);
+	status_writer_enter(&r->status, PHASE_COMMAND);
 	inherited_seal(r->agent.inherited);
 	cache_pass_on(r->agent.resources.cache);
 	code = process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v, &err);
@@ -537,6 +557,7 @@ static int open_and_run(struct run *r, const struct inherited *in)
 	r->agent.policy.cache_keeps = true;
 	telemetry_note_plan(&r->telemetry, &r->plan);
 	telemetry_record(&r->telemetry, &r->agent);
+	status_writer_watch(&r->status, &r->agent);
 	r->agent.policy.on_result = staged_add;
 	r->agent.policy.on_result_ctx = &r->staged;
 	return r->why_outlives != NULL ? start_and_supervise(r) : start_and_exec(r);
@@ -546,6 +567,8 @@ static int prepare_and_work(struct run *r, char *const *words, const struct inhe
 {
 	struct error err = {0};
 
+	if (!r->request.dry_run)
+		status_writer_open(&r->status, false);
 	if (!r->request.dry_run && telemetry_open(&r->telemetry, &r->request.reports, &err) < 0)
 		return run_fail(r, EXIT_AGENT_FAILED, &err, false);
 	if (run_prepare(r, words, &err) < 0)

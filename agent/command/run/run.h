@@ -13,6 +13,7 @@
 #include "settings.h"
 #include "stage.h"
 #include "staged.h"
+#include "status_writer.h"
 #include "telemetry.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,6 +26,7 @@
  *   supervise.c     the agent as the command's parent; the grace period
  *   hook.c          `hook`: a single point of config.yml, by hand
  *   telemetry*.c    the timeline of a run, its reports, spans for a collector (telemetry.h)
+ *   status_writer.c what it is doing, for `stagerun status`
  *   staged.c        what was staged, for the termination message
  *   dry_run.c       `--dry-run`: prints the plan
  *   registration.c  registers in the store which versions a run uses
@@ -67,7 +69,8 @@ struct run {
 	struct registration registration;
 	struct telemetry telemetry; /* of `run` alone */
 	struct staged staged;       /* of `run` alone */
-	const char *why_outlives;   /* why the agent outlives the command; NULL: it does not */
+	struct status_writer status;
+	const char *why_outlives; /* why the agent outlives the command; NULL: it does not */
 	const char *phase; /* "config", "stage", "start", "exec", "command": where it failed */
 	struct error why;  /* how it ended */
 };
