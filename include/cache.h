@@ -75,8 +75,6 @@ void cache_pass_on(struct cache *c);
 
 /* ---- An entry. Each belongs to one thread at a time. ---- */
 
-#define CACHE_KEY_LEN 65
-
 struct cache_request {
 	const char *asked;     /* hex digest of sources and options, of at least 32 digits */
 	const char *version;   /* the same of the version */

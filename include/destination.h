@@ -222,6 +222,15 @@ const char *destination_link(struct destination *d);
  * the directory that contains the file. Any thread. */
 bool destination_is_open_to_others(int fd, int dir_fd);
 
+/* A tree of a node cache (cache.h) is DIR/v1/KEY/tree. KEY is two digests with a '-' between them:
+ * of what was asked for, and of its version. */
+#define CACHE_TREES_NAME "v1"
+#define CACHE_TREE_NAME  "tree"
+#define CACHE_KEY_DIGITS 32
+#define CACHE_KEY_LEN    (2 * CACHE_KEY_DIGITS + 1)
+/* Whether s begins with such a KEY. Any thread. */
+bool destination_has_cache_key(const char *s);
+
 /* Whether path is such a link: it is a destination itself, not a part of the path to another one.
  * Any thread. */
 bool destination_is_link(const char *path);

@@ -20,10 +20,7 @@
 
 bool cache_is_key(const char *name)
 {
-	size_t n = strspn(name, "0123456789abcdef");
-
-	return n == 32 && name[n] == '-' && strspn(name + n + 1, "0123456789abcdef") == 32 &&
-	       name[CACHE_KEY_LEN] == '\0';
+	return destination_has_cache_key(name) && name[CACHE_KEY_LEN] == '\0';
 }
 
 /* Whether key_fd still is the directory v1/KEY. An agent that evicts an entry renames it first;
@@ -202,8 +199,6 @@ void cache_use_unlock(struct use_lock *use)
 
 /* Opening the cache: its owner, and the entries that stay in use. */
 
-#define VERSION "v1"
-
 /* Descriptors that child processes inherit get numbers from here on: shells, and some programs,
  * expect low numbers to be free. Below the usual soft limit of 1024. */
 #define FIRST_PASSED 960
@@ -259,10 +254,10 @@ static int open_dir(const char *dir, bool make, struct cache *c, struct error *e
 	if (code < 0)
 		return code;
 	c->dir = text_copy(real);
-	path = text_format("%s/" VERSION, real);
+	path = text_format("%s/" CACHE_TREES_NAME, real);
 	if (make)
-		(void)!mkdirat(fd, VERSION, umask_apply(0755));
-	c->fd = openat(fd, VERSION, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		(void)!mkdirat(fd, CACHE_TREES_NAME, umask_apply(0755));
+	c->fd = openat(fd, CACHE_TREES_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (c->fd < 0 && errno == ENOENT && !make)
 		return 0; /* nothing was staged into it yet */
 	if (c->fd < 0)

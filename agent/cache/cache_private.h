@@ -24,7 +24,6 @@
  * starts one thread for each entry that is being filled, deliver.c several for each tree that it
  * delivers. */
 
-#define TREE_NAME    "tree"
 #define USE_NAME     "use"
 #define FILLING_NAME "filling"
 #define GONE_PREFIX  "gone."

@@ -272,12 +272,12 @@ static int deliver_tree(const struct cache_entry *e, const struct cache_target *
 	enum tree_way way, struct error *err)
 {
 	_close_ int from_fd =
-		openat(e->key_fd, TREE_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		openat(e->key_fd, CACHE_TREE_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct delivery d = {.target = t, .from_fd = from_fd, .way = way};
 	int code;
 
 	if (from_fd < 0)
-		return entry_access_failed(err, TREE_NAME);
+		return entry_access_failed(err, CACHE_TREE_NAME);
 	code = inventory_open(e->key_fd, &d.inventory);
 	if (code < 0)
 		return entry_inventory_failed(code, err);

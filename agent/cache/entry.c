@@ -12,9 +12,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MAX_TRIES  3
-#define KEY_DIGITS 32
-#define LOG_MS     5000
+#define MAX_TRIES 3
+#define LOG_MS    5000
 
 int entry_damaged(struct error *err, const char *fmt, ...)
 {
@@ -116,9 +115,9 @@ static int check_entry(struct cache_entry *e, struct error *err)
 
 static int check_no_tree(const struct cache_entry *e, struct error *err)
 {
-	if (faccessat(e->key_fd, TREE_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (faccessat(e->key_fd, CACHE_TREE_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return entry_damaged(err, "nothing says what it holds");
-	return errno == ENOENT ? 0 : entry_access_failed(err, TREE_NAME);
+	return errno == ENOENT ? 0 : entry_access_failed(err, CACHE_TREE_NAME);
 }
 
 /* The caller holds the destination's lock, so no other agent fills the entry. An entry with a tree
@@ -160,9 +159,9 @@ static struct cache_entry *entry_new(struct cache *c, const struct cache_request
 		.cancel = wish->cancel,
 		.key_fd = -1,
 		.use_fd = -1};
-	snprintf(e->key, sizeof(e->key), "%.*s-%.*s", KEY_DIGITS, wish->asked, KEY_DIGITS,
-		wish->version);
-	e->path = text_format("%s/v1/%s/" TREE_NAME, c->dir, e->key);
+	snprintf(e->key, sizeof(e->key), "%.*s-%.*s", CACHE_KEY_DIGITS, wish->asked,
+		CACHE_KEY_DIGITS, wish->version);
+	e->path = text_format("%s/" CACHE_TREES_NAME "/%s/" CACHE_TREE_NAME, c->dir, e->key);
 	return e;
 }
 
@@ -317,7 +316,7 @@ struct record *cache_newest(const struct cache *c, const char *asked)
 	while (dir != NULL && (d = readdir(dir)) != NULL) {
 		int64_t used;
 
-		if (strncmp(d->d_name, asked, KEY_DIGITS) != 0 || !cache_is_key(d->d_name))
+		if (strncmp(d->d_name, asked, CACHE_KEY_DIGITS) != 0 || !cache_is_key(d->d_name))
 			continue;
 		used = last_use(c, d->d_name);
 		if (used < newest)
@@ -325,6 +324,6 @@ struct record *cache_newest(const struct cache *c, const char *asked)
 		newest = used;
 		snprintf(key, sizeof(key), "%.*s", CACHE_KEY_LEN, d->d_name);
 	}
-	path = text_format("%s/v1/%s/" TREE_NAME, c->dir, key);
+	path = text_format("%s/" CACHE_TREES_NAME "/%s/" CACHE_TREE_NAME, c->dir, key);
 	return key[0] != '\0' ? destination_peek(path) : NULL;
 }

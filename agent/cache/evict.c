@@ -82,7 +82,7 @@ static int read_entry(int key_fd, struct cache_item *item)
 	if (fstatat(key_fd, USE_NAME, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return -errno; /* -ENOENT: it is not an entry */
 	item->used = st.st_mtim;
-	if (faccessat(key_fd, TREE_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (faccessat(key_fd, CACHE_TREE_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		code = read_inventory(key_fd, item);
 	else
 		code = errno == ENOENT ? read_filling(key_fd, item) : -errno;
@@ -227,11 +227,8 @@ int cache_each(const struct cache *c,
 
 #define ROOM_NAME "room"
 
-/* Files of the destination's state (destination.h). */
-#define STATE_PREFIX ".stagerun"
-
-static const char *const own_names[] = {
-	USE_NAME, TREE_NAME, FILLING_NAME, INVENTORY_NAME, INVENTORY_NEW, "digests", "digests.new"};
+static const char *const own_names[] = {USE_NAME, CACHE_TREE_NAME, FILLING_NAME, INVENTORY_NAME,
+	INVENTORY_NEW, "digests", "digests.new"};
 
 /* ".nfs*": NFS renames a file to this when it is removed while it is open. */
 static bool is_own_name(const char *name)
@@ -240,8 +237,7 @@ static bool is_own_name(const char *name)
 		if (strcmp(name, own_names[i]) == 0)
 			return true;
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-	       strncmp(name, STATE_PREFIX, strlen(STATE_PREFIX)) == 0 ||
-	       strncmp(name, ".nfs", 4) == 0;
+	       strncmp(name, STATE_NAME, strlen(STATE_NAME)) == 0 || strncmp(name, ".nfs", 4) == 0;
 }
 
 /* Refuses an entry that contains a file that the agent did not create. */

@@ -101,11 +101,12 @@ static int check_top(const struct inventory *l, int tree_fd, struct error *err)
 /* Opens the tree and the inventory of an entry. */
 static int open_both(int key_fd, struct inventory **ret_l, int *ret_tree_fd, struct error *err)
 {
-	_close_ int fd = openat(key_fd, TREE_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_close_ int fd =
+		openat(key_fd, CACHE_TREE_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	int code;
 
 	if (fd < 0)
-		return entry_access_failed(err, TREE_NAME);
+		return entry_access_failed(err, CACHE_TREE_NAME);
 	code = inventory_open(key_fd, ret_l);
 	if (code < 0)
 		return entry_inventory_failed(code, err);

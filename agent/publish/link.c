@@ -4,7 +4,6 @@
 #include "defer.h"
 #include "publish_private.h"
 #include "umask.h"
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,31 +11,25 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-/* The path of a tree in a node cache: see cache.h. */
-#define TREE_DIR  "/v1/"
-#define TREE_NAME "/tree"
-
-/* Two digests: of what was asked for, and of its version. */
-#define KEY_DIGITS ((size_t)32)
-
-static bool is_key(const char *s)
+bool destination_has_cache_key(const char *s)
 {
-	for (size_t i = 0; i < 2 * KEY_DIGITS + 1; i++)
-		if (i == KEY_DIGITS ? s[i] != '-' : !isxdigit((unsigned char)s[i]))
-			return false;
-	return true;
+	static const char digits[] = "0123456789abcdef";
+
+	return strspn(s, digits) == CACHE_KEY_DIGITS && s[CACHE_KEY_DIGITS] == '-' &&
+	       strspn(s + CACHE_KEY_DIGITS + 1, digits) == CACHE_KEY_DIGITS;
 }
 
 /* Decides by the text alone, since both the cache and the record may be gone. */
 static bool is_cache_tree(const char *target)
 {
-	size_t tail = strlen(TREE_DIR) + 2 * KEY_DIGITS + 1 + strlen(TREE_NAME);
+	static const char head[] = "/" CACHE_TREES_NAME "/", end[] = "/" CACHE_TREE_NAME;
+	size_t tail = strlen(head) + CACHE_KEY_LEN + strlen(end);
 	size_t len = strlen(target);
 	const char *dir = target + len - tail;
 
-	return target[0] == '/' && len > tail && strncmp(dir, TREE_DIR, strlen(TREE_DIR)) == 0 &&
-	       is_key(dir + strlen(TREE_DIR)) &&
-	       strcmp(target + len - strlen(TREE_NAME), TREE_NAME) == 0;
+	return target[0] == '/' && len > tail && strncmp(dir, head, strlen(head)) == 0 &&
+	       destination_has_cache_key(dir + strlen(head)) &&
+	       strcmp(target + len - strlen(end), end) == 0;
 }
 
 char *link_read_target(int dir_fd, const char *name)

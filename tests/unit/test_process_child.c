@@ -258,7 +258,7 @@ TEST(processes_a_child_leaves_behind_are_ended_with_it)
 	assert_int_equal(0, w.end.wait_status);
 	assert_true(w.end.left_processes);
 	assert_false(is_running(atoi(w.lines.v[0])));
-	assert_true(elapsed_ms(start) < 900);
+	assert_true(elapsed_ms(start) < 4500); /* SIGTERM was enough: SIGKILL comes after 5 s */
 	text_strings_done(&w.lines);
 }
 
@@ -359,7 +359,7 @@ TEST(stopped_child_can_be_ended)
 	finish(&w);
 	assert_true(w.end.timed_out);
 	assert_int_equal(SIGTERM, WTERMSIG(w.end.wait_status));
-	assert_true(elapsed_ms(start) < 2000);
+	assert_true(elapsed_ms(start) < 4500);
 }
 
 TEST(process_that_left_the_group_but_holds_the_output_is_waited_for_a_second)
