@@ -545,6 +545,7 @@ static int open_and_run(struct run *r, const struct inherited *in)
 static int prepare_and_work(struct run *r, char *const *words, const struct inherited *in)
 {
 	struct error err = {0};
+	int missing;
 
 	if (!r->request.dry_run && telemetry_open(&r->telemetry, &r->request.reports, &err) < 0)
 		return run_fail(r, EXIT_AGENT_FAILED, &err, false);
@@ -554,6 +555,11 @@ static int prepare_and_work(struct run *r, char *const *words, const struct inhe
 		int code = dry_run(&r->plan, r->hooks.found, r->settings, in);
 
 		return code < 0 ? EXIT_AGENT_FAILED : code;
+	}
+	missing = command_check(&r->plan, r->hooks.found, &err);
+	if (missing != 0) {
+		r->phase = "exec";
+		return run_fail_early(r, missing, &err, in);
 	}
 	return open_and_run(r, in);
 }

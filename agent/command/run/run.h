@@ -26,6 +26,7 @@
  *   hook.c          `hook`: a single point of config.yml, by hand
  *   telemetry*.c    the timeline of a run, its reports, spans for a collector (telemetry.h)
  *   staged.c        what was staged, for the termination message
+ *   command_check.c whether the command is there, or something can bring it
  *   dry_run.c       `--dry-run`: prints the plan
  *   registration.c  registers in the store which versions a run uses
  *
@@ -104,6 +105,15 @@ int run_end_by_signal(struct run *r);
 /* Waits until the processes below this one, which already got SIGTERM, have ended. Kills them once
  * *may_kill is true, but not before term_ms. */
 void run_await_orphans(struct agent *a, uint64_t term_ms, const bool *may_kill);
+
+/* --- command_check.c --- */
+
+/* What may bring the command, or change PATH, before it is started: "an action", or the directory of
+ * a stage; NULL: nothing can. */
+const char *command_check_bringer(const struct plan *p, const struct hooks *hooks);
+/* Returns 0, also if something may bring the command; otherwise the exit code with which it would
+ * fail to start, 127 or 126, with err as process_exec() sets it. Does no more than a few looks. */
+int command_check(const struct plan *p, const struct hooks *hooks, struct error *err);
 
 /* --- dry_run.c --- */
 
