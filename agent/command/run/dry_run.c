@@ -167,12 +167,21 @@ static void print_head(const struct dry_run *d)
 
 /* The rest of the plan. */
 
+struct settings_printer {
+	bool all, any;
+};
+
 static void print_setting(void *ctx, const char *key, const char *value, const char *origin)
 {
-	const struct dry_run *d = ctx;
+	struct settings_printer *p = ctx;
 
-	if (dry_run_is_verbose(d) || strcmp(origin, "default") != 0)
-		dry_run_print("  %-30s %-20s %s\n", key, value[0] != '\0' ? value : "-", origin);
+	if (!p->all && strcmp(origin, "default") == 0)
+		return;
+	if (!p->any)
+		dry_run_print("\nSettings%s\n",
+			p->all ? "" : " that are not the default (--verbose: all)");
+	p->any = true;
+	dry_run_print("  %-30s %-20s %s\n", key, value[0] != '\0' ? value : "-", origin);
 }
 
 static void print_environment(const struct plan *p, const struct settings *s)
@@ -282,14 +291,13 @@ static void print_dependencies(const struct dry_run *d)
 		dry_run_print("      cannot be installed: %s\n", d->dependencies_err.msg);
 }
 
-static void print_plan(struct dry_run *d)
+static void print_plan(const struct dry_run *d)
 {
 	const struct plan *p = d->plan;
+	struct settings_printer printer = {.all = dry_run_is_verbose(d)};
 
-	dry_run_print("stagerun %s: this is the plan; nothing is touched\n\nSettings%s\n",
-		STAGERUN_VERSION,
-		dry_run_is_verbose(d) ? "" : " that are not the default (--verbose: all)");
-	settings_describe(d->settings, print_setting, d);
+	dry_run_print("stagerun %s: this is the plan; nothing is touched\n", STAGERUN_VERSION);
+	settings_describe(d->settings, print_setting, &printer);
 	if (p->runfile != NULL) {
 		print_environment(p, d->settings);
 		print_scratch(p->runfile);
@@ -301,7 +309,11 @@ static void print_plan(struct dry_run *d)
 	print_actions(p, POINT_EXPERIMENT_START, p->first_action);
 	print_command(d);
 	print_actions(p, POINT_EXPERIMENT_END, 0);
-	dry_run_print(d->problems.n == 0 ? "\nNothing is in the way.\n" : "\nThis would fail.\n");
+	if (d->problems.n == 0)
+		dry_run_print("\nNothing is in the way.\n");
+	else
+		dry_run_print("\nThis would fail, for %zu reason%s (on standard error).\n",
+			d->problems.n, d->problems.n > 1 ? "s" : "");
 }
 
 static int finish(struct dry_run *d)

@@ -137,6 +137,14 @@ static void add_manifest(struct text *t, const struct manifest *m)
 	add_member(t, "manifest_sha256", m->sha256);
 }
 
+/* For a local file, value contains more than the time. */
+static void add_last_modified(struct text *t, const char *value)
+{
+	_free_ char *time = text_format("%.*s", (int)strcspn(value, ";"), value);
+
+	add_member(t, "last_modified", time);
+}
+
 static void add_source(struct text *t, const struct dry_run *d, const struct outlook_source *q)
 {
 	add_comma(t);
@@ -152,7 +160,7 @@ static void add_source(struct text *t, const struct dry_run *d, const struct out
 		if (q->identity.size != SIZE_UNKNOWN)
 			output_json_number(t, "size_bytes", q->identity.size);
 		add_member(t, "etag", q->identity.etag);
-		add_member(t, "last_modified", q->identity.last_modified);
+		add_last_modified(t, q->identity.last_modified);
 	}
 	text_add(t, "}");
 }
