@@ -6,6 +6,7 @@
 #include "error.h"
 #include "file_sum.h"
 #include "object.h"
+#include "text.h"
 #include "tree.h"
 #include <stdbool.h>
 #include <time.h>
@@ -156,6 +157,25 @@ int destination_open(const char *dir, const struct destination_options *opts,
  * path is for messages; no part of it is resolved or followed. */
 int destination_open_in(int parent_fd, const char *path, const struct destination_options *opts,
 	struct destination **ret, struct error *err);
+
+/* Opens DEST only to find out what a stage into it would do: creates, locks, completes and changes
+ * nothing, and does not wait. Only destination_path(), destination_holds(), destination_check(),
+ * destination_outlook() and destination_close() may be called then. destination_check() also has
+ * the reason if this user cannot stage here. A record of an earlier boot is believed without a look
+ * at its files. */
+int destination_look(const char *dir, const struct destination_options *opts,
+	struct destination **ret, struct error *err);
+
+/* What is there. */
+struct destination_outlook {
+	int disk_fd;          /* a directory of the new tree's file system (O_PATH); borrowed */
+	bool continues;       /* a killed agent left a tree for the key */
+	struct strings names; /* some entries of others, which stay; text_strings_done() */
+	size_t n_more;        /* how many of these there are besides */
+};
+/* After destination_look() and destination_check(). */
+void destination_outlook(
+	const struct destination *d, const char *key, struct destination_outlook *ret);
 
 /* Returns the real path; borrowed. */
 const char *destination_path(const struct destination *d);

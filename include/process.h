@@ -58,6 +58,14 @@ int process_exec(
  * none. */
 char *process_find(const char *name, char *const env[]);
 
+/* What process_exec() would return for the command, as far as the files show it without executing
+ * one: 0: there is a program, which may still fail; otherwise 127 or 126, and err is set as there.
+ * Any thread. */
+int process_check(char *const argv[], char *const env[], struct error *err);
+
+/* Appends the paths that process_exec() would try for name, in their order. Any thread. */
+void process_candidates(struct strings *to, const char *name, char *const env[]);
+
 struct child;
 
 struct child_end {

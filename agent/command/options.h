@@ -86,7 +86,7 @@ struct request {
 	const char *datastore_name, *datastore_version,
 		*datastore_mount_dir; /* one datastore, as options of Grid */
 
-	/* Of `prewarm`, which also uses json. */
+	/* Of `prewarm`, which also uses json, as a dry run of `run` does. */
 	struct strings lists;
 	uint64_t keep_fresh_ms; /* 0: once */
 	bool refresh, low_priority, cache_only;
@@ -105,6 +105,7 @@ struct request {
 extern const struct option_row common_rows[];  /* log, progress, agent.ini, help */
 extern const struct option_row config_rows[];  /* config.yml */
 extern const struct option_row run_rows[];     /* stages, dry run */
+extern const struct option_row plan_rows[];    /* run's dry run */
 extern const struct option_row report_rows[];  /* run's reports */
 extern const struct option_row prewarm_rows[]; /* prewarm's own */
 extern const struct option_row fetch_rows[];   /* the options of one stage */

@@ -139,8 +139,14 @@ const struct option_row run_rows[] = {
 		FLAG(replace)},
 	{"supervise", 0, "auto|always|never", "whether to stay as the command's parent",
 		SETTING("process.supervise")},
-	{"dry-run", 0, NULL, "print the plan and where each value comes from; touch nothing",
+	{"dry-run", 0, NULL,
+		"print the plan, and check whether it would work; touch nothing (--verbose: all settings)",
 		FLAG(dry_run)},
+	{NULL},
+};
+
+const struct option_row plan_rows[] = {
+	{"json", 0, NULL, "with --dry-run: the plan as one JSON object on stdout", FLAG(json)},
 	{NULL},
 };
 
@@ -167,7 +173,8 @@ const struct option_row prewarm_rows[] = {
 		FLAG(refresh)},
 	{"keep-fresh", 0, "DURATION",
 		"stay, and look for later versions that often; SIGTERM ends it", set_keep_fresh},
-	{"json", 0, NULL, "what became of everything, as one line of JSON on stdout", FLAG(json)},
+	{"json", 0, NULL, "what became of everything (or with --dry-run would), as JSON on stdout",
+		FLAG(json)},
 	{NULL},
 };
 

@@ -33,7 +33,7 @@ static void add_candidate(struct strings *to, const char *dir, size_t len, const
 	text_strings_add(to, path);
 }
 
-static void find_candidates(struct strings *to, const char *name, char *const env[])
+void process_candidates(struct strings *to, const char *name, char *const env[])
 {
 	const char *dir = search_path(env);
 
@@ -58,7 +58,7 @@ void program_prepare(struct program *p, char *const argv[], char *const env[], c
 	size_t argc = 0;
 
 	*p = (struct program){.argv = argv, .env = env, .cwd = cwd};
-	find_candidates(&p->candidates, argv[0], env);
+	process_candidates(&p->candidates, argv[0], env);
 	while (argv[argc] != NULL)
 		argc++;
 	p->shell_argv = zalloc((argc + 3) * sizeof(*p->shell_argv));
@@ -151,13 +151,15 @@ static enum program_verdict classify_failure(const char *path, int error, bool s
 	}
 }
 
-struct exec_failure program_exec(struct program *p)
+/* Tries the candidates in their order; try returns an errno, or 0 for a program that would run. */
+static struct exec_failure try_candidates(
+	struct program *p, int (*try)(struct program *p, char *path))
 {
 	struct exec_failure f = {.error = ENOENT};
 	bool searching = p->argv[0] != NULL && strchr(p->argv[0], '/') == NULL;
 
 	for (size_t i = 0; i < p->candidates.n; i++) {
-		int error = exec_candidate(p, p->candidates.v[i]);
+		int error = try(p, p->candidates.v[i]);
 		enum program_verdict v = classify_failure(p->candidates.v[i], error, searching);
 
 		if (v == FOUND)
@@ -170,12 +172,40 @@ struct exec_failure program_exec(struct program *p)
 	return f;
 }
 
+struct exec_failure program_exec(struct program *p)
+{
+	return try_candidates(p, exec_candidate);
+}
+
+/* As execve() would fail, as far as permissions show it. */
+static int look_at_candidate(struct program *p, char *path)
+{
+	(void)p;
+	if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) != 0)
+		return errno;
+	return is_directory(path) ? EACCES : 0;
+}
+
+int process_check(char *const argv[], char *const env[], struct error *err)
+{
+	struct program p;
+	struct exec_failure f;
+	int code = 0;
+
+	program_prepare(&p, argv, env, NULL);
+	f = try_candidates(&p, look_at_candidate);
+	if (f.error != 0)
+		code = program_explain(&p, &f, err);
+	program_done(&p);
+	return code;
+}
+
 char *process_find(const char *name, char *const env[])
 {
 	struct strings candidates = {0};
 	char *found = NULL;
 
-	find_candidates(&candidates, name, env);
+	process_candidates(&candidates, name, env);
 	for (size_t i = 0; i < candidates.n && found == NULL; i++)
 		if (access(candidates.v[i], X_OK) == 0 && !is_directory(candidates.v[i]))
 			found = text_copy(candidates.v[i]);

@@ -443,6 +443,146 @@ int destination_open_in(int parent_fd, const char *path, const struct destinatio
 	return finish_open(d, code, ret, err);
 }
 
+/* Looking, without changing anything. */
+
+/* 0 or -errno. */
+static int check_writable(int dir_fd, const char *name)
+{
+	return faccessat(dir_fd, name, W_OK | X_OK, AT_EACCESS) == 0 ? 0 : -errno;
+}
+
+static bool holds_any_or_is_ours(struct destination *d)
+{
+	return holdings_any(d) || state_dir_is_ours(&d->place);
+}
+
+/* As choose_inside(); code: the error of staging beside DEST. */
+static int look_inside(struct destination *d, int code)
+{
+	if (try_read_only(d, false, holds_whole)) {
+		(void)refuse(d, code, &d->refusal);
+		return 0;
+	}
+	code = check_writable(d->place.parent_fd, d->place.name);
+	if (code < 0) {
+		(void)refuse(d, code, &d->refusal);
+		if (try_read_only(d, false, holdings_any))
+			return 0;
+	}
+	(void)try_read_only(d, true, holds_any_or_is_ours);
+	d->place.inside = true;
+	return 0;
+}
+
+/* As destination_choose_state_dir(). */
+static int look_for_state_dir(struct destination *d, struct error *err)
+{
+	const struct state_dir *p = &d->place;
+	struct inode dest;
+	bool exists = inode_stat(p->parent_fd, p->name, &dest) == 0;
+	int code;
+
+	if (exists && is_mount_root(p->parent_fd, p->name))
+		return look_inside(d, -EXDEV);
+	if (exists && is_staged_by_root(d))
+		return 0;
+	code = exists ? refuse_foreign(d, err) : 0;
+	if (code < 0)
+		return code;
+	code = check_writable(p->parent_fd, ".");
+	if (code < 0 && exists)
+		return look_inside(d, code);
+	if (code < 0)
+		(void)refuse(d, code, &d->refusal);
+	(void)try_read_only(d, false, holds_any_or_is_ours);
+	d->place.inside = false;
+	return 0;
+}
+
+/* The parent does not exist. Instead of it, uses the directory in which a stage would create what
+ * is missing. */
+static int look_above(struct destination *d, struct error *err)
+{
+	struct state_dir *p = &d->place;
+	int code;
+
+	while (p->parent_fd < 0 && strcmp(p->parent, "/") != 0) {
+		char *slash = strrchr(p->parent, '/');
+
+		slash[slash == p->parent] = '\0';
+		p->parent_fd = open(p->parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (p->parent_fd < 0)
+		return error_set(err, -errno, "cannot look at %s: %m", p->path);
+	p->name = p->path + strlen(p->parent);
+	p->name += *p->name == '/';
+	code = check_writable(p->parent_fd, ".");
+	if (code < 0)
+		(void)refuse(d, code, &d->refusal);
+	return 0;
+}
+
+int destination_look(const char *dir, const struct destination_options *opts,
+	struct destination **ret, struct error *err)
+{
+	struct destination *d = destination_new(opts);
+	int code = nest_check_above(dir, err);
+
+	d->looks = true;
+	if (code == 0)
+		code = state_dir_resolve(&d->place, dir, false, err);
+	if (code == 0)
+		code = look_for_state_dir(d, err);
+	else if (code == -ENOENT && d->place.parent != NULL)
+		code = look_above(d, err);
+	if (code < 0) {
+		destination_close(d, true);
+		return code;
+	}
+	*ret = d;
+	return 0;
+}
+
+static bool has_unfinished(const struct destination *d, const char *key)
+{
+	struct journal *j = NULL;
+	bool has = journal_open(d->place.state_fd, UNFINISHED_FILE, &j) == 0 &&
+		   strcmp(j->record->key, key) == 0;
+
+	journal_close(j);
+	return has;
+}
+
+/* Lists the entries that this stage may not replace. */
+static void list_others(const struct destination *d, struct destination_outlook *o)
+{
+	enum { SHOWN = 3 };
+	_closedir_ DIR *dir = publish_listing_open(d->dest_fd, ".");
+	const char *name;
+
+	while (dir != NULL && (name = publish_listing_next(dir)) != NULL) {
+		struct inode there;
+
+		if (text_is_reserved_name(name) || inode_stat(d->dest_fd, name, &there) < 0 ||
+			replace_is_owned(d, name, &there))
+			continue;
+		if (o->names.n < SHOWN)
+			text_strings_add(&o->names, name);
+		else
+			o->n_more++;
+	}
+}
+
+void destination_outlook(
+	const struct destination *d, const char *key, struct destination_outlook *ret)
+{
+	*ret = (struct destination_outlook){
+		.disk_fd = d->dest_fd >= 0 ? d->dest_fd : d->place.parent_fd,
+		.continues = has_unfinished(d, key)};
+	if (d->kind == DEST_OTHER && d->dest_fd >= 0)
+		list_others(d, ret);
+}
+
 const struct record *destination_holds(struct destination *d, const char *key)
 {
 	publish_record_free(d->held);

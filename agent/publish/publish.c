@@ -122,7 +122,7 @@ int publish_may_begin(struct destination *d, const char *key, struct error *err)
 {
 	int code;
 
-	if (d->lock_fd < 0)
+	if (d->lock_fd < 0 && (!d->looks || d->refusal.code != 0))
 		return error_set(err, d->refusal.code, "%s", d->refusal.msg);
 	publish_discard_tree(d, true);
 	d->replace = d->opts.replace;

@@ -251,7 +251,8 @@ struct destination {
 	struct state_dir place;
 	int lock_fd;          /* -1: this user cannot write here, records are only read */
 	struct owner *owner;  /* NULL if lock_fd is -1 */
-	struct error refusal; /* the reason, if lock_fd is -1 */
+	struct error refusal; /* the reason, if lock_fd is -1; with looks: code 0: none */
+	bool looks;           /* destination_look(): lock_fd is -1, and nothing is changed */
 
 	struct losses *losses; /* has a lock of its own: any thread */
 

@@ -556,7 +556,7 @@ int replace_entries(struct destination *d, const char *key, const char *lineage,
 	journal_close(j);
 	if (code == 0)
 		code = check_lineage(d, key, lineage, err);
-	if (code == 0)
+	if (code == 0 && !d->looks) /* it is found out by a trial */
 		code = check_movable(d, err);
 	if (d->n_owned > 0)
 		qsort(d->owned, d->n_owned, sizeof(*d->owned), by_name);

@@ -152,8 +152,8 @@ int stage_datastore_fetch(struct stage *s, size_t i, struct identity *ret, struc
 	return code;
 }
 
-int stage_datastore_identify(
-	struct stage *s, size_t i, struct identity *ret, uint64_t *ret_bytes, struct error *err)
+int stage_datastore_find(struct stage *s, size_t i, struct manifest **ret, struct identity *ret_id,
+	struct error *err)
 {
 	struct manifest *m = NULL;
 	int code = find_version(s, i, &m, err);
@@ -161,9 +161,21 @@ int stage_datastore_identify(
 	if (code == 0)
 		code = check_pin(s, i, m, err);
 	if (code == 0) {
-		*ret = identify(m);
-		*ret_bytes += m->bytes;
+		*ret_id = identify(m);
+		*ret = take_ptr(&m);
 	}
+	manifest_free(m);
+	return code;
+}
+
+int stage_datastore_identify(
+	struct stage *s, size_t i, struct identity *ret, uint64_t *ret_bytes, struct error *err)
+{
+	struct manifest *m = NULL;
+	int code = stage_datastore_find(s, i, &m, ret, err);
+
+	if (code == 0)
+		*ret_bytes += m->bytes;
 	manifest_free(m);
 	return code;
 }

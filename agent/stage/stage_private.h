@@ -13,6 +13,8 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+struct manifest;
+
 /* Staging: fetch, decode, unpack, write and publish the sources of one destination. In the order
  * of use:
  *
@@ -24,6 +26,7 @@
  *   unpack_source.c  one source into the tree; partial downloads
  *   datastore.c      a datastore as a source
  *   prefix.c         a directory of objects as a source
+ *   outlook.c        what a stage would do, for dry runs
  *
  * Threads: the loop thread owns a stage before it is started and after it has ended; in between,
  * the stage thread does. A stage with several sources has one more thread for each source beyond
@@ -186,6 +189,11 @@ int stage_datastore_fetch(struct stage *s, size_t i, struct identity *ret, struc
  * asked for; 0 if not; or an error. */
 int stage_datastore_is_unchanged(
 	struct stage *s, size_t i, const struct identity *had, struct error *err);
+
+/* Sets *ret to the manifest of the version that is asked for, which the caller frees, and *ret_id
+ * to its identity. */
+int stage_datastore_find(struct stage *s, size_t i, struct manifest **ret, struct identity *ret_id,
+	struct error *err);
 
 /* Sets *ret to the version that is asked for, without fetching its content; adds the size of
  * that to *ret_bytes. */

@@ -20,7 +20,7 @@ def planned(stagerun, server, dest):
         f"        - stage: {{source: '{served.url}', to: '{dest}'}}\n"
         "        - touch ran\n")
     stagerun.configure(network={"retries": 3})
-    result = stagerun.run("run", "--dry-run", "--config", config, "--", "touch", "ran",
+    result = stagerun.run("run", "--dry-run", "--verbose", "--config", config, "--", "touch", "ran",
                           env={"STAGERUN_NETWORK_CONNECTIONS": "7"})
     return result.ok(), served
 

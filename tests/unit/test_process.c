@@ -463,6 +463,22 @@ TEST(program_is_found_without_running_it)
 	assert_null(process_find("/usr", env));
 }
 
+TEST(what_exec_would_return_is_known_without_running_anything)
+{
+	char *env[] = {"PATH=/nowhere:/usr/bin:/bin", NULL};
+	char *sh[] = {"sh", NULL}, *none[] = {"no-such-program", NULL};
+	char *text[] = {"/etc/passwd", NULL}, *dir[] = {"/usr", NULL}, *empty[] = {"", NULL};
+	struct error err;
+
+	assert_int_equal(0, process_check(sh, env, &err));
+	assert_int_equal(127, process_check(none, env, &err));
+	assert_non_null(strstr(err.msg, "cannot run 'no-such-program': not found in PATH"));
+	assert_int_equal(126, process_check(text, env, &err));
+	assert_non_null(strstr(err.msg, "permission denied"));
+	assert_int_equal(126, process_check(dir, env, &err));
+	assert_int_equal(127, process_check(empty, env, &err));
+}
+
 TEST(environment_is_edited_by_name)
 {
 	char *start[] = {"A=1", "AB=2", "A=3", NULL};

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* `--dry-run`: prints the plan for people. The sources of the plan's head are probed at the same
- * time, on threads of libuv's pool, and printed in order. Loop thread, except for
- * probe_source(). */
-#include "../agent.h"
+/* `--dry-run`: the plan for people, and whether it would work. Loop thread. */
+#include "dry_run.h"
+#include "command.h"
 #include "datastore.h"
-#include "datastore_ref.h"
 #include "defer.h"
+#include "log.h"
 #include "redact.h"
-#include "run.h"
 #include "source.h"
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,68 +24,6 @@ static void __attribute__((format(printf, 1, 2))) dry_run_print(const char *fmt,
 	s = redact_own(s);
 	fputs(s, stdout);
 	free(s);
-}
-
-/* One source that is probed for its size. */
-struct probe {
-	uv_work_t work;
-	struct source_env env;
-	struct store *store; /* for datastores */
-	const char *url;
-	struct identity identity;
-	struct manifest *manifest; /* of a datastore */
-	struct error err;
-	int code;
-	bool done; /* used by the loop thread only */
-};
-
-static void on_probed(uv_work_t *work, int status)
-{
-	struct probe *p = container_of(work, struct probe, work);
-
-	(void)status;
-	p->done = true;
-}
-
-static int find_version(struct probe *p, struct store_conn *h, struct error *err)
-{
-	_free_ char *name = datastore_ref_source_name(p->url);
-	unsigned version = 0;
-	int code = datastore_ref_source_version(p->url, &version, err);
-
-	return code < 0 ? code : datastore_find(h, name, version, &p->manifest, err);
-}
-
-static int probe_datastore(struct probe *p, struct error *err)
-{
-	struct store_conn *h = NULL;
-	int code = store_conn_open(p->store, p->env.cancel, &h, err);
-
-	if (code == 0)
-		code = find_version(p, h, err);
-	store_conn_close(h);
-	return code;
-}
-
-static int probe_stream(struct probe *p, struct error *err)
-{
-	const struct source_request request = {.url = p->url, .want = WANT_IDENTITY};
-	struct object *o;
-	int code = source_open(&p->env, &request, &o, err);
-
-	if (code < 0)
-		return code;
-	p->identity = o->identity;
-	object_close(o);
-	return 0;
-}
-
-static void probe_source(uv_work_t *work)
-{
-	struct probe *p = container_of(work, struct probe, work);
-
-	p->code = datastore_ref_is_source(p->url) ? probe_datastore(p, &p->err)
-						  : probe_stream(p, &p->err);
 }
 
 static void print_globs(const char *key, const struct strings *globs)
@@ -122,77 +57,130 @@ static void print_manifest(const struct manifest *m)
 		units_print_size(m->stored_bytes, stored), m->sha256);
 }
 
-static void print_source(const struct probe *p, const struct stage_spec *spec)
+static void print_source(const struct dry_run *d, const struct outlook_source *q)
 {
-	_free_ char *name = source_display(p->url);
+	const struct stage_spec *spec = dry_run_spec(d, q);
 	char size[32] = "size unknown";
 
-	dry_run_print("  %s -> %s  (%s)\n", name, spec->to, spec->origin);
+	dry_run_print("  %s -> %s  (%s)\n", q->name, spec->to, spec->origin);
 	print_options(spec);
 	dry_run_print("      ");
-	if (p->code < 0) {
-		dry_run_print("cannot be read: %s\n", p->err.msg);
+	if (q->code < 0) {
+		dry_run_print("cannot be read: %s\n", q->err.msg);
 		return;
 	}
-	if (p->manifest != NULL) {
-		print_manifest(p->manifest);
+	if (q->manifest != NULL) {
+		print_manifest(q->manifest);
 		return;
 	}
-	if (p->identity.size != SIZE_UNKNOWN)
-		units_print_size(p->identity.size, size);
+	if (q->identity.size != SIZE_UNKNOWN)
+		units_print_size(q->identity.size, size);
 	dry_run_print(
-		"%s%s%s\n", size, p->identity.etag[0] != '\0' ? ", ETag " : "", p->identity.etag);
+		"%s%s%s\n", size, q->identity.etag[0] != '\0' ? ", ETag " : "", q->identity.etag);
 }
 
-/* The store and the S3 credentials that would be used. */
-static void print_store(const struct agent *a)
+/* What is needed of the disk, and free there. */
+static void print_room(const struct outlook_stage *s)
 {
-	_free_ char *s3 = a->resources.s3 != NULL ? s3_describe(a->resources.s3) : NULL;
-	bool remote = a->resources.store == NULL ||
-		      strncmp(store_name(a->resources.store), "s3://", 5) == 0;
+	char need[32], have[32];
 
-	if (a->resources.store != NULL)
-		dry_run_print("\nStore\n  %s\n", store_name(a->resources.store));
-	if (s3 != NULL && remote)
-		dry_run_print("%s  %s\n", a->resources.store == NULL ? "\nS3\n" : "", s3);
+	if (s->bytes > 0)
+		dry_run_print("      needs at least %s", units_print_size(s->bytes, need));
+	if (s->bytes > 0 && s->files > 0)
+		dry_run_print(" and %llu inodes", (unsigned long long)s->files);
+	if (!s->knows_space) {
+		dry_run_print("%s", s->bytes > 0 ? "\n" : "");
+		return;
+	}
+	dry_run_print(
+		"%s%s free", s->bytes > 0 ? "; " : "      ", units_print_size(s->space.free, have));
+	if (s->space.of_inodes > 0)
+		dry_run_print(", %llu inodes", (unsigned long long)s->space.inodes);
+	dry_run_print("\n");
 }
 
-static int dry_run_head(struct agent *a, const struct plan *p, struct cancel *cancel)
+static void print_others(const struct outlook_stage *s)
 {
-	struct probe *probes = zalloc(p->n_head * sizeof(*probes));
-	int code = 0;
+	if (s->names.n == 0)
+		return;
+	dry_run_print("      others have files there:");
+	for (size_t i = 0; i < s->names.n; i++)
+		dry_run_print("%s %s", i > 0 ? "," : "", s->names.v[i]);
+	if (s->n_more > 0)
+		dry_run_print(" and %zu more", s->n_more);
+	dry_run_print("; they stay, %s\n",
+		s->spec->replace ? "but those of the same names are replaced"
+				 : "and one of the same name is an error (--replace replaces it)");
+}
 
-	print_store(a);
-	if (p->n_head > 0)
+static void print_destination(const struct outlook_stage *s)
+{
+	switch (s->result) {
+	case OUTLOOK_WARM:
+		dry_run_print("      is there already\n");
+		return;
+	case OUTLOOK_CACHED:
+		dry_run_print("      comes from the node cache\n");
+		break;
+	case OUTLOOK_KEPT:
+		dry_run_print("      others have changed it: it is left as it is\n");
+		return;
+	case OUTLOOK_REFUSED:
+		if (s->err.code < 0)
+			dry_run_print("      cannot be staged: %s\n", s->err.msg);
+		return;
+	case OUTLOOK_FETCH:
+		if (s->continues)
+			dry_run_print("      an interrupted run is continued\n");
+		print_room(s);
+		break;
+	}
+	print_others(s);
+}
+
+/* The store, the S3 credentials and the node cache that would be used. */
+static void print_store(const struct dry_run *d)
+{
+	if (d->store != NULL)
+		dry_run_print("\nStore\n  %s\n", d->store);
+	if (d->s3 != NULL)
+		dry_run_print("%s  %s\n", d->store == NULL ? "\nS3\n" : "", d->s3);
+	if (d->cache != NULL)
+		dry_run_print("\nNode cache\n  %s\n", d->cache);
+	if (d->cache_why != NULL)
+		dry_run_print("\nNode cache\n  staging goes without it: %s\n", d->cache_why);
+}
+
+static void print_head(const struct dry_run *d)
+{
+	size_t n = 0;
+	const struct outlook_stage *v = d->outlook != NULL ? outlook_stages(d->outlook, &n) : NULL;
+
+	if (n > 0)
 		dry_run_print("\nStaged first, all at once\n");
-	for (size_t i = 0; i < p->n_head; i++) {
-		probes[i].env = (struct source_env){
-			.transfer = a->resources.transfer, .s3 = a->resources.s3, .cancel = cancel};
-		probes[i].store = a->resources.store;
-		probes[i].url = p->head[i].sources[0].url;
-		uv_queue_work(&a->loop, &probes[i].work, probe_source, on_probed);
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; k < v[i].n_sources; k++)
+			print_source(d, &v[i].sources[k]);
+		print_destination(&v[i]);
 	}
-	for (size_t i = 0; i < p->n_head && !a->out_of_time; i++) {
-		while (!probes[i].done && !a->out_of_time)
-			uv_run(&a->loop, UV_RUN_ONCE);
-		if (!probes[i].done)
-			break;
-		print_source(&probes[i], &p->head[i]);
-		if (probes[i].code < 0)
-			code = probes[i].code;
-	}
-	for (size_t i = 0; i < p->n_head && !a->out_of_time; i++)
-		manifest_free(probes[i].manifest);
-	if (!a->out_of_time)
-		free(probes);
-	return code;
 }
 
 /* The rest of the plan. */
 
+struct settings_printer {
+	bool all, any;
+};
+
 static void print_setting(void *ctx, const char *key, const char *value, const char *origin)
 {
-	(void)ctx;
+	struct settings_printer *p = ctx;
+
+	if (!p->all && strcmp(origin, "default") == 0)
+		return;
+	if (!p->any)
+		dry_run_print("\nSettings%s\n",
+			p->all ? "" : " that are not the default (--verbose: all)");
+	p->any = true;
 	dry_run_print("  %-30s %-20s %s\n", key, value[0] != '\0' ? value : "-", origin);
 }
 
@@ -263,8 +251,20 @@ static void print_actions(const struct plan *p, enum lifecycle_point point, size
 		print_action(&a->v[i], p->runfile->path);
 }
 
-static void print_command(const struct plan *p, const struct hooks *hooks, const struct settings *s)
+/* Where the program is, or what may bring it. */
+static void print_program(const struct dry_run *d)
 {
+	if (d->command_code == 0 && strchr(d->plan->command.v[0], '/') == NULL)
+		dry_run_print("  (found as %s)\n", d->command);
+	else if (d->command_code != 0 && d->bringer != NULL)
+		dry_run_print("  (not there yet; it may come from %s)\n", d->bringer);
+	else if (d->command_code != 0)
+		dry_run_print("  (%s)\n", d->command_err.msg);
+}
+
+static void print_command(const struct dry_run *d)
+{
+	const struct plan *p = d->plan;
 	const char *why = NULL;
 
 	if (p->command.n == 0)
@@ -273,81 +273,92 @@ static void print_command(const struct plan *p, const struct hooks *hooks, const
 	for (size_t i = 0; i < p->command.n; i++)
 		dry_run_print(" %s", p->command.v[i]);
 	dry_run_print("\n");
-	if (supervise_decide(s, p, hooks, &why, NULL) == 0 && why != NULL)
+	print_program(d);
+	if (supervise_decide(d->settings, p, d->hooks, &why, NULL) == 0 && why != NULL)
 		dry_run_print("  (as a child of the agent, which stays: %s)\n", why);
 	if (p->runfile != NULL && p->runfile->params.n > 0)
 		dry_run_print("  (the last %zu from hyper_params, %s:%u)\n", p->runfile->params.n,
 			p->runfile->path, p->runfile->params_line);
 }
 
-static void cancel_probes(void *cancel, bool hard)
+static void print_dependencies(const struct dry_run *d)
 {
-	(void)hard;
-	cancel_request(cancel);
+	if (d->dependencies == NULL)
+		return;
+	dry_run_print("\nDependencies, installed meanwhile\n  %s  (%s)\n", d->dependencies,
+		d->plan->dependencies->origin);
+	if (d->dependencies_err.code < 0)
+		dry_run_print("      cannot be installed: %s\n", d->dependencies_err.msg);
 }
 
-static int print_dependencies(struct agent *a, const struct plan *p)
+static void print_plan(const struct dry_run *d)
 {
-	const struct dependencies *d = p->dependencies;
-	_free_ char *command = d != NULL ? dependencies_command(d) : NULL;
-	struct error err = {0};
-	int code;
+	const struct plan *p = d->plan;
+	struct settings_printer printer = {.all = dry_run_is_verbose(d)};
 
-	if (d == NULL || a->signal != 0)
-		return 0;
-	dry_run_print("\nDependencies, installed meanwhile\n  %s  (%s)\n", command, d->origin);
-	code = agent_check_dependencies(a, d, &p->environment, &err);
-	if (code < 0)
-		dry_run_print("      cannot be installed: %s\n", err.msg);
-	return code;
-}
-
-static int probe_and_print(const struct plan *p, const struct settings *s,
-	const struct inherited *in, struct error *err)
-{
-	static const struct step_ops ops = {.cancel = cancel_probes};
-	struct settings impatient = *s; /* no retries: the plan is wanted now */
-	struct agent agent;
-	struct cancel cancel;
-	int code, installable = 0;
-
-	impatient.network.patience_ms = 0;
-	code = agent_open(&agent, &impatient, in, err);
-	cancel_init(&cancel);
-	agent.step = (struct agent_step){.ops = &ops, .work = &cancel};
-	if (code == 0 && p->n_head > 0)
-		code = agent_need_sources(&agent, p->head, p->n_head, err);
-	if (code == 0) {
-		code = dry_run_head(&agent, p, &cancel);
-		installable = print_dependencies(&agent, p);
-	}
-	agent_close(&agent);
-	if (agent.signal != 0)
-		return agent_leave(&agent, 128 + agent.signal);
-	return code < 0 ? code : installable;
-}
-
-int dry_run(const struct plan *p, const struct hooks *hooks, const struct settings *s,
-	const struct inherited *in)
-{
-	struct error err = {0};
-	int code;
-
-	dry_run_print("stagerun %s: this is the plan; nothing is touched\n\nSettings\n",
-		STAGERUN_VERSION);
-	settings_describe(s, print_setting, NULL);
+	dry_run_print("stagerun %s: this is the plan; nothing is touched\n", STAGERUN_VERSION);
+	settings_describe(d->settings, print_setting, &printer);
 	if (p->runfile != NULL) {
-		print_environment(p, s);
+		print_environment(p, d->settings);
 		print_scratch(p->runfile);
 	}
-	print_hooks(p, hooks);
-	code = probe_and_print(p, s, in, &err);
-	if (code < 0 && err.code != 0)
-		dry_run_print("  %s\n", err.msg);
-	if (code > 0)
-		return code;
+	print_hooks(p, d->hooks);
+	print_store(d);
+	print_head(d);
+	print_dependencies(d);
 	print_actions(p, POINT_EXPERIMENT_START, p->first_action);
-	print_command(p, hooks, s);
+	print_command(d);
 	print_actions(p, POINT_EXPERIMENT_END, 0);
+	if (d->problems.n == 0)
+		dry_run_print("\nNothing is in the way.\n");
+	else
+		dry_run_print("\nThis would fail, for %zu reason%s (on standard error).\n",
+			d->problems.n, d->problems.n > 1 ? "s" : "");
+}
+
+static int finish(struct dry_run *d)
+{
+	int exit_code = d->problems.n == 0 ? EXIT_DONE : EXIT_FAILED;
+
+	if (d->problems.n > 0)
+		fflush(stdout); /* before them; output_end() reports errors */
+	for (size_t i = 0; i < d->problems.n; i++)
+		log_error("%s", d->problems.v[i]);
+	return exit_code;
+}
+
+static void print_json(const struct dry_run *d)
+{
+	_free_ char *json = dry_run_json(d);
+
+	puts(json);
+}
+
+int dry_run(const struct run *r, const struct inherited *in)
+{
+	struct dry_run d = {.request = &r->request,
+		.plan = &r->plan,
+		.hooks = r->hooks.found,
+		.settings = r->settings};
+	int code = dry_run_ask(&d, in);
+
+	if (code == 0) {
+		if (r->request.json)
+			print_json(&d);
+		else
+			print_plan(&d);
+		code = finish(&d);
+	}
+	dry_run_done(&d);
 	return code;
+}
+
+void dry_run_fail(const struct run *r, const struct error *err)
+{
+	struct dry_run d = {.request = &r->request, .plan = &r->plan};
+
+	text_strings_add(&d.problems, err->msg);
+	if (r->request.json)
+		print_json(&d);
+	dry_run_done(&d);
 }

@@ -286,8 +286,6 @@ static int open_and_stage(struct prewarm *p, const struct inherited *in)
 	struct error err = {0};
 	int exit_code;
 
-	if (stays || r->request.refresh)
-		follow_versions(&r->plan, stays);
 	if (r->request.low_priority)
 		lower_priority();
 	if (open_agent(r, in, &err) < 0) {
@@ -319,15 +317,15 @@ static int prepare_and_work(struct prewarm *p, const struct inherited *in)
 	if (!r->request.dry_run)
 		status_writer_open(&r->status, true);
 	if (run_prepare(r, no_command, &err) < 0) {
-		print_summary(p, EXIT_FAILED, err.msg);
+		if (r->request.dry_run)
+			dry_run_fail(r, &err);
+		else
+			print_summary(p, EXIT_FAILED, err.msg);
 		return run_fail_early(r, EXIT_FAILED, &err, in);
 	}
-	if (r->request.dry_run) {
-		int code = dry_run(&r->plan, r->hooks.found, r->settings, in);
-
-		return code < 0 ? EXIT_FAILED : code;
-	}
-	return open_and_stage(p, in);
+	if (r->request.keep_fresh_ms > 0 || r->request.refresh)
+		follow_versions(&r->plan, r->request.keep_fresh_ms > 0);
+	return r->request.dry_run ? dry_run(r, in) : open_and_stage(p, in);
 }
 
 static int fail_usage(const struct error *err)

@@ -393,7 +393,7 @@ void run_await_orphans(struct agent *a, uint64_t term_ms, const bool *may_kill)
 /* The command `run`. */
 
 static const struct option_row *const tables[] = {
-	config_rows, run_rows, report_rows, store_rows, common_rows, NULL};
+	config_rows, run_rows, plan_rows, report_rows, store_rows, common_rows, NULL};
 
 static void print_help(void)
 {
@@ -566,17 +566,23 @@ static int open_and_run(struct run *r, const struct inherited *in)
 static int prepare_and_work(struct run *r, char *const *words, const struct inherited *in)
 {
 	struct error err = {0};
+	int missing;
 
 	if (!r->request.dry_run)
 		status_writer_open(&r->status, false);
 	if (!r->request.dry_run && telemetry_open(&r->telemetry, &r->request.reports, &err) < 0)
 		return run_fail(r, EXIT_AGENT_FAILED, &err, false);
-	if (run_prepare(r, words, &err) < 0)
+	if (run_prepare(r, words, &err) < 0) {
+		if (r->request.dry_run)
+			dry_run_fail(r, &err);
 		return run_fail_early(r, EXIT_AGENT_FAILED, &err, in);
-	if (r->request.dry_run) {
-		int code = dry_run(&r->plan, r->hooks.found, r->settings, in);
-
-		return code < 0 ? EXIT_AGENT_FAILED : code;
+	}
+	if (r->request.dry_run)
+		return dry_run(r, in);
+	missing = command_check(&r->plan, r->hooks.found, &err);
+	if (missing != 0) {
+		r->phase = "exec";
+		return run_fail_early(r, missing, &err, in);
 	}
 	return open_and_run(r, in);
 }
@@ -593,6 +599,10 @@ int command_run(int argc, char **argv, const struct inherited *in)
 	} else if (r.request.help) {
 		print_help();
 		exit_code = EXIT_DONE;
+	} else if (r.request.json && !r.request.dry_run) {
+		error_set(&err, -ERR_USAGE,
+			"run: --json is for --dry-run; --report FILE.json has what a run did");
+		exit_code = run_fail(&r, EXIT_AGENT_FAILED, &err, false);
 	} else if (argv[1 + rest] == NULL) {
 		error_set(&err, -ERR_USAGE,
 			"run: no command; usage: stagerun run [OPTIONS] [--] COMMAND [ARG...]");

@@ -28,7 +28,8 @@
  *   telemetry*.c    the timeline of a run, its reports, spans for a collector (telemetry.h)
  *   status_writer.c what it is doing, for `stagerun status`
  *   staged.c        what was staged, for the termination message
- *   dry_run.c       `--dry-run`: prints the plan
+ *   command_check.c whether the command is there, or something can bring it
+ *   dry_run*.c      `--dry-run`: prints the plan, and checks whether it would work (dry_run.h)
  *   registration.c  registers in the store which versions a run uses
  *
  * The folder above has what other commands use as well:
@@ -108,14 +109,24 @@ int run_end_by_signal(struct run *r);
  * *may_kill is true, but not before term_ms. */
 void run_await_orphans(struct agent *a, uint64_t term_ms, const bool *may_kill);
 
+/* --- command_check.c --- */
+
+/* What may bring the command, or change PATH, before it is started: "an action", or the directory
+ * of a stage; NULL: nothing can. */
+const char *command_check_bringer(const struct plan *p, const struct hooks *hooks);
+/* Returns 0, also if something may bring the command; otherwise the exit code with which it would
+ * fail to start, 127 or 126, with err as process_exec() sets it. Does no more than a few looks. */
+int command_check(const struct plan *p, const struct hooks *hooks, struct error *err);
+
 /* --- dry_run.c --- */
 
-/* Prints the plan on stdout: every setting with its origin, what would be staged from where to
- * where with its size (sources are asked for one byte each), actions and command. Secrets are
- * hidden. Changes nothing. Returns 0, a negative code when a source cannot be read, or 128+n after
+/* Prints on stdout what r would do, as text or, with --json, as an object, and on stderr a line for
+ * each thing that would make it fail. Sources are asked, and nothing is changed. Secrets are
+ * hidden. Call it after run_prepare(). Returns the exit code: 0: all would do; 1; or 128+n after
  * signal n. */
-int dry_run(const struct plan *p, const struct hooks *hooks, const struct settings *s,
-	const struct inherited *in);
+int dry_run(const struct run *r, const struct inherited *in);
+/* After run_prepare() failed: prints that as an object, with --json. */
+void dry_run_fail(const struct run *r, const struct error *err);
 
 /* --- prewarm.c --- */
 
