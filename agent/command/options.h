@@ -86,8 +86,8 @@ struct request {
 	const char *datastore_name, *datastore_version,
 		*datastore_mount_dir; /* one datastore, as options of Grid */
 
-	/* Of `prewarm`, which also uses json. */
 	struct strings lists;
+	/* Of `prewarm`, which also uses json. */
 	uint64_t keep_fresh_ms; /* 0: once */
 	bool refresh, low_priority, cache_only;
 
@@ -104,7 +104,9 @@ struct request {
 
 extern const struct option_row common_rows[];  /* log, progress, agent.ini, help */
 extern const struct option_row config_rows[];  /* config.yml */
-extern const struct option_row run_rows[];     /* stages, dry run */
+extern const struct option_row run_rows[];     /* stages, lists, dry run */
+extern const struct option_row command_rows[]; /* what only a run with a command needs */
+extern const struct option_row rate_rows[];    /* the limit of the downloads */
 extern const struct option_row report_rows[];  /* run's reports */
 extern const struct option_row prewarm_rows[]; /* prewarm's own */
 extern const struct option_row fetch_rows[];   /* the options of one stage */

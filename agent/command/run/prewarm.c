@@ -122,8 +122,13 @@ char *prewarm_summary_text(const struct prewarm_summary *s, int exit_code, const
 
 /* The command. */
 
-static const struct option_row *const tables[] = {
-	config_rows, run_rows, prewarm_rows, store_rows, common_rows, NULL};
+static const struct option_row *const shown_tables[] = {
+	config_rows, run_rows, prewarm_rows, rate_rows, store_rows, common_rows, NULL};
+
+/* Those of the command are accepted, so that a run and its prewarm can have the same options, but
+ * do nothing here. */
+static const struct option_row *const tables[] = {config_rows, run_rows, prewarm_rows, rate_rows,
+	store_rows, common_rows, command_rows, NULL};
 
 struct prewarm {
 	struct run run;
@@ -134,7 +139,7 @@ static void print_help(void)
 {
 	puts("Usage: stagerun prewarm [OPTIONS]\n\n"
 	     "Stages data, and runs no actions and no command.\n\nOptions:");
-	options_print(tables);
+	options_print(shown_tables);
 }
 
 /* Logs that staging stops before the first shell action. */
