@@ -131,6 +131,8 @@ const struct option_row common_rows[] = {
 const struct option_row config_rows[] = {
 	{"config", 0, "FILE", "the run's config.yml (else $STAGERUN_CONFIG, else none)",
 		TEXT(config)},
+	{"strict", 0, NULL, "an unknown key of config.yml is an error, not a warning",
+		SWITCH("agent.strict", "true")},
 	{NULL},
 };
 

@@ -78,3 +78,40 @@ def test_a_dry_run_tells_the_options_of_a_stage_and_the_lines_of_values(stagerun
     out = stagerun.run("run", "--dry-run", "--config", config, "--", "true").ok().out
     assert re.search(r"NAME=value +\(.*config\.yml:4\)", out)
     assert re.search(r"config\.yml:7\)\n +include a\*\n +strip_components 1\n", out)
+
+
+def config(tmp_path, *lines):
+    path = tmp_path / "config.yml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+MISSPELT = ["compute:", "  train:", "    actions:", "      on_experiment_begin: ['touch done']"]
+
+
+def test_an_unknown_key_says_what_will_not_happen(stagerun, tmp_path):
+    path = config(tmp_path, *MISSPELT)
+    result = stagerun.run("run", "--config", path, "true").ok()
+    assert "warning:" in result.err and "is ignored, so its actions are not run; did you mean" in result.err
+
+
+@pytest.mark.parametrize("strictly", ["option", "setting"])
+@pytest.mark.parametrize("lines", [MISSPELT, ["computer: {}"], ["actions: {on_build: ['true']}"]])
+def test_an_unknown_key_is_an_error_when_it_shall_be(stagerun, tmp_path, strictly, lines):
+    path = config(tmp_path, *lines)
+    if strictly == "setting":
+        stagerun.configure(agent={"strict": "yes"})
+    options = ["--strict"] if strictly == "option" else []
+    stagerun.run("run", *options, "--config", path, "touch", "ran").failed(125, r"config\.yml:\d+:\d+: ")
+    assert not (stagerun.cwd / "ran").exists()
+
+
+def test_a_variable_without_braces_is_expanded_in_to(stagerun, tmp_path):
+    (tmp_path / "x.tar").write_bytes(tar(file("a")))
+    item = f"- stage: {{source: {tmp_path}/x.tar, to: $HOME/data}}"
+    path = config(tmp_path, "compute:", " train:", "  actions:", "   on_experiment_start:", f"   {item}")
+    stagerun.run("run", "--config", path, "true").ok()
+    assert (stagerun.home / "data/a").exists()
+    del stagerun.env["HOME"]
+    stagerun.run("run", "--config", path, "true").failed(
+        125, r"config\.yml:5: \$\{HOME\}: the environment has no HOME; set it for the container, or under environment")
