@@ -90,6 +90,7 @@ struct request {
 	/* Of `prewarm`, which also uses json. */
 	uint64_t keep_fresh_ms; /* 0: once */
 	bool refresh, low_priority, cache_only;
+	const char *metrics_file; /* NULL: none */
 
 	/* Of `datastore ...`, which also uses fetch.no_extract, .include, .exclude and .replace. */
 	const char *name, *role;

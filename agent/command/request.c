@@ -192,6 +192,9 @@ const struct option_row prewarm_rows[] = {
 		FLAG(refresh)},
 	{"keep-fresh", 0, "DURATION",
 		"stay, and look for later versions that often; SIGTERM ends it", set_keep_fresh},
+	{"metrics-file", 0, "FILE",
+		"write counters to FILE.prom, for the textfile collector of node_exporter",
+		TEXT(metrics_file)},
 	{"json", 0, NULL, "what became of everything, as one line of JSON on stdout", FLAG(json)},
 	{NULL},
 };
