@@ -123,6 +123,8 @@ struct complaint {
 	char *error;     /* the last line that is an error, without "ERROR: "; NULL: none yet */
 	char *last;      /* the last line that is not blank; NULL: none yet */
 	char *package;   /* the requirement that pip could not find, or NULL */
+	char *network;   /* why pip's first request failed; NULL: none did */
+	bool gave_up;    /* pip has used up its attempts to reach an index */
 	bool continues;  /* error ends in ':', so the next line belongs to it */
 	bool is_managed; /* PEP 668: pip must not install into this environment */
 };
@@ -131,6 +133,8 @@ struct complaint {
 void install_complaint_add(struct complaint *c, const char *line, size_t len);
 /* The most useful line; NULL if there was no output. */
 const char *install_complaint_text(const struct complaint *c);
+/* Why pip found no package: the network that it had given up on; NULL: something else. */
+const char *install_complaint_network(const struct complaint *c);
 void install_complaint_done(struct complaint *c);
 
 #endif

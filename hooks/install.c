@@ -74,6 +74,32 @@ static void store_error(struct complaint *c, const char *error)
 	store_package(c, error);
 }
 
+/* pip retries each request to an index, with a warning; then it says that there is no such package.
+ * "... Retry(total=4, ...)) after connection broken by 'NewConnectionError('<object>: Failed to
+ * establish a new connection: [Errno -2] Name or service not known')': /simple/numpy/" */
+static void store_network(struct complaint *c, const char *line)
+{
+	static const char label[] = "after connection broken by '";
+	const char *why = strstr(line, label), *object;
+	size_t len;
+
+	if (why == NULL)
+		return;
+	c->gave_up = c->gave_up || strstr(line, "Retry(total=0,") != NULL;
+	why += strlen(label);
+	object = strstr(why, ">: ");
+	why = object != NULL ? object + 3 : why;
+	for (len = strcspn(why, "\n"); len > 0 && strncmp(why + len - 1, "': /", 4) != 0; len--)
+		;
+	len = len > 0 ? len - 1 : strlen(why);
+	if (len > 0 && why[len - 1] == ')')
+		len--;
+	if (len > 0 && strchr("'\"", why[len - 1]) != NULL)
+		len--;
+	if (c->network == NULL)
+		c->network = text_format("%.*s", (int)len, why);
+}
+
 void install_complaint_add(struct complaint *c, const char *line, size_t len)
 {
 	_free_ char *s = text_format("%.*s", (int)len, line);
@@ -84,6 +110,7 @@ void install_complaint_add(struct complaint *c, const char *line, size_t len)
 	if (*text == '\0')
 		return;
 	set_text(&c->last, text);
+	store_network(c, text);
 	if (is_error_line(text)) {
 		store_error(c, skip_label(text));
 	} else if (c->continues) {
@@ -99,8 +126,14 @@ const char *install_complaint_text(const struct complaint *c)
 	return c->error != NULL ? c->error : c->last;
 }
 
+const char *install_complaint_network(const struct complaint *c)
+{
+	return c->gave_up && c->package != NULL ? c->network : NULL;
+}
+
 void install_complaint_done(struct complaint *c)
 {
+	free(c->network);
 	free(c->error);
 	free(c->last);
 	free(c->package);
@@ -199,6 +232,10 @@ static int explain_install(const struct install *i, const struct child_end *end,
 		return error_set(err, -ERR_COMMAND,
 			"pip may not install %s for %s, which belongs to the system (PEP 668); make a virtual environment in the image and put it first in PATH: RUN python3 -m venv /opt/venv, ENV PATH=/opt/venv/bin:$PATH",
 			d->file, d->argv.v[0]);
+	if (install_complaint_network(c) != NULL)
+		return error_set(err, -ERR_COMMAND,
+			"%s could not install %s: it reaches no package index: %s; is there a network? A proxy goes into https_proxy, a mirror into PIP_INDEX_URL",
+			d->manager, subject, install_complaint_network(c));
 	return error_set(err, -ERR_COMMAND, "%s could not install %s: %s%s%s", d->manager, subject,
 		status, reason != NULL ? ": " : "", reason != NULL ? reason : "");
 }

@@ -183,6 +183,9 @@ int cache_each(const struct cache *c,
 int cache_evict(struct cache *c, uint64_t keep, const char *key, uint64_t *ret_removed,
 	uint64_t *ret_bytes, struct error *err);
 
+/* How many entries this process has evicted to make room. */
+uint64_t cache_evicted(const struct cache *c);
+
 /* Compares an entry with its inventory: finds files that are missing, changed or added; deep: also
  * compares every byte, by the digests of the first deep verification. Returns 0; -ESTALE with the
  * difference; -ENOENT: there is no such entry; another code: it could not be read. */

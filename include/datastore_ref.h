@@ -20,8 +20,9 @@ struct datastore_ref {
 };
 
 /* Parses "NAME[:VERSION][=DIR]". If there is only one ':', the text after it is a version if it is
- * a number or contains a "${VAR}", and else a name. -ERR_USAGE for anything else. The caller frees
- * *ret with datastore_ref_done(). */
+ * a number or contains a "${VAR}", and else a name. -ERR_USAGE for anything else, and for
+ * "NAME:latest" and "NAME:v3", which are no versions here and hardly names. The caller frees *ret
+ * with datastore_ref_done(). */
 int datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err);
 void datastore_ref_done(struct datastore_ref *d);
 

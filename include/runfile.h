@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 /* The run's config.yml (Grid's format). Known keys are parsed strictly; an unknown key is a
- * warning. In the map of an action, in its stage: map and in an item of datastores:, an unknown
- * key is an error, because a misspelt sha256 must not be ignored. Errors name file, line and
- * column.
+ * warning that says what will not happen, or with strict an error. In the map of an action, in its
+ * stage: map and in an item of datastores:, an unknown key is always an error, because a misspelt
+ * sha256 must not be ignored. Errors name file, line and column.
  *
  * The strings contain "${VAR}" as it was written; runfile_expand() expands it when a string is
  * used.
@@ -47,7 +47,7 @@ struct action_stage {
 	struct strings sources;
 	bool join;
 	char *sha256; /* 64 lower-case hexadecimal digits, or NULL */
-	char *to;     /* the destination directory */
+	char *to;     /* the destination directory; for runfile_expand_path() */
 	struct strings include, exclude;
 	unsigned strip_components;
 	char *zip_names; /* NULL: as in the settings */
@@ -95,12 +95,17 @@ struct runfile {
 
 /* Reads the file. At most 1 MiB of YAML, 100,000 nodes (each alias counted as a copy of its
  * target) and 100 levels. -ERR_CONFIG, with "FILE:LINE:COLUMN: ..." where the position is known,
- * or the -errno of open() or read(). The caller frees *ret with runfile_free(). */
-int runfile_read(const char *path, struct runfile **ret, struct error *err);
-/* As runfile_read(), from memory; name is for messages. */
+ * or the -errno of open() or read(). strict: an unknown key, and actions in the wrong place, are
+ * errors. The caller frees *ret with runfile_free(). */
+int runfile_read(const char *path, bool strict, struct runfile **ret, struct error *err);
+/* As runfile_read() without strict, from memory; name is for messages. */
 int runfile_parse(
 	const char *name, const char *bytes, size_t len, struct runfile **ret, struct error *err);
 void runfile_free(struct runfile *r); /* accepts NULL */
+
+/* As runfile_expand() below, but also replaces "$NAME", as in a shell. */
+int runfile_expand_path(const char *s, const char *(*lookup)(void *ctx, const char *name),
+	void *ctx, char **ret, struct error *err);
 
 /* Replaces each "${NAME}" in s by the value that lookup() returns; "$NAME" and "$" are not
  * changed, and a value is not expanded again. -ERR_CONFIG if lookup() returns NULL, and for any

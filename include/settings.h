@@ -75,6 +75,7 @@ struct settings {
 	unsigned threads;            /* decoding threads; 0: the processors this process may use */
 	char *termination_log;       /* file for the failure's reason, if it exists; "": none */
 	struct strings secret_names; /* globs of variable names whose values are never printed */
+	bool strict;                 /* unknown keys of config.yml are errors */
 	struct strings lock;         /* keys ("network.ca_file") that later layers may not change */
 
 	/* [network] */

@@ -41,6 +41,9 @@ void store_free(struct store *s);
 /* Returns the name for messages and state files, without secrets and without a '/' at its end. The
  * store owns it. */
 const char *store_name(const struct store *s);
+/* Whether the directory of the store does not exist, so that the store has nothing; false where
+ * that cannot be told. */
+bool store_is_absent(const struct store *s);
 
 /* A connection to the store, for one thread. */
 struct store_conn;

@@ -4,12 +4,26 @@
 
 #include "budget.h"
 #include "object.h"
+#include "text.h"
 #include "tree.h"
+#include <stdatomic.h>
 
 /* Extracts a stream of decoded bytes into a tree. The format is detected by content: tar (ustar,
  * pax, GNU, sparse) and 7z are read by libarchive, cpio and zip by readers of our own, zip by its
  * central directory. Anything else is stored as one file. Each format is one file in agent/unpack
  * that defines a struct unpacker, and one line in the table in unpack.c. */
+
+/* The first names that a selection left out, for the message that it left out all. Initially all
+ * zero; any thread adds. */
+enum { SELECTION_LEFT_MAX = 3 };
+struct selection_left {
+	atomic_uint n; /* of names that were left out; directories do not count */
+	char *_Atomic names[SELECTION_LEFT_MAX]; /* heap */
+};
+
+/* Appends ": there are 'a', 'b', ..."; nothing if no name was left out. */
+void select_describe_left(struct selection_left *left, struct text *ret);
+void select_left_done(struct selection_left *left);
 
 /* Which entries of an archive are extracted, and under which names. */
 struct selection {
@@ -17,6 +31,7 @@ struct selection {
 	const char *const *exclude;
 	/* leading components to remove; an entry with no more components than that is left out */
 	unsigned strip_components;
+	struct selection_left *left; /* NULL: nobody wants to know them */
 };
 
 /* Returns the name under which an entry is extracted, which points into name, or NULL when the

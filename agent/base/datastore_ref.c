@@ -5,6 +5,7 @@
 #include "text.h"
 #include <limits.h>
 #include <string.h>
+#include <strings.h>
 
 #define SCHEME      "datastore:"
 #define GRID_SCHEME "grid:"
@@ -61,13 +62,41 @@ static const char *cut_version(char *name)
 	return last + 1;
 }
 
+/* The version that other tools would mean: ":latest" and ":v1" are not "user:name". */
+static const char *find_foreign_version(const char *name)
+{
+	const char *colon = strrchr(name, ':'), *v = colon != NULL ? colon + 1 : "";
+
+	if (strcasecmp(v, "latest") == 0 || strcasecmp(v, "newest") == 0 ||
+		(*v == 'v' && datastore_ref_is_number(v + 1, strlen(v + 1))))
+		return v;
+	return NULL;
+}
+
+static int refuse_foreign_version(
+	const char *arg, const char *name, const char *version, struct error *err)
+{
+	int len = (int)(version - name) - 1;
+
+	if (*version == 'v')
+		return error_set(err, -ERR_USAGE,
+			"'%s': a version is a plain number: write %.*s:%s", arg, len, name,
+			version + 1);
+	return error_set(err, -ERR_USAGE,
+		"'%s': a version is a number, such as %.*s:3; the newest is what %.*s alone means",
+		arg, len, name, len, name);
+}
+
 int datastore_ref_parse(const char *arg, struct datastore_ref *ret, struct error *err)
 {
 	size_t len = strcspn(arg, "=");
 	const char *dir = arg[len] == '=' ? arg + len + 1 : NULL;
 	_free_ char *name = text_format("%.*s", (int)len, arg);
-	const char *version = cut_version(name);
+	const char *foreign = find_foreign_version(name), *version;
 
+	if (foreign != NULL && foreign > name + 1)
+		return refuse_foreign_version(arg, name, foreign, err);
+	version = cut_version(name);
 	if (!datastore_ref_is_name(name) ||
 		(version != NULL && !datastore_ref_is_version(version)) ||
 		(dir != NULL && *dir == '\0'))

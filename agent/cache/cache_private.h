@@ -7,6 +7,7 @@
 #include "text.h"
 #include <dirent.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* The node cache: a directory of entries, each of which is a staged tree with an inventory. The
  * only state shared between agents is in that directory (see cache.h), and is protected by locks of
@@ -35,6 +36,8 @@ struct cache {
 	int fd;                      /* of DIR/v1; -1: it does not exist and must not be created */
 	uint64_t max_size, min_free; /* bytes, as in struct cache_options */
 	enum cache_delivery deliver;
+
+	atomic_ullong evicted; /* entries, by this process to make room */
 
 	/* Under mutex. */
 	pthread_mutex_t mutex;
@@ -106,7 +109,7 @@ int evict_entry(const struct cache *c, const char *key, struct use_lock *lock,
 
 /* A request for room. */
 struct cache_room {
-	const struct cache *cache;
+	struct cache *cache;
 	const char *key;       /* the entry that needs it; not evicted for itself */
 	struct cancel *cancel; /* checked while waiting for other agents, and while evicting */
 	int (*reserve)(

@@ -435,7 +435,7 @@ static int lock_oldest(const struct cache *c, struct items *all, const char *exc
 }
 
 /* Evicts the locked entries. One that cannot be removed stays. -ECANCELED: the rest stays, too. */
-static int evict_locked_items(const struct cache *c, struct items *all, struct cancel *cancel,
+static int evict_locked_items(struct cache *c, struct items *all, struct cancel *cancel,
 	uint64_t *ret_n, uint64_t *ret_bytes)
 {
 	for (size_t i = 0; i < all->n && !cancel_requested(cancel); i++) {
@@ -453,6 +453,7 @@ static int evict_locked_items(const struct cache *c, struct items *all, struct c
 			continue;
 		++*ret_n;
 		*ret_bytes += item->disk;
+		atomic_fetch_add(&c->evicted, 1);
 		log_debug("evicted %s (%s) from the node cache",
 			item->what != NULL ? item->what : item->key,
 			units_print_size(item->disk, size));
@@ -485,7 +486,7 @@ static int reserve(const struct cache_room *room, uint64_t bytes, struct error *
 static int make_room(
 	const struct cache_room *room, uint64_t bytes, struct items *all, struct error *err)
 {
-	const struct cache *c = room->cache;
+	struct cache *c = room->cache;
 	uint64_t own, have = sum_sizes(all, room->key, &own), n = 0, gone = 0;
 	uint64_t lacking = excess(
 		c, have, saturating_add(bytes, ITEM_OVERHEAD), bytes > own ? bytes - own : 0);
@@ -579,4 +580,9 @@ int cache_evict(struct cache *c, uint64_t keep, const char *key, uint64_t *ret_r
 		return 0;
 	code = lock_room(c, NULL, &room_fd, err);
 	return code < 0 ? code : evict_down_to(c, keep, ret_removed, ret_bytes, err);
+}
+
+uint64_t cache_evicted(const struct cache *c)
+{
+	return atomic_load(&c->evicted);
 }

@@ -150,7 +150,7 @@ int agent_stage_spec(const struct action_stage *s, const struct strings *environ
 	copy_strings(&spec.exclude, &s->exclude);
 	code = add_source(s, environment, &spec, err);
 	if (code == 0)
-		code = agent_expand(s->to, environment, &spec.to, err);
+		code = runfile_expand_path(s->to, lookup, (void *)environment, &spec.to, err);
 	if (code == 0)
 		code = expand_shard(s, environment, &spec, err);
 	if (code < 0) {

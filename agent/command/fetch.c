@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 static const struct option_row *const tables[] = {
-	select_rows, fetch_rows, store_rows, common_rows, NULL};
+	select_rows, fetch_rows, rate_rows, store_rows, common_rows, NULL};
 
 static void print_help(void)
 {

@@ -86,10 +86,11 @@ struct request {
 	const char *datastore_name, *datastore_version,
 		*datastore_mount_dir; /* one datastore, as options of Grid */
 
-	/* Of `prewarm`, which also uses json, as a dry run of `run` does. */
 	struct strings lists;
+	/* Of `prewarm`, which also uses json, as a dry run of `run` does. */
 	uint64_t keep_fresh_ms; /* 0: once */
 	bool refresh, low_priority, cache_only;
+	const char *metrics_file; /* NULL: none */
 
 	/* Of `datastore ...`, which also uses fetch.no_extract, .include, .exclude and .replace. */
 	const char *name, *role;
@@ -104,8 +105,10 @@ struct request {
 
 extern const struct option_row common_rows[];  /* log, progress, agent.ini, help */
 extern const struct option_row config_rows[];  /* config.yml */
-extern const struct option_row run_rows[];     /* stages, dry run */
+extern const struct option_row run_rows[];     /* stages, lists, dry run */
 extern const struct option_row plan_rows[];    /* run's dry run */
+extern const struct option_row command_rows[]; /* what only a run with a command needs */
+extern const struct option_row rate_rows[];    /* the limit of the downloads */
 extern const struct option_row report_rows[];  /* run's reports */
 extern const struct option_row prewarm_rows[]; /* prewarm's own */
 extern const struct option_row fetch_rows[];   /* the options of one stage */

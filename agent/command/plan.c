@@ -427,7 +427,8 @@ static void build_command(struct plan *p, char *const *words)
 		copy_strings(&p->command, &p->runfile->params);
 }
 
-static int read_config(const struct request *r, struct plan *ret, struct error *err)
+static int read_config(
+	const struct request *r, const struct settings *s, struct plan *ret, struct error *err)
 {
 	_free_ char *variable = NULL;
 	const char *config = r->config;
@@ -440,7 +441,7 @@ static int read_config(const struct request *r, struct plan *ret, struct error *
 	}
 	if (code < 0 || config == NULL || config[0] == '\0')
 		return code;
-	return runfile_read(config, &ret->runfile, err);
+	return runfile_read(config, s->strict, &ret->runfile, err);
 }
 
 /* The option's file, or else config.yml's. Prewarm leaves the install to the run, since it is made
@@ -468,7 +469,7 @@ static int find_dependencies(struct plan *p, const struct request *r, struct err
 int plan_make(const struct request *r, const struct settings *s, char *const *words,
 	struct plan *ret, struct error *err)
 {
-	int code = read_config(r, ret, err);
+	int code = read_config(r, s, ret, err);
 
 	if (code < 0)
 		return code;
@@ -488,7 +489,7 @@ int plan_make(const struct request *r, const struct settings *s, char *const *wo
 int plan_make_point(const struct request *r, const struct settings *s, enum lifecycle_point point,
 	struct plan *ret, struct error *err)
 {
-	int code = read_config(r, ret, err);
+	int code = read_config(r, s, ret, err);
 
 	if (code < 0)
 		return code;

@@ -74,6 +74,20 @@ static int set_to(void *into, const char *value, struct error *err)
 	return err != NULL ? (err->code = -ERR_USAGE) : -ERR_USAGE;
 }
 
+/* Progress goes away, too, since it is no warning. */
+static int set_quiet(void *into, const char *value, struct error *err)
+{
+	static const struct option_row rows[] = {
+		{"quiet", .setting = "agent.log_level", .value = "warn"},
+		{"quiet", .setting = "agent.progress", .value = "none"},
+	};
+
+	(void)err;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		request_override(into, &rows[i], value);
+	return 0;
+}
+
 static int set_report(void *into, const char *value, struct error *err)
 {
 	if (report_check_path(value, err) < 0)
@@ -106,6 +120,7 @@ const struct option_row common_rows[] = {
 		TEXT(agent_config)},
 	{"verbose", 'v', NULL, "say what happens in between, too",
 		SWITCH("agent.log_level", "debug")},
+	{"quiet", 'q', NULL, "only warnings and errors, and no progress", set_quiet},
 	{"log-format", 0, "text|json", "how log lines look", SETTING("agent.log_format")},
 	{"progress", 0, "MODE", "auto, tty, lines, json or none", SETTING("agent.progress")},
 	{"no-progress", 0, NULL, "as --progress none", SWITCH("agent.progress", "none")},
@@ -116,6 +131,8 @@ const struct option_row common_rows[] = {
 const struct option_row config_rows[] = {
 	{"config", 0, "FILE", "the run's config.yml (else $STAGERUN_CONFIG, else none)",
 		TEXT(config)},
+	{"strict", 0, NULL, "an unknown key of config.yml is an error, not a warning",
+		SWITCH("agent.strict", "true")},
 	{NULL},
 };
 
@@ -132,16 +149,31 @@ const struct option_row run_rows[] = {
 	{"datastore_version", 0, "V", "... in this version (else the newest)",
 		TEXT(datastore_version)},
 	{"datastore_mount_dir", 0, "DIR", "... to this directory", TEXT(datastore_mount_dir)},
-	{"dependency_file", 0, "FILE",
-		"install FILE (.txt by pip, .yml by conda) while data is staged",
-		TEXT(dependency_file)},
 	{"replace", 0, NULL, "replace what is there, in all directories that are staged into",
 		FLAG(replace)},
-	{"supervise", 0, "auto|always|never", "whether to stay as the command's parent",
-		SETTING("process.supervise")},
+	{"list", 0, "FILE",
+		"stage what FILE lists, a line each: SOURCE=DIR or datastore:NAME[:V][=DIR]; repeatable",
+		LIST(lists)},
+	{"jobs", 0, "N", "stage N sources at once (agent.parallel_stages)",
+		SETTING("agent.parallel_stages")},
 	{"dry-run", 0, NULL,
 		"print the plan, and check whether it would work; touch nothing (--verbose: all settings)",
 		FLAG(dry_run)},
+	{NULL},
+};
+
+const struct option_row rate_rows[] = {
+	{"max-rate", 0, "RATE", "bytes a second of all downloads together, such as 50M",
+		SETTING("network.max_rate")},
+	{NULL},
+};
+
+const struct option_row command_rows[] = {
+	{"dependency_file", 0, "FILE",
+		"install FILE (.txt by pip, .yml by conda) while data is staged",
+		TEXT(dependency_file)},
+	{"supervise", 0, "auto|always|never", "whether to stay as the command's parent",
+		SETTING("process.supervise")},
 	{NULL},
 };
 
@@ -158,13 +190,6 @@ const struct option_row report_rows[] = {
 };
 
 const struct option_row prewarm_rows[] = {
-	{"list", 0, "FILE",
-		"stage what FILE lists, a line each: SOURCE=DIR or datastore:NAME[:V][=DIR]; repeatable",
-		LIST(lists)},
-	{"jobs", 0, "N", "stage N sources at once (agent.parallel_stages)",
-		SETTING("agent.parallel_stages")},
-	{"max-rate", 0, "RATE", "bytes a second of all downloads together, such as 50M",
-		SETTING("network.max_rate")},
 	{"low-priority", 0, NULL, "let others have the disk and the processors first",
 		FLAG(low_priority)},
 	{"cache-only", 0, NULL, "into the node cache, and not into the directories",
@@ -173,6 +198,9 @@ const struct option_row prewarm_rows[] = {
 		FLAG(refresh)},
 	{"keep-fresh", 0, "DURATION",
 		"stay, and look for later versions that often; SIGTERM ends it", set_keep_fresh},
+	{"metrics-file", 0, "FILE",
+		"write counters to FILE.prom, for the textfile collector of node_exporter",
+		TEXT(metrics_file)},
 	{"json", 0, NULL, "what became of everything (or with --dry-run would), as JSON on stdout",
 		FLAG(json)},
 	{NULL},

@@ -12,14 +12,13 @@
 
 enum { SUBCOMMANDS_MAX = 16 };
 
-static int print_help(const struct subcommand_list *l)
+static void print_help(const struct subcommand_list *l, FILE *to)
 {
-	puts(l->usage);
+	fprintf(to, "%s\n", l->usage);
 	for (size_t i = 0; i < l->n; i++)
-		printf("  %-*s %-*s%s%s\n", l->name_columns, l->v[i].name, l->word_columns,
+		fprintf(to, "  %-*s %-*s%s%s\n", l->name_columns, l->v[i].name, l->word_columns,
 			l->v[i].words, l->word_columns > 0 ? " " : "", l->v[i].help);
-	puts(l->more);
-	return EXIT_DONE;
+	fprintf(to, "%s\n", l->more);
 }
 
 static int print_subcommand_help(const struct subcommand_list *l, const struct subcommand *s)
@@ -41,14 +40,32 @@ static const char *find_nearest(const struct subcommand_list *l, const char *wor
 	return nearest_word(word, names, n);
 }
 
-/* word: NULL if there is none. */
+/* Prints the list for who does not know it, on stderr since it was not asked for. */
+static int refuse_none(const struct subcommand_list *l)
+{
+	bool nested = l->name[0] != '\0';
+
+	print_help(l, stderr);
+	log_error("%s%sno %s", l->name, nested ? ": " : "", nested ? "subcommand" : "command");
+	return EXIT_USAGE;
+}
+
+static int refuse_option(const struct subcommand_list *l, const char *word)
+{
+	bool nested = l->name[0] != '\0';
+
+	log_error("%s%soptions go behind the %s: stagerun %s%s%s %s", l->name, nested ? ": " : "",
+		nested ? "subcommand" : "command", l->name, nested ? " " : "",
+		nested ? "SUBCOMMAND" : "COMMAND", word);
+	return EXIT_USAGE;
+}
+
 static int refuse_word(const struct subcommand_list *l, const char *word)
 {
 	bool nested = l->name[0] != '\0';
 	const char *kind = nested ? "subcommand" : "command";
-	const char *nearest = word != NULL ? find_nearest(l, word) : NULL;
-	_free_ char *what = word != NULL ? text_format("unknown %s '%s'", kind, word)
-					 : text_format("no %s", kind);
+	const char *nearest = find_nearest(l, word);
+	_free_ char *what = text_format("unknown %s '%s'", kind, word);
 	_free_ char *advice = nearest != NULL ? text_format("did you mean %s?", nearest)
 					      : text_format("stagerun%s%s --help lists them",
 							nested ? " " : "", l->name);
@@ -117,9 +134,11 @@ int subcommand_dispatch(
 	const struct subcommand_list *l, int argc, char **argv, const struct inherited *in)
 {
 	if (argc < 2)
-		return refuse_word(l, NULL);
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
-		return print_help(l);
+		return refuse_none(l);
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		print_help(l, stdout);
+		return EXIT_DONE;
+	}
 	for (size_t i = 0; i < l->n; i++) {
 		const struct subcommand *s = &l->v[i];
 
@@ -128,7 +147,7 @@ int subcommand_dispatch(
 		return s->main != NULL ? s->main(argc - 1, argv + 1, in)
 				       : parse_and_run(l, s, argc - 2, argv + 2, in);
 	}
-	return refuse_word(l, argv[1]);
+	return argv[1][0] == '-' ? refuse_option(l, argv[1]) : refuse_word(l, argv[1]);
 }
 
 /* The commands of stagerun. */
@@ -149,7 +168,7 @@ static const struct subcommand_list program = {
 	.name = "",
 	.usage = "Usage: stagerun COMMAND ...\n\n"
 		 "Brings a run's data to where it is read, then becomes the run's command.\n",
-	.more = "\nstagerun COMMAND --help tells more. stagerun --version tells the version.",
+	.more = "\nstagerun COMMAND --help tells more. stagerun --version (-V) tells the version.",
 	.name_columns = 10,
 	.v = commands,
 	.n = ARRAY_LEN(commands),
@@ -157,7 +176,7 @@ static const struct subcommand_list program = {
 
 int command_dispatch(int argc, char **argv, const struct inherited *in)
 {
-	if (argc < 2 || strcmp(argv[1], "--version") != 0)
+	if (argc < 2 || (strcmp(argv[1], "--version") != 0 && strcmp(argv[1], "-V") != 0))
 		return subcommand_dispatch(&program, argc, argv, in);
 	puts("stagerun " STAGERUN_VERSION);
 	return EXIT_DONE;

@@ -463,9 +463,12 @@ static int read_actions(struct runfile_reader *p, const struct yaml_node *node, 
 	return runfile_read_items(p, node, read_action, actions);
 }
 
+#define NOT_RUN "its actions are not run"
+
 static const struct runfile_field point_fields[] = {
 #define X(id, name, older, build) \
-	{name, read_actions, AT(actions[id])}, {older, read_actions, AT(actions[id])},
+	{name, read_actions, AT(actions[id]), NOT_RUN}, \
+		{older, read_actions, AT(actions[id]), NOT_RUN},
 	LIFECYCLE_POINTS(X)
 #undef X
 };
@@ -502,9 +505,11 @@ static int read_params(struct runfile_reader *p, const struct yaml_node *node, v
 	return 0;
 }
 
+#define NOT_ADDED "its words are not added to the command"
+
 static const struct runfile_field hyper_fields[] = {
 	{"settings"},
-	{"params", read_params, AT(params)},
+	{"params", read_params, AT(params), .lost = NOT_ADDED},
 };
 
 static int read_hyper_params(struct runfile_reader *p, const struct yaml_node *node, void *into)
@@ -520,19 +525,26 @@ static int read_misplaced(struct runfile_reader *p, const struct yaml_node *node
 {
 	(void)node;
 	(void)into;
-	runfile_warn(p, p->key, "%s is ignored; actions belong under compute.train", p->key_path);
+	if (p->strict)
+		return runfile_refuse(
+			p, p->key, "%s: actions belong under compute.train", p->key_path);
+	runfile_warn(p, p->key, "%s is ignored, so " NOT_RUN "; actions belong under compute.train",
+		p->key_path);
 	return 0;
 }
 
+#define NOT_ATTACHED "no datastore is attached for it"
+
 static const struct runfile_field train_fields[] = {
-	{"environment", read_environment},
-	{"dependency_file_info", read_dependency_info},
-	{"datastore_name", runfile_read_datastore_name},
-	{"datastore_version", runfile_read_datastore_version},
-	{"datastore_mount_dir", runfile_read_datastore_mount_dir},
-	{"datastores", runfile_read_datastores},
-	{"actions", read_action_points},
-	{"scratch", read_scratch},
+	{"environment", read_environment, .lost = "its variables are not set"},
+	{"dependency_file_info", read_dependency_info, .lost = "nothing is installed for it"},
+	{"datastore_name", runfile_read_datastore_name, .lost = NOT_ATTACHED},
+	{"datastore_version", runfile_read_datastore_version, .lost = "the newest is taken"},
+	{"datastore_mount_dir", runfile_read_datastore_mount_dir,
+		.lost = "the datastore goes to its default directory"},
+	{"datastores", runfile_read_datastores, .lost = NOT_ATTACHED},
+	{"actions", read_action_points, .lost = NOT_RUN},
+	{"scratch", read_scratch, .lost = "its directories are not made"},
 	/* Known and ignored: they are for the machine, the image and the scheduler. */
 	{"framework"},
 	{"instance"},
@@ -558,9 +570,11 @@ static int read_train(struct runfile_reader *p, const struct yaml_node *node, vo
 	return READ(p, node, train_fields);
 }
 
+#define NOTHING_DONE "nothing under it is staged, set or run"
+
 static const struct runfile_field compute_fields[] = {
 	{"provider"},
-	{"train", read_train},
+	{"train", read_train, .lost = NOTHING_DONE},
 	{"actions", read_misplaced},
 };
 
@@ -571,8 +585,8 @@ static int read_compute(struct runfile_reader *p, const struct yaml_node *node, 
 }
 
 static const struct runfile_field root_fields[] = {
-	{"compute", read_compute},
-	{"hyper_params", read_hyper_params},
+	{"compute", read_compute, .lost = NOTHING_DONE},
+	{"hyper_params", read_hyper_params, .lost = NOT_ADDED},
 	{"actions", read_misplaced},
 };
 
@@ -586,24 +600,30 @@ static int read_tree(struct runfile_reader *p, const struct yaml_node *root)
 	return code;
 }
 
-int runfile_parse(
-	const char *name, const char *bytes, size_t len, struct runfile **ret, struct error *err)
+/* p has strict and err. */
+static int parse(struct runfile_reader *p, const char *name, const char *bytes, size_t len,
+	struct runfile **ret)
 {
-	struct runfile_reader p = {.err = err};
 	struct yaml_tree tree = {0};
-	int code = yaml_tree_load(name, bytes, len, &tree, err);
+	int code = yaml_tree_load(name, bytes, len, &tree, p->err);
 
 	if (code < 0)
 		return code;
-	p.r = zalloc(sizeof(*p.r));
-	p.r->path = text_copy(name);
-	code = read_tree(&p, tree.root);
+	p->r = zalloc(sizeof(*p->r));
+	p->r->path = text_copy(name);
+	code = read_tree(p, tree.root);
 	yaml_tree_done(&tree);
 	if (code < 0)
-		runfile_free(p.r);
+		runfile_free(p->r);
 	else
-		*ret = p.r;
+		*ret = p->r;
 	return code;
+}
+
+int runfile_parse(
+	const char *name, const char *bytes, size_t len, struct runfile **ret, struct error *err)
+{
+	return parse(&(struct runfile_reader){.err = err}, name, bytes, len, ret);
 }
 
 static int read_file(int fd, const char *path, struct text *ret, struct error *err)
@@ -621,8 +641,9 @@ static int read_file(int fd, const char *path, struct text *ret, struct error *e
 	return n < 0 ? error_set(err, -errno, "read '%s': %m", path) : 0;
 }
 
-int runfile_read(const char *path, struct runfile **ret, struct error *err)
+int runfile_read(const char *path, bool strict, struct runfile **ret, struct error *err)
 {
+	struct runfile_reader p = {.strict = strict, .err = err};
 	_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct text bytes = {0};
 	int code;
@@ -631,7 +652,7 @@ int runfile_read(const char *path, struct runfile **ret, struct error *err)
 		return error_set(err, -errno, "read '%s': %m", path);
 	code = read_file(fd, path, &bytes, err);
 	if (code == 0)
-		code = runfile_parse(path, bytes.s != NULL ? bytes.s : "", bytes.len, ret, err);
+		code = parse(&p, path, bytes.s != NULL ? bytes.s : "", bytes.len, ret);
 	text_done(&bytes);
 	return code;
 }

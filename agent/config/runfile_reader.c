@@ -88,17 +88,60 @@ static const char *nearest_field_name(
 	return nearest_word(name, names, known);
 }
 
-static int report_unknown_key(const struct runfile_reader *p, const struct yaml_node *key,
-	const char *nearest, enum unknown_keys unknown)
+/* A map with fixed keys. */
+struct field_table {
+	const struct runfile_field *fields;
+	size_t n;
+};
+
+/* What will not happen because key is ignored: of the nearest key, or else what all keys have in
+ * common. */
+static const char *describe_loss(const struct field_table *t, const char *nearest)
 {
+	const char *common = NULL;
+
+	if (nearest != NULL)
+		return find_field(t->fields, t->n, nearest)->lost;
+	for (size_t i = 0; i < t->n; i++) {
+		const struct runfile_field *f = &t->fields[i];
+
+		if (f->name == NULL)
+			continue;
+		if (f->lost == NULL || (common != NULL && strcmp(common, f->lost) != 0))
+			return "it has no effect";
+		common = f->lost;
+	}
+	return common;
+}
+
+static char *list_fields(const struct field_table *t)
+{
+	struct text names = {0};
+
+	for (size_t i = 0; i < t->n; i++)
+		if (t->fields[i].name != NULL)
+			text_addf(&names, "%s%s", names.len > 0 ? ", " : "", t->fields[i].name);
+	return text_take(&names);
+}
+
+static int report_unknown_key(const struct runfile_reader *p, const struct yaml_node *key,
+	const struct field_table *t, enum unknown_keys unknown)
+{
+	const char *nearest = nearest_field_name(t->fields, t->n, key->text), *loss;
 	_free_ char *where =
 		*p->key_path != '\0' ? text_format(" in %s", p->key_path) : text_copy("");
 	_free_ char *hint =
 		nearest != NULL ? text_format("; did you mean '%s'?", nearest) : text_copy("");
+	_free_ char *names = NULL;
 
-	if (unknown == UNKNOWN_FAILS)
-		return runfile_refuse(p, key, "unknown key '%s'%s%s", key->text, where, hint);
-	runfile_warn(p, key, "unknown key '%s'%s is ignored%s", key->text, where, hint);
+	if (unknown == UNKNOWN_FAILS || p->strict) {
+		names = list_fields(t);
+		return runfile_refuse(p, key, "unknown key '%s'%s%s%s %s", key->text, where, hint,
+			nearest != NULL ? " The keys are" : "; the keys are", names);
+	}
+	loss = describe_loss(t, nearest);
+	runfile_warn(p, key, "unknown key '%s'%s is ignored%s%s%s", key->text, where,
+		loss != NULL ? ", so " : "", loss != NULL ? loss : "", hint);
 	return 0;
 }
 
@@ -118,7 +161,7 @@ int runfile_read_fields(struct runfile_reader *p, const struct yaml_node *map,
 
 		if (field == NULL) {
 			code = report_unknown_key(
-				p, key, nearest_field_name(fields, n, key->text), unknown);
+				p, key, &(struct field_table){fields, n}, unknown);
 			continue;
 		}
 		if (field->read == NULL)
@@ -263,7 +306,9 @@ static int append_value(struct text *t, char *name,
 			name);
 	value = lookup(ctx, name);
 	if (value == NULL)
-		return error_set(err, -ERR_CONFIG, "${%s}: the environment has no %s", name, name);
+		return error_set(err, -ERR_CONFIG,
+			"${%s}: the environment has no %s; set it for the container, or under environment in config.yml",
+			name, name);
 	text_add(t, value);
 	return 0;
 }
@@ -295,4 +340,26 @@ int runfile_expand(const char *s, const char *(*lookup)(void *ctx, const char *n
 	}
 	text_done(&t);
 	return code;
+}
+
+int runfile_expand_path(const char *s, const char *(*lookup)(void *ctx, const char *name),
+	void *ctx, char **ret, struct error *err)
+{
+	_free_ char *braced = NULL;
+	struct text t = {0};
+
+	text_add(&t, "");
+	while (*s != '\0') {
+		const char *end = s + 1;
+
+		while (*s == '$' && (isalnum((unsigned char)*end) || *end == '_'))
+			end++;
+		if (end > s + 1 && !isdigit((unsigned char)s[1]))
+			text_addf(&t, "${%.*s}", (int)(end - s - 1), s + 1);
+		else
+			text_add_bytes(&t, s, (size_t)(end - s));
+		s = end;
+	}
+	braced = text_take(&t);
+	return runfile_expand(braced, lookup, ctx, ret, err);
 }

@@ -71,6 +71,7 @@ struct runfile_reader {
 	const struct yaml_node *key;      /* the innermost key; valid when its reader starts */
 	struct datastore_ref attached;    /* datastore_name, _version and _mount_dir */
 	unsigned point_line[POINT_COUNT]; /* line of the key of a point's actions; 0: none yet */
+	bool strict;                      /* an unknown key is always an error */
 	struct error *err;
 };
 
@@ -82,6 +83,7 @@ struct runfile_field {
 	const char *name;     /* NULL: an unused row */
 	runfile_read_fn read; /* NULL: the key is known and ignored */
 	size_t offset;        /* added to the into of runfile_read_fields() for read() */
+	const char *lost;     /* what will not happen without the key: "its actions are not run" */
 };
 
 enum unknown_keys { UNKNOWN_WARNS, UNKNOWN_FAILS };

@@ -365,6 +365,8 @@ const struct setting settings_table[] = {
 	{"agent", "secret_names", SETTING_WORDS, AT(secret_names), "",
 		"Variables whose values are never printed, beside *TOKEN*, *SECRET*, *PASSWORD* and *KEY*.",
 		.unit = "globs"},
+	{"agent", "strict", SETTING_BOOL, AT(strict), "no",
+		"Whether an unknown key of config.yml is an error, and not a warning."},
 	{"agent", "lock", SETTING_WORDS, AT(lock), "",
 		"Settings that the environment, config.yml and options may not change.",
 		.unit = "section.key, or globs such as limits.*", .file_only = true},

@@ -166,15 +166,22 @@ static bool try_read_only(
 /* A record of root counts as warm as one of this user does. */
 static bool is_staged_by_root(struct destination *d)
 {
+	struct record *record;
+	struct text what = {0};
+
 	if (state_dir_open_existing(&d->place, false, STATE_DIR_COMMON) < 0)
 		return false;
-	if (state_dir_is_ours(&d->place) || !holds_whole(d)) {
+	record = state_dir_is_ours(&d->place) ? NULL : holdings_whole(d);
+	if (record == NULL) {
 		state_dir_close_state(&d->place);
 		return false;
 	}
+	publish_record_describe(record, &what);
 	error_set(&d->refusal, -EACCES,
-		"%s was staged by another user (uid 0), who alone can replace it; remove it or stage elsewhere",
-		d->place.path);
+		"%s was staged by another user (uid 0), who alone can replace it, and holds %s, which is not what is asked for now; remove it or stage elsewhere",
+		d->place.path, what.s);
+	text_done(&what);
+	publish_record_free(record);
 	return true;
 }
 

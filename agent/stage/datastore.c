@@ -116,7 +116,8 @@ static int fetch_version(struct stage *s, size_t i, const struct manifest *m, st
 	const struct stage_spec *spec = s->spec;
 	const struct selection selection = {.include = (const char *const *)spec->include.v,
 		.exclude = (const char *const *)spec->exclude.v,
-		.strip_components = spec->strip_components};
+		.strip_components = spec->strip_components,
+		.left = &s->outcomes[i].left};
 	const struct fetch_options opts = {.store = s->env->store,
 		.s3 = s->env->s3,
 		.budget = s->env->budget,

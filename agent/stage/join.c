@@ -321,6 +321,7 @@ void stage_done(struct stage *s)
 		free(s->names[i]);
 		free(s->outcomes[i].format);
 		free(s->outcomes[i].datastore);
+		select_left_done(&s->outcomes[i].left);
 	}
 	free(s->names);
 	free(s->progress);

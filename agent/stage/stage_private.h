@@ -9,6 +9,7 @@
 #include "progress.h"
 #include "s3.h"
 #include "stage.h"
+#include "unpack.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <uv.h>
@@ -54,6 +55,7 @@ struct source_outcome {
 	char *datastore;  /* its name; NULL: not a datastore */
 	unsigned version; /* of the datastore */
 	char manifest_sha256[65];
+	struct selection_left left; /* added to by the threads that unpack */
 };
 
 /* The version of a source as the destination's record has it. */

@@ -278,7 +278,8 @@ static int unpack_object(
 	const struct stage_spec *spec = s->spec;
 	const struct selection selection = {.include = (const char *const *)spec->include.v,
 		.exclude = (const char *const *)spec->exclude.v,
-		.strip_components = spec->strip_components};
+		.strip_components = spec->strip_components,
+		.left = &s->outcomes[i].left};
 	const struct unpack_env env = {.tree = s->tree,
 		.budget = s->env->budget,
 		.cancel = &s->attempt,
@@ -310,13 +311,18 @@ static void fill_record_source(
 static int check_selection(const struct stage *s, size_t i, struct error *err)
 {
 	const struct stage_spec *spec = s->spec;
+	struct text names = {0};
 
 	if (counted(&s->progress[i].entries) > 0 ||
 		(spec->include.n == 0 && spec->exclude.n == 0 && spec->strip_components == 0))
 		return 0;
-	return error_set(err, -ERR_CONFIG,
-		"nothing in %s is left by include, exclude and strip_components; globs match whole names in the archive, before stripping",
-		s->progress[i].name);
+	text_add(&names, "");
+	select_describe_left(&s->outcomes[i].left, &names);
+	error_set(err, -ERR_CONFIG,
+		"nothing in %s is left by include, exclude and strip_components%s; globs match whole names in the archive, before stripping",
+		s->progress[i].name, names.s);
+	text_done(&names);
+	return -ERR_CONFIG;
 }
 
 static int open_and_unpack(struct stage *s, size_t i, struct record_source *ret, struct error *err)

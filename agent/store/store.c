@@ -212,6 +212,11 @@ void store_free(struct store *s)
 	s->ops->free(s);
 }
 
+bool store_is_absent(const struct store *s)
+{
+	return s->ops->is_absent != NULL && s->ops->is_absent(s);
+}
+
 const char *store_name(const struct store *s)
 {
 	return s->name;

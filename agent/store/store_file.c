@@ -697,7 +697,15 @@ static void file_free(struct store *s)
 	free(f);
 }
 
+static bool file_is_absent(const struct store *s)
+{
+	const struct store_file *f = container_of(s, const struct store_file, base);
+
+	return access(f->root, F_OK) < 0 && errno == ENOENT;
+}
+
 static const struct store_ops file_ops = {
+	.is_absent = file_is_absent,
 	.free = file_free,
 	.conn_open = file_hand_open,
 	.conn_close = file_hand_close,

@@ -70,6 +70,8 @@ struct store_read {
 /* What a backend implements. Keys and prefixes have been checked. Return values and errors are
  * those of the functions in store.h. */
 struct store_ops {
+	/* Whether not even the place of the store exists; NULL: that cannot be told. */
+	bool (*is_absent)(const struct store *s);
 	void (*free)(struct store *s); /* all but the name and the mutex */
 	int (*conn_open)(
 		struct store *s, struct cancel *cancel, struct store_conn **ret, struct error *err);

@@ -421,6 +421,10 @@ static int no_such_name(
 	_free_ char *list = NULL;
 	struct text t = {0};
 
+	if (store_is_absent(h->store))
+		return error_set(err, -ENOENT,
+			"there is no datastore '%s': the directory of the store %s does not exist; is it mounted here, and is --store or STAGERUN_STORE right?",
+			name, store);
 	if (names->n == 0)
 		return error_set(err, -ENOENT,
 			"there is no datastore '%s' in %s, which has none: create one with `stagerun datastore create`",

@@ -464,6 +464,14 @@ enum verdict answer_classify(
 
 /* No answer: what curl says. */
 
+/* What TLS libraries say of the text of a plain HTTP server. */
+static bool is_plain_answer(const char *said)
+{
+	return strstr(said, "wrong version number") != NULL ||
+	       strstr(said, "packet length too long") != NULL ||
+	       strstr(said, "unexpected TLS packet") != NULL;
+}
+
 /* Failures that a retry of the same request would meet again. Any other failure on the way to a
  * server and back can be transient: name lookups, refused and lost connections, failed
  * handshakes. */
@@ -473,6 +481,8 @@ const char *answer_permanent_advice(CURLcode result, const char *said)
 	 * name, the other that of a failed connection. */
 	if (strncmp(said, "Unsupported proxy", 17) == 0)
 		return "; check the spelling of https_proxy and http_proxy";
+	if (result == CURLE_SSL_CONNECT_ERROR && is_plain_answer(said))
+		return "; the server does not speak TLS at this port: check the port, or write http:// if it is meant";
 	switch (result) {
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_ISSUER_ERROR:

@@ -6,6 +6,7 @@
 #include "text.h"
 #include "unpack.h"
 #include "unpack_private.h"
+#include <stdlib.h>
 #include <string.h>
 
 /* Returns the start of the next component of *name and sets its length, or NULL when there is none;
@@ -240,13 +241,46 @@ static bool is_wanted(const struct selection *sel, const char *name)
 	return sel->include == NULL || any_covers(sel->include, plain);
 }
 
-const char *select_apply(const struct selection *sel, const char *name)
+static void note_left(struct selection_left *left, const char *name)
+{
+	size_t len = strlen(name);
+	unsigned i;
+
+	if (atomic_load(&left->n) > SELECTION_LEFT_MAX || len == 0 || name[len - 1] == '/')
+		return;
+	i = atomic_fetch_add(&left->n, 1);
+	if (i < SELECTION_LEFT_MAX)
+		atomic_store(&left->names[i], text_format("%.200s", name));
+}
+
+void select_describe_left(struct selection_left *left, struct text *ret)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < SELECTION_LEFT_MAX; i++) {
+		const char *name = atomic_load(&left->names[i]);
+
+		if (name == NULL)
+			continue;
+		text_addf(ret, "%s'%s'", any ? ", " : ": there are ", name);
+		any = true;
+	}
+	if (any && atomic_load(&left->n) > SELECTION_LEFT_MAX)
+		text_add(ret, ", ...");
+}
+
+void select_left_done(struct selection_left *left)
+{
+	for (size_t i = 0; i < SELECTION_LEFT_MAX; i++)
+		free(atomic_exchange(&left->names[i], NULL));
+	atomic_store(&left->n, 0);
+}
+
+static const char *apply(const struct selection *sel, const char *name)
 {
 	const char *rest = name;
 	size_t len;
 
-	if (sel == NULL)
-		return name;
 	if (!is_wanted(sel, name))
 		return NULL;
 	if (sel->strip_components == 0)
@@ -255,6 +289,15 @@ const char *select_apply(const struct selection *sel, const char *name)
 		if (name_next_component(&rest, &len) == NULL)
 			return NULL;
 	return name_next_component(&rest, &len);
+}
+
+const char *select_apply(const struct selection *sel, const char *name)
+{
+	const char *kept = sel != NULL ? apply(sel, name) : name;
+
+	if (kept == NULL && sel->left != NULL)
+		note_left(sel->left, name);
+	return kept;
 }
 
 /* Returns the reason why no tree accepts the name; NULL: there is none. */
@@ -293,6 +336,7 @@ static void advise_strip(const struct selection *sel, const char *name, struct t
 	size_t len = strlen(name);
 	const char *left;
 
+	stripped.left = NULL;
 	stripped.strip_components = count_to_strip(name);
 	left = select_apply(&stripped, name);
 	if (left != NULL && objection(left) == NULL)

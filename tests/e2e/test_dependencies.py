@@ -180,6 +180,15 @@ def test_a_failed_stage_stops_the_install(stagerun, server, dest, tmp_path):
 # What goes wrong.
 
 
+def test_without_a_network_the_first_cause_is_said(stagerun, python):
+    (stagerun.cwd / "requirements.txt").write_text("nosuchpkg\n")
+    unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "1"}
+    install(stagerun, env=unreachable).failed(
+        125, r"pip could not install 'nosuchpkg' \(requirements\.txt\): it reaches no package index: "
+             "Failed to establish a new connection: .*Connection refused; is there a network", "PIP_INDEX_URL")
+    assert_not_started(stagerun)
+
+
 def test_a_failure_names_the_package_and_what_pip_said(stagerun, python):
     requirements(stagerun.cwd / "requirements.txt", "nosuchpkg==9")
     message = stagerun.directory / "termination-log"

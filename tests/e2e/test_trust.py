@@ -67,6 +67,15 @@ def test_what_another_user_staged_stands_for_no_digest(stagerun, server, shared,
     assert (shared / "elsewhere/model.py").read_text() == "good\n"
 
 
+def test_another_version_of_another_user_is_described(stagerun, server, shared):
+    served = server.put("/m.tar", ARCHIVE)
+    run_as(stagerun, 0, "fetch", served.url, shared / "data").ok()
+    served.replace(tar(file("later")))
+    run_as(stagerun, ALICE, "fetch", served.url, shared / "data").failed(
+        1, r"staged by another user \(uid 0\), who alone can replace it, and holds \S+/m\.tar staged at .*, "
+           "which is not what is asked for now")
+
+
 def test_what_root_staged_is_warm_for_everybody(stagerun, server, shared):
     served = server.put("/m.tar", ARCHIVE)
     run_as(stagerun, 0, "fetch", served.url, shared / "data").ok()

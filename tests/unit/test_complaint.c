@@ -47,6 +47,46 @@ TEST(complaint_of_pip_names_the_package_that_was_not_found)
 	install_complaint_done(&c);
 }
 
+#define RETRY(left, why) \
+	"WARNING: Retrying (Retry(total=" left ", connect=None, read=None, redirect=None, " \
+	"status=None)) after connection broken by " why ": /simple/numpy/\n"
+#define UNKNOWN_HOST \
+	"'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f>: " \
+	"Failed to establish a new connection: [Errno -2] Name or service not known')'"
+#define NOT_FOUND \
+	"ERROR: Could not find a version that satisfies the requirement numpy (from versions: none)\n" \
+	"ERROR: No matching distribution found for numpy\n"
+
+static void check_network(const char *expected, const char *output)
+{
+	struct complaint c = {0};
+
+	add_all(&c, output);
+	if (expected == NULL)
+		assert_null(install_complaint_network(&c));
+	else
+		assert_string_equal(expected, install_complaint_network(&c));
+	install_complaint_done(&c);
+}
+
+TEST(complaint_of_pip_without_a_network_is_its_first_cause)
+{
+	check_network("Failed to establish a new connection: [Errno -2] Name or service not known",
+		RETRY("4", UNKNOWN_HOST) RETRY("0", UNKNOWN_HOST) NOT_FOUND);
+	check_network(
+		"ReadTimeoutError(\"HTTPSConnectionPool(host='pypi.org', port=443): Read timed out. (read timeout=15)",
+		RETRY("0",
+			"'ReadTimeoutError(\"HTTPSConnectionPool(host='pypi.org', port=443): Read "
+			"timed out. (read timeout=15)\")'") NOT_FOUND);
+}
+
+TEST(complaint_of_pip_is_not_the_network_when_a_retry_reached_it)
+{
+	check_network(NULL, RETRY("4", UNKNOWN_HOST) NOT_FOUND);
+	check_network(NULL, RETRY("0", UNKNOWN_HOST) "ERROR: something else\n");
+	check_network(NULL, NOT_FOUND);
+}
+
 TEST(complaint_of_pip_about_a_managed_environment_is_recognised)
 {
 	struct complaint c = {0};

@@ -222,7 +222,7 @@ TEST(runfile_attaches_a_list_of_datastores)
 	runfile_free(r);
 	assert_refused(TRAIN "    datastores: [{name: a, vresion: 1}]\n",
 		"config.yml:3:28: unknown key 'vresion' in compute.train.datastores[1]; did you "
-		"mean 'version'?");
+		"mean 'version'? The keys are name, datastore, version, mount_dir, to");
 	assert_refused(TRAIN "    datastores: [{version: 1}]\n",
 		"config.yml:3:18: compute.train.datastores[1] needs a name");
 	assert_refused(TRAIN "    datastores: [{datastore: \"a:1\", version: 2}]\n",
@@ -330,19 +330,56 @@ TEST(runfile_warns_of_unknown_keys_with_line_and_nearest)
 				 "actions: {on_build: [x]}\n");
 
 	assert_non_null(strstr(said,
-		"config.yml:2: unknown key 'trainn' in compute is ignored; did you mean 'train'?"));
-	assert_non_null(
-		strstr(said, "config.yml:4: unknown key 'datastore_nmae' in compute.train is "
-			     "ignored; did you mean 'datastore_name'?"));
+		"config.yml:2: unknown key 'trainn' in compute is ignored, so nothing under it is staged, set or run; did you mean 'train'?"));
+	assert_non_null(strstr(said,
+		"config.yml:4: unknown key 'datastore_nmae' in compute.train is "
+		"ignored, so no datastore is attached for it; did you mean 'datastore_name'?"));
 	assert_non_null(
 		strstr(said, "config.yml:5: unknown key 'size_mb' in compute.train.scratch"));
-	assert_non_null(strstr(said, "config.yml:6: unknown key 'on_experiment_begin'"));
-	assert_non_null(strstr(said, "config.yml:7: unknown key 'hyper_parms' is ignored; did you "
-				     "mean 'hyper_params'?"));
-	assert_non_null(strstr(said, "config.yml:8: unknown key 'zebra' is ignored\n"));
+	assert_non_null(
+		strstr(said, "config.yml:6: unknown key 'on_experiment_begin' in "
+			     "compute.train.actions is ignored, so its actions are not run; "
+			     "did you mean 'on_experiment_start'?"));
+	assert_non_null(
+		strstr(said, "config.yml:7: unknown key 'hyper_parms' is ignored, so its words are "
+			     "not added to the command; did you mean 'hyper_params'?"));
 	assert_non_null(strstr(
-		said, "config.yml:9: actions is ignored; actions belong under compute.train"));
+		said, "config.yml:8: unknown key 'zebra' is ignored, so it has no effect\n"));
+	assert_non_null(strstr(said,
+		"config.yml:9: actions is ignored, so its actions are not run; actions belong under compute.train"));
 	free(said);
+}
+
+TEST(runfile_says_what_no_point_of_the_lifecycle_will_do)
+{
+	char *said = warnings_of("compute: {train: {actions: {zebra: [x]}}}\n");
+
+	assert_non_null(strstr(said, "'zebra' in compute.train.actions is ignored, so its actions "
+				     "are not run\n"));
+	free(said);
+}
+
+static void assert_strictly_refused(const char *yaml, const char *sentence)
+{
+	_free_ char *path = config_file("config.yml", yaml);
+	struct runfile *r = NULL;
+	struct error err;
+
+	assert_int_equal(-ERR_CONFIG, runfile_read(path, true, &r, &err));
+	assert_non_null(strstr(err.msg, sentence));
+	assert_null(r);
+}
+
+TEST(runfile_refuses_unknown_keys_when_it_is_strict)
+{
+	assert_strictly_refused("computer: {}\n",
+		"config.yml:1:1: unknown key 'computer'; did you mean 'compute'? The keys are "
+		"compute, hyper_params, actions");
+	assert_strictly_refused("compute: {train: {actions: {on_experiment_begin: [x]}}}\n",
+		"config.yml:1:29: unknown key 'on_experiment_begin' in compute.train.actions; did "
+		"you mean 'on_experiment_start'?");
+	assert_strictly_refused("actions: {on_build: [x]}\n",
+		"config.yml:1:1: actions: actions belong under compute.train");
 }
 
 TEST(runfile_names_place_and_kind_of_a_wrong_value)
@@ -372,12 +409,12 @@ TEST(runfile_read_says_which_file_it_could_not_read)
 	struct runfile *r = NULL;
 	struct error err;
 
-	assert_int_equal(-ENOENT, runfile_read("/nonexistent/config.yml", &r, &err));
+	assert_int_equal(-ENOENT, runfile_read("/nonexistent/config.yml", false, &r, &err));
 	assert_non_null(strstr(err.msg, "/nonexistent/config.yml"));
-	assert_int_equal(-EISDIR, runfile_read("/tmp", &r, &err));
-	assert_int_equal(-ERR_CONFIG, runfile_read(path, &r, &err));
+	assert_int_equal(-EISDIR, runfile_read("/tmp", false, &r, &err));
+	assert_int_equal(-ERR_CONFIG, runfile_read(path, false, &r, &err));
 	assert_non_null(strstr(err.msg, "config.yml:1:10: "));
-	assert_int_equal(-ERR_CONFIG, runfile_read("/dev/zero", &r, &err));
+	assert_int_equal(-ERR_CONFIG, runfile_read("/dev/zero", false, &r, &err));
 	assert_string_equal("/dev/zero: larger than 1 MiB", err.msg);
 	assert_null(r);
 }

@@ -129,7 +129,8 @@ TEST(run_actions_have_a_timeout_and_retries)
 	assert_refused(START "        - {run: x, retries: -1}\n",
 		"config.yml:5:29: " ITEM ".retries: '-1' is not a whole number");
 	assert_refused(START "        - {run: x, retires: 1}\n",
-		"config.yml:5:20: unknown key 'retires' in " ITEM "; did you mean 'retries'?");
+		"config.yml:5:20: unknown key 'retires' in " ITEM "; did you mean 'retries'? "
+		"The keys are run, timeout, retries, stage");
 	assert_refused(START "        - {run: x, stage: {source: a, to: b}}\n",
 		"config.yml:5:11: " ITEM " needs one of run and stage");
 	assert_refused(START "        - {timeout: 3}\n",
@@ -243,14 +244,16 @@ static void assert_not_staged(const char *item, int code, const char *sentence)
 TEST(a_shard_that_cannot_be_is_refused)
 {
 	assert_not_staged("datastore: cats, to: d, shard: {rank: '${NONE}'}", -ERR_CONFIG,
-		"shard: rank: ${NONE}: the environment has no NONE");
+		"shard: rank: ${NONE}: the environment has no NONE; set it for the container, or "
+		"under environment in config.yml");
 	assert_not_staged("datastore: cats, to: d, shard: {rank: 4}", -ERR_CONFIG,
 		"shard: there is no rank 4 in a world of 4; ranks count from 0");
 	assert_refused(START "        - stage: {datastore: cats, to: d, shard: {rank: first}}\n",
 		"config.yml:5:57: " ITEM
 		".stage.shard.rank must be a whole number, or ${VARIABLE}");
 	assert_refused(START "        - stage: {datastore: cats, to: d, shard: {rnk: 1}}\n",
-		"config.yml:5:51: unknown key 'rnk' in " ITEM ".stage.shard; did you mean 'rank'?");
+		"config.yml:5:51: unknown key 'rnk' in " ITEM ".stage.shard; did you mean 'rank'? "
+		"The keys are rank, world");
 }
 
 TEST(a_datastore_may_come_from_variables_and_its_user_is_left_out)
@@ -273,7 +276,14 @@ TEST(stage_actions_refuse_what_they_cannot_keep)
 	assert_refused(START "        - stage: {source: a, to: null}\n",
 		"config.yml:5:18: " ITEM ".stage needs to, the directory to stage into");
 	assert_refused(START "        - stage: {source: a, to: d, sha265: x}\n",
-		"config.yml:5:37: unknown key 'sha265' in " ITEM ".stage; did you mean 'sha256'?");
+		"config.yml:5:37: unknown key 'sha265' in " ITEM ".stage; did you mean 'sha256'? "
+		"The keys are source, join, datastore, to, sha256, include, exclude, "
+		"strip_components, zip_names, extract, replace, shard");
+	assert_refused(START "        - stage: {source: a, destination: d}\n",
+		"config.yml:5:30: unknown key 'destination' in " ITEM
+		".stage; the keys are source, "
+		"join, datastore, to, sha256, include, exclude, strip_components, zip_names, "
+		"extract, replace, shard");
 	assert_refused(START "        - stage: {source: a, to: d, sha256: abc}\n",
 		"config.yml:5:45: " ITEM ".stage.sha256 must be 64 hexadecimal digits");
 	assert_refused(START "        - stage: {datastore: a, to: d, sha256: " DIGEST "}\n",

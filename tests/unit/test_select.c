@@ -142,3 +142,28 @@ TEST(select_pattern_of_many_stars_is_not_exponential)
 	assert_false(takes("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", name));
 	assert_false(takes("**a**a**a**a**a**a**a**a**a**a**a**b", name));
 }
+
+TEST(select_collects_the_first_names_that_it_leaves_out)
+{
+	const char *const patterns[] = {"*.parquet", NULL};
+	struct selection_left left = {0};
+	const struct selection sel = {.left = &left, .include = patterns};
+	struct text t = {0};
+
+	text_add(&t, "");
+	select_describe_left(&left, &t);
+	assert_string_equal("", t.s);
+	assert_null(select_apply(&sel, "train/"));
+	assert_null(select_apply(&sel, "train/1.csv"));
+	assert_non_null(select_apply(&sel, "train/1.parquet"));
+	assert_null(select_apply(&sel, "train/2.csv"));
+	select_describe_left(&left, &t);
+	assert_string_equal(": there are 'train/1.csv', 'train/2.csv'", t.s);
+	assert_null(select_apply(&sel, "train/3.csv"));
+	assert_null(select_apply(&sel, "train/4.csv"));
+	text_done(&t);
+	select_describe_left(&left, &t);
+	assert_string_equal(": there are 'train/1.csv', 'train/2.csv', 'train/3.csv', ...", t.s);
+	text_done(&t);
+	select_left_done(&left);
+}

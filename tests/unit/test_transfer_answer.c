@@ -200,6 +200,21 @@ TEST(answer_tells_curls_passing_failures_from_lasting_ones)
 		err.msg);
 }
 
+TEST(answer_of_a_server_without_tls_is_final_and_says_so)
+{
+	struct answer_wanted w = {.name = "https://h/o"};
+	struct error err;
+
+	assert_int_equal(VERDICT_FAIL,
+		range_retry_classify_curl(CURLE_SSL_CONNECT_ERROR,
+			"OpenSSL/3.0.19: error:0A00010B:SSL routines::wrong version number", &w,
+			&err));
+	assert_non_null(strstr(err.msg, "does not speak TLS at this port"));
+	assert_int_equal(
+		VERDICT_RETRY, range_retry_classify_curl(CURLE_SSL_CONNECT_ERROR,
+				       "OpenSSL SSL_connect: Connection reset by peer", &w, &err));
+}
+
 TEST(answer_of_curl_about_a_proxy_that_is_misspelt_is_final)
 {
 	static const char scheme[] = "Unsupported proxy scheme for 'htp://proxy:3128'",

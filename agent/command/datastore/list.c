@@ -81,11 +81,15 @@ static int list(void *ctx, struct store_conn *h, struct cancel *cancel, struct e
 
 static void print(void *ctx, struct subcommand_call *c)
 {
+	const struct store *store = c->agent.resources.store;
 	struct version_listing *l = ctx;
 
 	c->incomplete = l->broken;
 	if (!l->json && l->table.cells.n == 0 && !l->broken)
-		log_info("there are no datastores in %s", store_name(c->agent.resources.store));
+		log_info("there are no datastores in %s%s", store_name(store),
+			store_is_absent(store)
+				? ": its directory does not exist; is it mounted here? The first datastore create makes it"
+				: "");
 	if (!l->json) {
 		output_table_print(&l->table, stdout);
 		return;

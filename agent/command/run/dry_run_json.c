@@ -4,6 +4,7 @@
 #include "datastore.h"
 #include "defer.h"
 #include "dry_run.h"
+#include "json_bytes.h"
 #include "redact.h"
 #include "source.h"
 #include <string.h>
@@ -15,7 +16,7 @@ static void add_string(struct text *t, const char *s)
 {
 	_free_ char *shown = redact_own(text_copy(s));
 
-	output_json_string(t, shown);
+	json_add_text(t, shown);
 }
 
 static void add_member(struct text *t, const char *key, const char *value)

@@ -7,6 +7,7 @@
 #include "defer.h"
 #include "json_bytes.h"
 #include "log.h"
+#include "metrics.h"
 #include "process.h"
 #include "progress.h"
 #include "random.h"
@@ -123,19 +124,25 @@ char *prewarm_summary_text(const struct prewarm_summary *s, int exit_code, const
 
 /* The command. */
 
-static const struct option_row *const tables[] = {
-	config_rows, run_rows, prewarm_rows, store_rows, common_rows, NULL};
+static const struct option_row *const shown_tables[] = {
+	config_rows, run_rows, prewarm_rows, rate_rows, store_rows, common_rows, NULL};
+
+/* Those of the command are accepted, so that a run and its prewarm can have the same options, but
+ * do nothing here. */
+static const struct option_row *const tables[] = {config_rows, run_rows, prewarm_rows, rate_rows,
+	store_rows, common_rows, command_rows, NULL};
 
 struct prewarm {
 	struct run run;
 	struct prewarm_summary summary;
+	struct metrics metrics;
 };
 
 static void print_help(void)
 {
 	puts("Usage: stagerun prewarm [OPTIONS]\n\n"
 	     "Stages data, and runs no actions and no command.\n\nOptions:");
-	options_print(tables);
+	options_print(shown_tables);
 }
 
 /* Logs that staging stops before the first shell action. */
@@ -150,6 +157,20 @@ static void mention_actions(const struct run *r)
 			left > 1 ? "s from" : "", start->v[r->plan.first_action].number,
 			r->plan.runfile->path, start->v[r->plan.first_action].line,
 			left > 1 ? "on are left to the run" : "is left to the run");
+}
+
+/* code: 0, or why the round failed. */
+static void write_metrics(struct prewarm *p, int code)
+{
+	metrics_end_round(&p->metrics, code, p->run.agent.resources.cache);
+}
+
+static void add_result(void *prewarm, const struct stage_result *r)
+{
+	struct prewarm *p = prewarm;
+
+	prewarm_summary_add(&p->summary, r);
+	metrics_add(&p->metrics, r);
 }
 
 static void print_summary(const struct prewarm *p, int exit_code, const char *reason)
@@ -172,6 +193,7 @@ static int stage_all(struct prewarm *p, bool *ret_logged, struct error *err)
 
 	environment_unset(&r->plan.environment, "STAGERUN_DATASTORES"); /* of the previous round */
 	prewarm_summary_begin(&p->summary);
+	metrics_begin_round(&p->metrics);
 	code = run_stage(r, ret_logged, err);
 	registration_remove(&r->registration, &r->agent);
 	registration_done(&r->registration);
@@ -190,6 +212,8 @@ static int stage_once(struct prewarm *p)
 		exit_code = run_end_start(r, EXIT_FAILED, &err, logged);
 	else
 		mention_actions(r);
+	if (r->agent.signal == 0)
+		write_metrics(p, code);
 	print_summary(p, exit_code, r->why.msg);
 	return exit_code;
 }
@@ -215,6 +239,7 @@ static void stage_round(struct prewarm *p, uint64_t next_ms)
 		return;
 	if (code < 0 && !logged)
 		log_error("%s", err.msg);
+	write_metrics(p, code);
 	print_summary(p, code < 0 ? EXIT_FAILED : EXIT_DONE, code < 0 ? err.msg : NULL);
 	status_writer_round(&r->status, code < 0 ? err.msg : NULL, next_ms);
 }
@@ -284,20 +309,22 @@ static int open_and_stage(struct prewarm *p, const struct inherited *in)
 	struct run *r = &p->run;
 	bool stays = r->request.keep_fresh_ms > 0;
 	struct error err = {0};
-	int exit_code;
+	int exit_code, code;
 
 	if (r->request.low_priority)
 		lower_priority();
-	if (open_agent(r, in, &err) < 0) {
+	code = open_agent(r, in, &err);
+	if (code < 0) {
 		agent_close(&r->agent);
+		write_metrics(p, code);
 		exit_code = run_fail(r, EXIT_FAILED, &err, false);
 		print_summary(p, exit_code, err.msg);
 		return exit_code;
 	}
 	r->agent.policy.keep_going = true;
 	status_writer_watch(&r->status, &r->agent);
-	r->agent.policy.on_result = prewarm_summary_add;
-	r->agent.policy.on_result_ctx = &p->summary;
+	r->agent.policy.on_result = add_result;
+	r->agent.policy.on_result_ctx = p;
 	exit_code = stays ? keep_fresh(p) : stage_once(p);
 	agent_close(&r->agent);
 	if (!stays && exit_code == EXIT_DONE && r->agent.signal != 0)
@@ -312,11 +339,16 @@ static int prepare_and_work(struct prewarm *p, const struct inherited *in)
 	char *const no_command[] = {NULL};
 	struct run *r = &p->run;
 	struct error err = {0};
+	int code;
 
 	prewarm_summary_begin(&p->summary);
 	if (!r->request.dry_run)
 		status_writer_open(&r->status, true);
-	if (run_prepare(r, no_command, &err) < 0) {
+	metrics_open(&p->metrics, r->request.dry_run ? NULL : r->request.metrics_file);
+	metrics_begin_round(&p->metrics);
+	code = run_prepare(r, no_command, &err);
+	if (code < 0) {
+		write_metrics(p, code);
 		if (r->request.dry_run)
 			dry_run_fail(r, &err);
 		else
@@ -344,6 +376,8 @@ int command_prewarm(int argc, char **argv, const struct inherited *in)
 		exit_code = fail_usage(&err);
 	} else if (p.run.request.help) {
 		print_help();
+	} else if (metrics_check_path(p.run.request.metrics_file, &err) < 0) {
+		exit_code = fail_usage(&err);
 	} else if (argv[1 + rest] != NULL) {
 		_free_ char *shown = source_display(argv[1 + rest]); /* a forgotten --stage */
 
@@ -353,6 +387,7 @@ int command_prewarm(int argc, char **argv, const struct inherited *in)
 		exit_code = prepare_and_work(&p, in);
 	}
 	prewarm_summary_done(&p.summary);
+	metrics_close(&p.metrics);
 	run_done(&p.run);
 	return exit_code;
 }

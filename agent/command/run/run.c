@@ -392,8 +392,8 @@ void run_await_orphans(struct agent *a, uint64_t term_ms, const bool *may_kill)
 
 /* The command `run`. */
 
-static const struct option_row *const tables[] = {
-	config_rows, run_rows, plan_rows, report_rows, store_rows, common_rows, NULL};
+static const struct option_row *const tables[] = {config_rows, run_rows, plan_rows, command_rows,
+	report_rows, rate_rows, store_rows, common_rows, NULL};
 
 static void print_help(void)
 {
@@ -606,6 +606,11 @@ int command_run(int argc, char **argv, const struct inherited *in)
 	} else if (argv[1 + rest] == NULL) {
 		error_set(&err, -ERR_USAGE,
 			"run: no command; usage: stagerun run [OPTIONS] [--] COMMAND [ARG...]");
+		exit_code = run_fail(&r, EXIT_AGENT_FAILED, &err, false);
+	} else if (argv[1 + rest][0] == '-') {
+		error_set(&err, -ERR_USAGE,
+			"run: the command '%s' begins with '-', so it is an option, and the program before it is missing: stagerun run [OPTIONS] -- PROGRAM %s ...; a program of that name is run as ./%s",
+			argv[1 + rest], argv[1 + rest], argv[1 + rest]);
 		exit_code = run_fail(&r, EXIT_AGENT_FAILED, &err, false);
 	} else {
 		exit_code = prepare_and_work(&r, argv + 1 + rest, in);

@@ -23,6 +23,7 @@
  *
  *   run.c           `run`: the steps in order; how a run ended; the end of remaining processes
  *   prewarm.c       `prewarm`: the same up to the end of staging, once or repeatedly; its summary
+ *   metrics.c       what prewarm has done, for Prometheus (metrics.h)
  *   supervise.c     the agent as the command's parent; the grace period
  *   hook.c          `hook`: a single point of config.yml, by hand
  *   telemetry*.c    the timeline of a run, its reports, spans for a collector (telemetry.h)
