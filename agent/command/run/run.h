@@ -8,6 +8,7 @@
 #include "hooks.h"
 #include "oom.h"
 #include "process.h"
+#include "ready.h"
 #include "report.h"
 #include "runfile.h"
 #include "settings.h"
@@ -26,6 +27,7 @@
  *   hook.c          `hook`: a single point of config.yml, by hand
  *   telemetry*.c    the timeline of a run, its reports, spans for a collector (telemetry.h)
  *   staged.c        what was staged, for the termination message
+ *   ready.c         what the start was spent on, as one line of the log
  *   dry_run.c       `--dry-run`: prints the plan
  *   registration.c  registers in the store which versions a run uses
  *
@@ -67,6 +69,7 @@ struct run {
 	struct registration registration;
 	struct telemetry telemetry; /* of `run` alone */
 	struct staged staged;       /* of `run` alone */
+	struct ready ready;         /* of `run` alone */
 	const char *why_outlives;   /* why the agent outlives the command; NULL: it does not */
 	const char *phase; /* "config", "stage", "start", "exec", "command": where it failed */
 	struct error why;  /* how it ended */
