@@ -146,8 +146,8 @@ struct range {
 	uint64_t held_ns;        /* paused by the rate limit since then; 0: not paused by it */
 	struct block_pool *pool; /* in which blocks are reserved */
 	unsigned reserved;
-	uint64_t blocks; /* number of blocks put into slots so far */
 	unsigned span;   /* of the current request; 0: none */
+	uint64_t blocks; /* number of blocks put into slots so far */
 
 	/* Under the object's lock. Written by the loop thread only, except for slots and released,
 	 * which the worker updates as it consumes blocks. */
