@@ -5,6 +5,7 @@
 #include "block.h"
 #include "cancel.h"
 #include "error.h"
+#include <stdatomic.h>
 #include <stdint.h>
 
 /* The memory budget of the agent. One half belongs to the network: a pool of blocks that are filled
@@ -28,6 +29,9 @@ uint64_t budget_stage_half(const struct budget *b); /* in bytes: the largest pos
 /* Worker threads. Waits until so many bytes are free in the stages' half. -ERR_LIMIT with a
  * sentence that names the setting (memory_budget): bytes exceed the whole half. -ECANCELED. */
 int budget_reserve(struct budget *b, uint64_t bytes, struct cancel *cancel, struct error *err);
+/* The same; adds to *waited_ns, which may be NULL, how long it waited. */
+int budget_reserve_counted(struct budget *b, uint64_t bytes, struct cancel *cancel,
+	atomic_ullong *waited_ns, struct error *err);
 bool budget_try_reserve(struct budget *b, uint64_t bytes); /* never waits */
 void budget_release(struct budget *b, uint64_t bytes);
 

@@ -83,6 +83,10 @@ struct cache_request {
 	struct progress
 		*progress; /* set to the other agent's progress while waiting; may be NULL */
 	struct wait_limit lock_limit; /* of the wait for another agent */
+	/* where that wait is recorded; as in struct destination_options */
+	struct timeline *timeline;
+	unsigned span;
+	atomic_ullong *lock_ns;
 };
 
 struct cache_entry;

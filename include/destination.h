@@ -8,6 +8,7 @@
 #include "object.h"
 #include "text.h"
 #include "tree.h"
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <time.h>
 
@@ -88,6 +89,8 @@
 #define KEPT_FILE      "download"
 #define KEPT_SUMS_FILE "download.sums" /* digests of its pieces */
 
+struct timeline;
+
 struct record_source {
 	char *name; /* source_display(); owned by the record */
 	struct identity identity;
@@ -139,6 +142,11 @@ struct destination_options {
 	 * the log lines. May be NULL. */
 	void (*on_wait)(void *ctx);
 	void *on_wait_ctx;
+	/* Where a wait for the lock is recorded, beneath which span; and to what its length is
+	 * added. May be NULL. */
+	struct timeline *timeline;
+	unsigned span;
+	atomic_ullong *lock_ns;
 	struct wait_limit lock_limit; /* -EBUSY when another agent holds the lock for longer */
 	uint64_t log_every_ms;        /* interval of the log lines; 0: one minute */
 };

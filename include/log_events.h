@@ -11,7 +11,8 @@
 	X(STAGE_RETRIED, "stage_retried") \
 	X(STAGE_STALLED, "stage_stalled") \
 	X(STAGE_DONE, "stage_done") \
-	X(DATASTORE_STAGED, "datastore_staged")
+	X(DATASTORE_STAGED, "datastore_staged") \
+	X(READY, "ready") /* the start of a run has ended */
 
 enum log_event {
 #define X(id, name) EVENT_##id,

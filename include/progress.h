@@ -16,6 +16,8 @@ enum progress_mode {
 	PROGRESS_NONE,
 };
 
+struct timeline;
+
 /* What a source is at. */
 enum progress_state {
 	PROGRESS_QUEUED, /* not started: it waits for a slot, a lock, or what is before it */
@@ -32,6 +34,10 @@ struct progress {
 	/* Set at creation. */
 	const char *name; /* the source's display name */
 	const char *to;   /* the destination; NULL: there is none */
+
+	/* Set by the source's thread before the work begins: where its requests are recorded. */
+	struct timeline *timeline; /* NULL: nobody wants to know */
+	unsigned span;             /* of the source; 0: there is none */
 
 	/* Any thread. */
 	atomic_int state;       /* enum progress_state */
@@ -52,6 +58,12 @@ struct progress {
 	atomic_ullong decode_ns; /* the unpacker slept because nothing was decoded */
 	/* spent in calls that write to the disk, or waiting for such calls */
 	atomic_ullong disk_ns;
+	atomic_ullong budget_ns; /* threads slept for memory of the budget */
+
+	/* Of the transfer engine: requests under way, and the most of them at once; attempts that
+	 * were repeated; attempts that ended because nothing arrived any more. */
+	atomic_uint connected;
+	atomic_ullong connections, retries, stalls;
 
 	/* The last incident, such as a failed attempt that is repeated; see progress_note(). */
 	pthread_mutex_t note_mutex;
@@ -81,7 +93,7 @@ static inline void progress_reset(struct progress *p)
 {
 	atomic_ullong *const counters[] = {&p->total, &p->received, &p->consumed, &p->expanded,
 		&p->holes, &p->entries, &p->entries_total, &p->network_ns, &p->decode_ns,
-		&p->disk_ns};
+		&p->disk_ns, &p->budget_ns, &p->connections, &p->retries, &p->stalls};
 
 	for (unsigned i = 0; i < sizeof(counters) / sizeof(*counters); i++)
 		atomic_store_explicit(counters[i], 0, memory_order_relaxed);

@@ -21,6 +21,7 @@
 typedef struct uv_loop_s uv_loop_t;
 struct cache;
 struct monitor;
+struct timeline;
 struct transfer;
 struct store;
 struct s3;
@@ -104,6 +105,8 @@ const char *stage_end_name(enum stage_end e);
 struct stage_result_source {
 	const char *name;  /* for people */
 	uint64_t received; /* bytes as received, compressed */
+	/* what its threads waited for, as in struct progress */
+	uint64_t network_ns, decode_ns, disk_ns;
 	/* The version; "" for what is not known. A datastore has its number and the digest of its
 	 * manifest only. */
 	const char *etag, *last_modified, *sha256;
@@ -140,6 +143,9 @@ struct stage_env {
 	/* stores the compressed bytes of an archive that is a single stream until it is unpacked */
 	bool keep_download;
 	struct wait_limit lock_limit; /* of the wait for another agent */
+	struct timeline *timeline;    /* stages, sources and requests are recorded; may be NULL */
+	unsigned span;                /* in which stages are */
+	uint64_t max_rate;            /* bytes per second of all downloads; 0: no limit */
 	struct monitor *monitor;      /* shows the progress of each source; NULL: nothing does */
 	bool keep_going;              /* a stage that fails does not end the others */
 	/* logs the reason of each failure; otherwise only on_done() has one */

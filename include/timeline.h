@@ -55,7 +55,7 @@ enum span_end {
  *   source   url, to, format, etag, last_modified, sha256, datastore, version, total_bytes,
  *            received_bytes, expanded_bytes, entries, connections, retries, stalls; how long it
  *            waited: network_ns, decode_ns, disk_ns, budget_ns (for memory), lock_ns;
- *            bottleneck (see report_bottleneck_name()), advice (a sentence)
+ *            bottleneck (see report_bottleneck_name(); or "budget", "lock"), advice (a sentence)
  *   range    offset, received_bytes, first_byte_ns, status (HTTP's), attempt
  *   lock     holder
  *   action, hook, dependencies, command
@@ -89,8 +89,8 @@ struct timeline *timeline_new(void);
 void timeline_free(struct timeline *t); /* accepts NULL */
 
 /* Begins a span now. Returns its id, which is not 0; or 0 where nothing is recorded, since t is
- * NULL or holds TIMELINE_SPANS_MAX spans. The other functions accept the id 0 and do nothing.
- * Strings are copied, and secrets in them are hidden. */
+ * NULL or holds TIMELINE_SPANS_MAX spans (for a range: half as many). The other functions accept
+ * the id 0 and do nothing. Strings are copied, and secrets in them are hidden. */
 enum { TIMELINE_SPANS_MAX = 20000 };
 unsigned timeline_begin(struct timeline *t, unsigned parent, enum span_kind kind, const char *name);
 

@@ -3,6 +3,7 @@
  * nothing is allocated here. Any thread. */
 #include "budget.h"
 #include "cgroup.h"
+#include "progress.h"
 #include "text.h"
 #include <assert.h>
 #include <errno.h>
@@ -85,11 +86,28 @@ bool budget_try_reserve(struct budget *b, uint64_t bytes)
 	return done;
 }
 
+/* Sleeps until so many bytes were reserved, or cancel is requested. Returns whether they were. */
+static bool await_bytes_locked(struct budget *b, uint64_t bytes, const struct cancel *cancel)
+{
+	while (!cancel_requested(cancel)) {
+		if (reserve_locked(b, bytes))
+			return true;
+		pthread_cond_wait(&b->released, &b->mutex);
+	}
+	return false;
+}
+
 int budget_reserve(struct budget *b, uint64_t bytes, struct cancel *cancel, struct error *err)
+{
+	return budget_reserve_counted(b, bytes, cancel, NULL, err);
+}
+
+int budget_reserve_counted(struct budget *b, uint64_t bytes, struct cancel *cancel,
+	atomic_ullong *waited_ns, struct error *err)
 {
 	struct cancel_watch watch = {.mutex = &b->mutex, .cond = &b->released};
 	char need[32], have[32];
-	bool done = false;
+	bool done;
 
 	if (bytes > b->half)
 		return error_set(err, -ERR_LIMIT,
@@ -99,8 +117,14 @@ int budget_reserve(struct budget *b, uint64_t bytes, struct cancel *cancel, stru
 			bytes / (MIB / 2) + 2);
 	cancel_watch(cancel, &watch);
 	pthread_mutex_lock(&b->mutex);
-	while (!cancel_requested(cancel) && !(done = reserve_locked(b, bytes)))
-		pthread_cond_wait(&b->released, &b->mutex);
+	done = !cancel_requested(cancel) && reserve_locked(b, bytes);
+	if (!done) {
+		uint64_t since_ns = now_ns();
+
+		done = await_bytes_locked(b, bytes, cancel);
+		if (waited_ns != NULL)
+			count(waited_ns, now_ns() - since_ns);
+	}
 	pthread_mutex_unlock(&b->mutex);
 	cancel_unwatch(cancel, &watch);
 	return done ? 0 : error_set(err, -ECANCELED, "cancelled");

@@ -139,6 +139,9 @@ static int lock_to_fill(struct cache_entry *e, const struct cache_request *wish,
 	const struct destination_options opts = {.cancel = wish->cancel,
 		.on_wait = on_wait,
 		.on_wait_ctx = &waiting,
+		.timeline = wish->timeline,
+		.span = wish->span,
+		.lock_ns = wish->lock_ns,
 		.lock_limit = wish->lock_limit};
 	int code = destination_open_in(e->key_fd, e->path, &opts, &e->to, err);
 

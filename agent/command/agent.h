@@ -100,6 +100,7 @@ struct agent {
 	bool outlives;       /* agent_outlive() was called: it will be the command's parent */
 
 	struct monitor *monitor; /* shows progress; see agent_monitor() */
+	uint64_t install_ns; /* how long agent_prepare() installed dependencies; 0: it did not */
 
 	/* How it is stopped. */
 	int signal;         /* the first ending signal; 0: none */

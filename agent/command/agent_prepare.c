@@ -11,6 +11,8 @@ struct prepare_step {
 	struct install *install;
 	struct run_recorder recorder;
 	unsigned span; /* of the install */
+	uint64_t install_began_ns;
+	uint64_t *install_ns; /* the agent's */
 	bool staging, installing;
 	int code; /* the first failure; -ECANCELED only if there is no other */
 	struct error err;
@@ -56,6 +58,7 @@ static void end_install_span(struct prepare_step *step, int code, const struct e
 {
 	enum span_end end = code == 0 ? SPAN_OK : code == -ECANCELED ? SPAN_CANCELLED : SPAN_FAILED;
 
+	*step->install_ns = now_ns() - step->install_began_ns;
 	timeline_end(step->recorder.timeline, step->span, end, code < 0 ? err->msg : NULL);
 }
 
@@ -122,9 +125,11 @@ int agent_prepare(struct agent *a, const struct stage_spec *specs, size_t n,
 	step = zalloc(sizeof(*step));
 	step->outcome = agent_outcome_new(err);
 	step->recorder = a->policy.recorder;
+	step->install_ns = &a->install_ns;
 	env = install_env(a, environment, step);
 	code = start_stages(a, specs, n, step, &why);
 	if (code == 0) {
+		step->install_began_ns = now_ns();
 		step->span = timeline_begin(
 			step->recorder.timeline, step->recorder.parent, SPAN_DEPENDENCIES, d->file);
 		code = dependencies_install(&env, d, &step->install, &why);

@@ -271,7 +271,8 @@ int codec_open(struct codec *c, struct reader *in, const struct decode_env *env,
 	if (env->granted > 0) {
 		code = codec_grow(c, memory, err);
 	} else {
-		code = budget_reserve(env->budget, memory + c->blocks, env->cancel, err);
+		code = budget_reserve_counted(env->budget, memory + c->blocks, env->cancel,
+			env->progress != NULL ? &env->progress->budget_ns : NULL, err);
 		if (code < 0)
 			error_prefix(err, "%s: %s decoder", in->name, c->decoder->name);
 		else

@@ -433,7 +433,9 @@ static int reserve_memory(struct fetch *f, struct error *err)
 		f->reserved = wanted / 2;
 		if (!budget_try_reserve(b, f->reserved)) {
 			f->reserved = wanted / 4;
-			code = budget_reserve(b, f->reserved, f->opts->cancel, err);
+			code = budget_reserve_counted(b, f->reserved, f->opts->cancel,
+				f->opts->progress != NULL ? &f->opts->progress->budget_ns : NULL,
+				err);
 		}
 	}
 	if (code < 0)

@@ -7,10 +7,12 @@
 #include "defer.h"
 #include "lines.h"
 #include "log.h"
+#include "progress.h"
 #include "publish_private.h"
 #include "random.h"
 #include "text.h"
 #include "thread.h"
+#include "timeline.h"
 #include "umask.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -156,6 +158,7 @@ struct lock_wait {
 
 	uint64_t started_ms, logged_ms; /* 0: not yet */
 	unsigned polls;
+	unsigned span; /* 0: not recorded */
 };
 
 static uint64_t now_ms(void)
@@ -188,6 +191,31 @@ static void log_wait(struct lock_wait *w, const char *who, uint64_t now)
 			units_print_duration((now - w->started_ms) * 1000000, waited));
 }
 
+/* At its beginning the owner has perhaps not said yet who it is. */
+static void record_wait(struct lock_wait *w, const char *who)
+{
+	struct timeline *t = w->opts->timeline;
+
+	if (t == NULL)
+		return;
+	if (w->polls == 0)
+		w->span = timeline_begin(t, w->opts->span, SPAN_LOCK, who);
+	timeline_set_text(t, w->span, "holder", who);
+}
+
+/* The wait is over: code is its result. */
+static void end_wait(struct lock_wait *w, int code, const struct error *err)
+{
+	enum span_end failed = code == -ECANCELED ? SPAN_CANCELLED : SPAN_FAILED;
+
+	if (w->polls == 0)
+		return;
+	if (w->opts->lock_ns != NULL)
+		count(w->opts->lock_ns, (now_ms() - w->started_ms) * 1000000);
+	timeline_end(w->opts->timeline, w->span, code < 0 ? failed : SPAN_OK,
+		code < 0 ? err->msg : NULL);
+}
+
 /* Reports the wait, then sleeps for ms. 0; -ECANCELED and -EBUSY as owner_acquire(). */
 static int lock_sleep(struct lock_wait *w, long ms, struct error *err)
 {
@@ -208,16 +236,16 @@ static int lock_sleep(struct lock_wait *w, long ms, struct error *err)
 			"another agent is staging %s (%s), and was waited for as long as lock_timeout in agent.ini allows (%s)",
 			w->dir->path, who, units_print_duration(most->ms * 1000000, limit));
 	log_wait(w, who, now);
+	record_wait(w, who);
 	w->polls++;
 	nanosleep(&pause, NULL);
 	return 0;
 }
 
 /* A blocking flock() could only be interrupted by a signal, not by a cancel, so this polls. */
-static int poll_lock(int fd, const struct state_dir *p, const struct destination_options *opts,
-	struct error *err)
+static int poll_lock(int fd, struct lock_wait *w, struct error *err)
 {
-	struct lock_wait w = {.dir = p, .opts = opts, .unless = ""};
+	const struct state_dir *p = w->dir;
 	long sleep_ms = FIRST_SLEEP_MS;
 	char why[THREAD_WHY_SIZE];
 
@@ -234,7 +262,7 @@ static int poll_lock(int fd, const struct state_dir *p, const struct destination
 				"cannot lock %s/" LOCK_FILE
 				": %m; mount the file system with locks (Lustre: -o flock) or stage elsewhere",
 				p->state_path);
-		code = lock_sleep(&w, sleep_ms, err);
+		code = lock_sleep(w, sleep_ms, err);
 		if (code < 0)
 			return code;
 		sleep_ms = sleep_ms * 2 < MAX_SLEEP_MS ? sleep_ms * 2 : MAX_SLEEP_MS;
@@ -258,11 +286,13 @@ static int take_lock(const struct state_dir *p, const struct destination_options
 {
 	const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
 	_close_ int fd = openat(p->state_fd, LOCK_FILE, flags, 0600);
+	struct lock_wait w = {.dir = p, .opts = opts, .unless = ""};
 	int code;
 
 	if (fd < 0)
 		return error_set(err, -errno, "cannot make %s/" LOCK_FILE ": %m", p->state_path);
-	code = poll_lock(fd, p, opts, err);
+	code = poll_lock(fd, &w, err);
+	end_wait(&w, code, err);
 	if (code < 0)
 		return code;
 	if (!is_current(fd, p))
@@ -401,11 +431,9 @@ static int watch_once(const struct owner *o, struct owner_watch *w, struct error
 }
 
 /* Fails if the directory is gone, although its lock file is still locked. */
-static int create_file(const struct owner *o, const struct state_dir *p,
-	const struct destination_options *opts, struct error *err)
+static int create_file(
+	const struct owner *o, const struct state_dir *p, struct owner_watch *w, struct error *err)
 {
-	struct owner_watch w = {.wait = {.dir = p, .opts = opts}};
-
 	for (;;) {
 		int code;
 
@@ -416,7 +444,7 @@ static int create_file(const struct owner *o, const struct state_dir *p,
 		if (errno != EEXIST)
 			return error_set(
 				err, -errno, "cannot make %s/" OWNER_FILE ": %m", p->state_path);
-		code = watch_once(o, &w, err);
+		code = watch_once(o, w, err);
 		if (code < 0)
 			return code;
 	}
@@ -444,11 +472,13 @@ static int create_owner(const struct state_dir *p, const struct destination_opti
 	struct owner **ret, struct error *err)
 {
 	struct owner *o = zalloc(sizeof(*o));
+	struct owner_watch w = {.wait = {.dir = p, .opts = opts}};
 	int code;
 
 	o->state_fd = p->state_fd;
 	describe_self(&o->text);
-	code = create_file(o, p, opts, err);
+	code = create_file(o, p, &w, err);
+	end_wait(&w.wait, code, err);
 	if (code == 0) {
 		code = start_heartbeat(o, err);
 		if (code < 0)

@@ -51,6 +51,7 @@ static void add_waits(struct text *t, const struct view *v, const struct span *s
 	enum view_cause most = html_source_cause(v, s);
 
 	view_waits_ns(v, s, waits);
+	length += waits[CAUSE_LOCK];
 	if (most == CAUSE_UNPACK) {
 		text_add(t, "<em>little</em>");
 		return;

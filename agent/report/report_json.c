@@ -95,6 +95,7 @@ static void set_waits(json_t *object, const struct view *v, const struct span *s
 	json_t *shares = json_object();
 
 	view_waits_ns(v, s, waits);
+	length += waits[CAUSE_LOCK];
 	for (size_t i = 0; i < VIEW_WAITS; i++)
 		json_object_set_new(shares, view_cause_name((enum view_cause)i),
 			json_real(length > 0 ? (double)waits[i] / (double)length : 0));

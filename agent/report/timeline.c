@@ -62,10 +62,16 @@ static void *grow(void *array, size_t n, size_t size)
 	return more;
 }
 
+/* Requests may be many; they must not take the room of what comes after them. */
+static bool has_room(const struct timeline *t, enum span_kind kind)
+{
+	return t->n < (kind == SPAN_RANGE ? TIMELINE_SPANS_MAX / 2 : TIMELINE_SPANS_MAX);
+}
+
 /* Takes the span. Returns its id, 0 if there are too many. Call it with the mutex locked. */
 static unsigned add_span(struct timeline *t, struct span *s)
 {
-	if (t->n == TIMELINE_SPANS_MAX) {
+	if (!has_room(t, s->kind)) {
 		t->dropped++;
 		span_done(s);
 		return 0;

@@ -148,9 +148,9 @@ void view_waits_ns(const struct view *v, const struct span *source, uint64_t ret
 
 	for (size_t i = 0; i < VIEW_WAITS; i++) {
 		ret[i] = timeline_number(source, keys[i]);
-		sum += (double)ret[i];
+		sum += i == CAUSE_LOCK ? 0 : (double)ret[i];
 	}
-	for (size_t i = 0; i < VIEW_WAITS && sum > length; i++)
+	for (size_t i = 0; i < CAUSE_LOCK && sum > length; i++)
 		ret[i] = (uint64_t)((double)ret[i] / sum * length);
 }
 
@@ -222,7 +222,7 @@ static void spend_source(struct path *p, const struct span *s, uint64_t ns)
 	double length = (double)view_length_ns(p->view, s);
 
 	view_waits_ns(p->view, s, waits);
-	for (size_t i = 0; i < VIEW_WAITS && length > 0; i++) {
+	for (size_t i = 0; i < CAUSE_LOCK && length > 0; i++) {
 		uint64_t part = (uint64_t)((double)waits[i] / length * (double)ns);
 
 		part = part < left ? part : left;

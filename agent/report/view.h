@@ -72,7 +72,8 @@ uint64_t view_length_ns(const struct view *v, const struct span *s);
  * known. */
 uint64_t view_rate(const struct view *v, const struct span *source);
 /* What a source waited for, in parts of its time that add up to at most all of it: sources read
- * and write in several threads, whose waits may overlap. */
+ * and write in several threads, whose waits may overlap. Only the wait for another agent lies
+ * before its time: CAUSE_LOCK comes on top. */
 void view_waits_ns(
 	const struct view *v, const struct span *source, uint64_t ret[static VIEW_WAITS]);
 

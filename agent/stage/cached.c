@@ -22,6 +22,9 @@ static struct cache_request make_request(struct stage *s)
 		.what = s->progress[0].name,
 		.cancel = s->cancel,
 		.progress = &s->progress[0],
+		.timeline = s->env->timeline,
+		.span = s->span,
+		.lock_ns = &s->lock_ns,
 		.lock_limit = s->env->lock_limit};
 }
 
@@ -127,8 +130,12 @@ static int deliver_entry(
 	int code = 0;
 
 	*keep = is_delivered(s, e);
-	if (!*keep)
+	if (!*keep) {
+		unsigned span = stage_span_publish(s);
+
 		code = cache_deliver(e, &target, &how, keep, err);
+		stage_span_published(s, span, code, err);
+	}
 	if (code < 0)
 		return code;
 	store_entry_versions(s, cache_entry_record(e));

@@ -238,7 +238,8 @@ static int fetch_reserved(struct prefix *p, const struct prefix_item *item,
 	struct s3_client *client, struct writer *w, struct error *err)
 {
 	struct stage *s = p->stage;
-	int code = budget_reserve(s->env->budget, item->size, &s->attempt, err);
+	int code = budget_reserve_counted(
+		s->env->budget, item->size, &s->attempt, &s->progress[p->i].budget_ns, err);
 
 	if (code < 0)
 		return code;

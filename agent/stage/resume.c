@@ -43,7 +43,7 @@ bool resume_pin_record(const struct stage *s, const struct record *r, char versi
 /* Returns 1 if had is still the current version, 0 if not, or an error. A pinned digest, or a
  * pinned version of a datastore, needs no request; any other source needs one conditional request
  * for one byte. */
-static int source_is_unchanged(
+static int look_for_change(
 	struct stage *s, size_t i, const struct record_source *had, struct error *err)
 {
 	const struct source_env env = {
@@ -67,6 +67,16 @@ static int source_is_unchanged(
 	return code;
 }
 
+static int source_is_unchanged(
+	struct stage *s, size_t i, const struct record_source *had, struct error *err)
+{
+	uint64_t began_ns = now_ns();
+	int code = look_for_change(s, i, had, err);
+
+	stage_span_looked(s, i, began_ns, code, err);
+	return code;
+}
+
 /* Whether the newest entry of the cache is the current version. If so, no further request is
  * needed. */
 static int cache_is_current(struct stage *s, struct error *err)
@@ -80,7 +90,7 @@ static int cache_is_current(struct stage *s, struct error *err)
 	return unchanged;
 }
 
-static int identify_source(
+static int ask_for_identity(
 	struct stage *s, size_t i, struct identity *ret, uint64_t *bytes, struct error *err)
 {
 	const struct source_env env = {
@@ -101,6 +111,16 @@ static int identify_source(
 		*bytes += o->identity.size;
 	object_close(o);
 	return 0;
+}
+
+static int identify_source(
+	struct stage *s, size_t i, struct identity *ret, uint64_t *bytes, struct error *err)
+{
+	uint64_t began_ns = now_ns();
+	int code = ask_for_identity(s, i, ret, bytes, err);
+
+	stage_span_looked(s, i, began_ns, code, err);
+	return code;
 }
 
 int resume_pin_sources(struct stage *s, uint64_t *ret_bytes, struct error *err)

@@ -84,6 +84,9 @@ static struct stage_result_source result_of_source(const struct stage *s, size_t
 	const struct source_version *f = s->versions != NULL ? &s->versions[i] : NULL;
 	struct stage_result_source r = {.name = s->progress[i].name,
 		.received = counted(&s->progress[i].received),
+		.network_ns = counted(&s->progress[i].network_ns),
+		.decode_ns = counted(&s->progress[i].decode_ns),
+		.disk_ns = counted(&s->progress[i].disk_ns),
 		.etag = "",
 		.last_modified = "",
 		.sha256 = "",
@@ -261,6 +264,16 @@ static int seal_entry(
 	return cache_fill_seal(s->entry, s->root_fd, root, record, err);
 }
 
+static int publish_tree(
+	struct stage *s, const struct record *record, const struct meta *root, struct error *err)
+{
+	unsigned span = stage_span_publish(s);
+	int code = destination_publish(s->destination, record, root, err);
+
+	stage_span_published(s, span, code, err);
+	return code;
+}
+
 static int fill_and_publish(struct stage *s, struct error *err)
 {
 	struct record *record = zalloc(sizeof(*record));
@@ -285,7 +298,7 @@ static int fill_and_publish(struct stage *s, struct error *err)
 		code = seal_entry(s, record, &root, err);
 	}
 	if (code == 0)
-		code = destination_publish(s->destination, record, &root, err);
+		code = publish_tree(s, record, &root, err);
 	if (code == 0)
 		report_published(s);
 	publish_record_free(record);
@@ -350,6 +363,9 @@ static int stage_into_destination(struct stage *s, struct error *err)
 		.alone = s->spec->read_only,
 		.keep_replaced = s->spec->keep_replaced,
 		.cancel = s->cancel,
+		.timeline = s->env->timeline,
+		.span = s->span,
+		.lock_ns = &s->lock_ns,
 		.lock_limit = s->env->lock_limit};
 	int code = destination_open(s->to, &opts, &s->destination, err);
 
@@ -370,8 +386,8 @@ static int stage_into_destination(struct stage *s, struct error *err)
 	return code < 0 ? code : 0;
 }
 
-/* Stage thread: all of the stage. Stores the result in s->code and s->err. */
-static void run_stage(struct stage *s)
+/* Stores the result in s->code and s->err. */
+static void stage_and_explain(struct stage *s)
 {
 	uint64_t started = now_ns();
 
@@ -385,6 +401,14 @@ static void run_stage(struct stage *s)
 		error_prefix(&s->err, "%s", s->spec->origin);
 	else
 		error_prefix(&s->err, "cannot stage into %s (%s)", s->shown, s->spec->origin);
+}
+
+/* Stage thread: all of the stage. */
+static void run_stage(struct stage *s)
+{
+	stage_span_begin(s);
+	stage_and_explain(s);
+	stage_span_end(s);
 }
 
 /* A set of stages. Loop thread. */
@@ -488,6 +512,8 @@ static void reap_thread(struct stage_set *set, struct stage_thread *t)
 /* The result is reported like any other, at the next event. */
 static void end_unstarted(struct stage_thread *t)
 {
+	stage_span_begin(t->stage);
+	stage_span_end(t->stage);
 	atomic_store(&t->ended, true);
 	uv_async_send(&t->set->ended);
 }

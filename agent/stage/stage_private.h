@@ -22,6 +22,7 @@ struct manifest;
  *   join.c           specs with the same destination become one stage; keys
  *   stage.c          a set of stages, on the loop thread: starts, joins and cancels their threads;
  *                    one stage, on its own thread, from its destination to its result
+ *   spans.c          the stage and its sources in the timeline of the run
  *   cached.c         staging by way of the node cache
  *   resume.c         versions of sources; continuing the tree of a killed run
  *   unpack_source.c  one source into the tree; partial downloads
@@ -56,6 +57,9 @@ struct source_outcome {
 	unsigned version; /* of the datastore */
 	char manifest_sha256[65];
 	struct selection_left left; /* added to by the threads that unpack */
+	uint64_t begun_ns;          /* of its span */
+	/* Its version was looked at from then to then; 0: it was not. */
+	uint64_t looked_ns, looked_end_ns;
 };
 
 /* The version of a source as the destination's record has it. */
@@ -83,8 +87,11 @@ struct stage {
 	struct slots *slots;
 	unsigned threads; /* decoding threads for each source */
 
+	unsigned span; /* in the timeline; set by its own thread; 0: not recorded */
+
 	/* Any thread. */
 	struct progress *progress; /* one for each source */
+	atomic_ullong lock_ns;     /* waited for another agent */
 	struct cancel attempt;     /* stops the sources of the present attempt */
 
 	struct source_outcome *outcomes; /* one for each source, set by its thread */
@@ -133,6 +140,25 @@ int stage_begin_attempt(struct stage *s, struct error *err);
 int stage_fill(struct stage *s, struct error *err);
 void stage_report_warm(const struct stage *s);
 struct tree_options stage_tree_options(const struct stage *s);
+
+/* ---- spans.c: each does nothing without a timeline. ---- */
+
+/* Stage thread, or the loop thread for a stage without one: at its beginning; once its result is
+ * known. */
+void stage_span_begin(struct stage *s);
+void stage_span_end(struct stage *s);
+
+/* Source thread: around an attempt to unpack source i. */
+void stage_span_source_begin(struct stage *s, size_t i);
+void stage_span_source_end(struct stage *s, size_t i, int code, const struct error *err);
+
+/* Stage thread. The version of source i was looked at since began_ns; code: the result. */
+void stage_span_looked(
+	struct stage *s, size_t i, uint64_t began_ns, int code, const struct error *err);
+
+/* Stage thread. Something is moved into place; returns the span for timeline_end(). */
+unsigned stage_span_publish(const struct stage *s);
+void stage_span_published(const struct stage *s, unsigned span, int code, const struct error *err);
 
 /* ---- unpack_source.c ---- */
 

@@ -391,6 +391,7 @@ int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, st
 {
 	int code;
 
+	stage_span_source_begin(s, i);
 	progress_enter(&s->progress[i], PROGRESS_ACTIVE);
 	code = fetch_source(s, i, ret, err);
 	progress_enter(&s->progress[i], PROGRESS_DONE);
@@ -400,5 +401,6 @@ int stage_unpack_source(struct stage *s, size_t i, struct record_source *ret, st
 	/* Errors of readers contain the name of the source; errors about entries do not. */
 	if (code < 0 && strstr(err->msg, s->progress[i].name) == NULL)
 		error_prefix(err, "%s", s->progress[i].name);
+	stage_span_source_end(s, i, code, err);
 	return code;
 }

@@ -21,6 +21,7 @@
  *   schedule.c       which object gets the next connection and blocks; the length of its next range
  *   range.c          one range while its request is under way; ranges paused by the rate limit
  *   range_outcome.c  what follows from the end of a request; backoff
+ *   range_record.c   requests in the timeline of the run, and counted in the progress
  *   crowd.c          hosts that refuse a request only because other requests are under way
  *   request.c        contents of a request: URL, headers, credentials, range, signature
  *   answer.c         parses response headers and classifies the response (no I/O)
@@ -145,6 +146,7 @@ struct range {
 	uint64_t held_ns;        /* paused by the rate limit since then; 0: not paused by it */
 	struct block_pool *pool; /* in which blocks are reserved */
 	unsigned reserved;
+	unsigned span;   /* of the current request; 0: none */
 	uint64_t blocks; /* number of blocks put into slots so far */
 
 	/* Under the object's lock. Written by the loop thread only, except for slots and released,
@@ -186,6 +188,8 @@ struct http_object {
 	struct identity have;      /* when conditional */
 	struct http_signer signer; /* ctx NULL: none */
 	char *scope, *ca_file;     /* the signer's, which points to them */
+	struct timeline *timeline; /* the progress's; NULL: nobody wants to know */
+	unsigned span;             /* of the source, in it */
 	struct cancel *cancel;
 	struct cancel_watch watch;
 	struct post open_post, stream_post, skip_post, close_post;
@@ -222,7 +226,8 @@ struct http_object {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct progress *progress;
-	bool ready; /* size and identity are known */
+	unsigned connected; /* requests that are counted in progress->connected */
+	bool ready;         /* size and identity are known */
 	bool sleeping;
 	int failed;
 	struct error why;
@@ -290,6 +295,17 @@ enum verdict range_retry_classify_curl(
 /* Any thread. The backoff, with jitter, after so many failures (from 1 on; see patience_step()). */
 uint64_t range_retry_delay_ms(
 	const struct transfer_options *opts, unsigned failures, uint64_t retry_after_ms);
+
+/* --- range_record.c --- */
+
+/* The range's request is sent; its outcome is known, but it is not detached yet; it is detached. A
+ * request without an outcome was cancelled. */
+void range_record_begin(struct range *r);
+void range_record_outcome(struct range *r, enum verdict verdict);
+void range_record_end(struct range *r);
+/* An attempt is repeated; an attempt ended because nothing arrived any more. */
+void range_record_retry(struct http_object *o);
+void range_record_stall(struct http_object *o);
 
 /* --- crowd.c --- */
 

@@ -371,6 +371,8 @@ static void http_close(struct object *base)
 
 	cancel_unwatch(o->cancel, &o->watch);
 	pthread_mutex_lock(&o->lock);
+	if (o->progress != NULL)
+		atomic_fetch_sub(&o->progress->connected, o->connected);
 	o->progress = NULL;
 	o->cancel = NULL;
 	pthread_mutex_unlock(&o->lock);
@@ -401,6 +403,8 @@ static struct http_object *object_new(struct transfer *t, const struct http_requ
 	}
 	o->cancel = req->cancel;
 	o->progress = req->progress;
+	o->timeline = req->progress != NULL ? req->progress->timeline : NULL;
+	o->span = req->progress != NULL ? req->progress->span : 0;
 	o->size = SIZE_UNKNOWN;
 	pthread_mutex_init(&o->lock, NULL);
 	pthread_cond_init(&o->changed, NULL);
@@ -416,6 +420,7 @@ int transfer_object_open(
 	struct transfer *t, const struct http_request *req, struct object **ret, struct error *err)
 {
 	struct http_object *o = object_new(t, req);
+	uint64_t started_ns = now_ns();
 	int code;
 
 	if (!engine_post(&t->inbox, &o->open_post)) {
@@ -427,6 +432,8 @@ int transfer_object_open(
 	pthread_mutex_lock(&o->lock);
 	code = await_locked(o, &o->ready, err);
 	pthread_mutex_unlock(&o->lock);
+	if (req->progress != NULL)
+		count(&req->progress->network_ns, now_ns() - started_ns);
 	if (code < 0) {
 		http_close(&o->base);
 		return code;

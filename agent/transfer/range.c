@@ -127,6 +127,7 @@ void range_detach(struct range *r)
 		return;
 	if (!r->paused)
 		count_connection(r, -1);
+	range_record_end(r);
 	r->paused = false;
 	r->held_ns = 0;
 	curl_multi_remove_handle(t->multi, r->easy);
@@ -380,6 +381,7 @@ void range_start(struct range *r)
 	r->url_generation = o->url_generation;
 	r->host = o->host;
 	count_connection(r, 1);
+	range_record_begin(r);
 	curl_easy_setopt(r->easy, CURLOPT_PRIVATE, r);
 	curl_easy_setopt(r->easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(r->easy, CURLOPT_HEADERDATA, r);
@@ -448,6 +450,8 @@ void range_tick(struct range *r, uint64_t now)
 		r->object->name, awaits_first_byte(r) ? "answer came" : "byte arrived",
 		units_print_duration(timeout_ms(r) * 1000000, buf),
 		awaits_first_byte(r) ? "first_byte_timeout" : "stall_timeout");
+	range_record_stall(r->object);
+	range_record_outcome(r, VERDICT_RETRY);
 	range_detach(r);
 	range_apply_verdict(r, VERDICT_RETRY, NULL);
 }

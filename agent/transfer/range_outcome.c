@@ -229,6 +229,7 @@ static void back_off(struct range *r)
 	}
 	if (r->answer.status == 0 || r->answer.status == 429 || r->answer.status == 503)
 		pace_refused(&o->pace, now_ns());
+	range_record_retry(o);
 	delay_ms = range_retry_delay_ms(opts, patience_step(&r->tried), r->answer.retry_after_ms);
 	log_debug("%s; attempt %u in %" PRIu64 " ms", r->why.msg, r->tried.failed + 1, delay_ms);
 	progress_note(o->progress, "%s; attempt %u in %.1f s", r->why.msg, r->tried.failed + 1,
@@ -410,6 +411,7 @@ void range_finished(struct range *r, CURLcode result)
 
 	r->result = result;
 	verdict = classify_end(r, result);
+	range_record_outcome(r, verdict);
 	if (crowd_refuses(r, verdict)) {
 		crowd_step_back(r);
 		return;

@@ -197,7 +197,8 @@ static int unpack_object(const struct unpack_env *env, const struct unpack_input
 
 	if (code < 0)
 		return code;
-	code = budget_reserve(env->budget, z.facts.memory, env->cancel, err);
+	code = budget_reserve_counted(env->budget, z.facts.memory, env->cancel,
+		env->progress != NULL ? &env->progress->budget_ns : NULL, err);
 	if (code < 0) {
 		error_prefix(err, "%s: the 7z archive's dictionaries and lists", input->source);
 		return code;

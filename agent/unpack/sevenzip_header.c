@@ -597,7 +597,8 @@ static int reserve_buffer(const struct unpack_env *env, struct sevenzip_buffer *
 	uint64_t beside, struct error *err)
 {
 	uint64_t need = saturating(saturating(len, beside), 1);
-	int code = budget_reserve(env->budget, need, env->cancel, err);
+	int code = budget_reserve_counted(env->budget, need, env->cancel,
+		env->progress != NULL ? &env->progress->budget_ns : NULL, err);
 
 	h->budget = env->budget;
 	if (code < 0) {

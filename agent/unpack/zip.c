@@ -646,7 +646,8 @@ static int reserve_for_decoder(
 
 	budget_release(env->budget, memory->reserved);
 	memory->reserved = 0;
-	code = budget_reserve(env->budget, all, env->cancel, err);
+	code = budget_reserve_counted(env->budget, all, env->cancel,
+		env->progress != NULL ? &env->progress->budget_ns : NULL, err);
 	if (code < 0)
 		return code;
 	memory->reserved = all;
@@ -715,7 +716,8 @@ static int zip_unpack(
 	const struct unpack_env *env, const struct unpack_input *input, struct error *err)
 {
 	struct zip_memory memory = plan_memory(env);
-	int code = budget_reserve(env->budget, memory.reserved, env->cancel, err);
+	int code = budget_reserve_counted(env->budget, memory.reserved, env->cancel,
+		env->progress != NULL ? &env->progress->budget_ns : NULL, err);
 
 	if (code < 0)
 		return code;

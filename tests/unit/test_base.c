@@ -177,6 +177,25 @@ TEST(budget_never_gives_more_than_the_stages_half)
 	budget_free(b);
 }
 
+TEST(budget_counts_the_wait_for_memory_and_nothing_else)
+{
+	struct budget *b = budget_new(64 << 20);
+	struct cancel cancel;
+	atomic_ullong waited_ns = 0;
+	pthread_t thread;
+
+	cancel_init(&cancel);
+	assert_int_equal(0, budget_reserve_counted(b, 32 << 20, &cancel, &waited_ns, NULL));
+	assert_int_equal(0, waited_ns);
+	pthread_create(&thread, NULL, request_cancel, &cancel);
+	assert_int_equal(-ECANCELED, budget_reserve_counted(b, 1, &cancel, &waited_ns, NULL));
+	pthread_join(thread, NULL);
+	assert_true(waited_ns > 1000000);
+	budget_release(b, 32 << 20);
+	cancel_done(&cancel);
+	budget_free(b);
+}
+
 TEST(cancel_wakes_a_stage_that_waits_for_memory)
 {
 	struct budget *b = budget_new(64 << 20);

@@ -2,8 +2,10 @@
 /* The reports of a run, from timelines that are made up. With STAGERUN_REPORT_SAMPLES=DIR they are
  * left in DIR, for a look at the page: build/unit '*samples*'. */
 #include "defer.h"
+#include "progress.h"
 #include "run_report.h"
 #include "test.h"
+#include "timeline.h"
 #include "timeline_fixture.h"
 #include <fcntl.h>
 #include <jansson.h>
@@ -12,6 +14,8 @@
 #include <unistd.h>
 
 typedef void print_fn(struct timeline *t, struct text *ret);
+
+#define NS ((uint64_t)1000000000)
 
 static char *print(struct timeline *(*make)(void), print_fn *report)
 {
@@ -107,6 +111,39 @@ TEST(run_report_has_sources_with_rate_and_waits)
 
 /* Ends of the tracks, by tid. */
 enum { TRACKS_MAX = 64 };
+
+/* A source that worked for one second, after its stage had waited three for another agent. */
+static struct timeline *timeline_of_a_lock(void)
+{
+	struct timeline *t = timeline_new();
+	uint64_t begin_ns = now_ns() - 10 * NS;
+	unsigned run = timeline_begin_at(t, 0, SPAN_RUN, "stagerun", begin_ns);
+	unsigned stage = timeline_begin_at(t, run, SPAN_STAGE, "/data", begin_ns);
+	unsigned lock = timeline_begin_at(t, stage, SPAN_LOCK, "process 7", begin_ns);
+	unsigned source = timeline_begin_at(t, stage, SPAN_SOURCE, "cats.tar", begin_ns + 3 * NS);
+
+	timeline_end_at(t, lock, SPAN_OK, NULL, begin_ns + 3 * NS);
+	timeline_set_number(t, source, "network_ns", NS);
+	timeline_set_number(t, source, "lock_ns", 3 * NS);
+	timeline_end_at(t, source, SPAN_OK, NULL, begin_ns + 4 * NS);
+	timeline_end_at(t, stage, SPAN_OK, NULL, begin_ns + 4 * NS);
+	timeline_set_number(t, run, "ready_ns", 4 * NS);
+	return t;
+}
+
+TEST(run_report_adds_the_wait_for_another_agent_to_the_time_of_a_source)
+{
+	json_t *report = print_and_parse(timeline_of_a_lock, report_json);
+	const json_t *source = json_array_get(json_object_get(report, "sources"), 0);
+	const json_t *waits = json_object_get(source, "waits");
+	const json_t *spent = json_object_get(json_object_get(report, "start"), "spent_seconds");
+
+	assert_int_equal(75, (int)(number_of(waits, "lock") * 100 + 0.5));
+	assert_int_equal(25, (int)(number_of(waits, "network") * 100 + 0.5));
+	assert_int_equal(300, (int)(number_of(spent, "lock") * 100 + 0.5));
+	assert_int_equal(100, (int)(number_of(spent, "network") * 100 + 0.5));
+	json_decref(report);
+}
 
 static void check_event(const json_t *event, double ends[TRACKS_MAX], bool named[TRACKS_MAX])
 {

@@ -77,11 +77,22 @@ TEST(timeline_counts_the_spans_that_are_too_many)
 	struct timeline *t = timeline_new();
 
 	for (unsigned i = 1; i <= TIMELINE_SPANS_MAX; i++)
-		assert_int_equal(i, timeline_begin(t, 0, SPAN_RANGE, "r"));
-	assert_int_equal(0, timeline_begin(t, 0, SPAN_RANGE, "one too many"));
+		assert_int_equal(i, timeline_begin(t, 0, SPAN_ACTION, "a"));
+	assert_int_equal(0, timeline_begin(t, 0, SPAN_ACTION, "one too many"));
 	timeline_set_number(t, 0, "received_bytes", 1);
 	timeline_end(t, 0, SPAN_OK, NULL);
 	assert_int_equal(1, timeline_dropped(t));
+	timeline_free(t);
+}
+
+TEST(timeline_leaves_room_beside_many_ranges)
+{
+	struct timeline *t = timeline_new();
+
+	for (unsigned i = 1; i <= TIMELINE_SPANS_MAX; i++)
+		timeline_begin(t, 0, SPAN_RANGE, "r");
+	assert_int_equal(TIMELINE_SPANS_MAX / 2, timeline_dropped(t));
+	assert_int_not_equal(0, timeline_begin(t, 0, SPAN_ACTION, "a"));
 	timeline_free(t);
 }
 

@@ -405,11 +405,23 @@ static void print_help(void)
 static int start_actions(struct run *r, struct error *err)
 {
 	const struct actions *start = plan_actions(&r->plan, POINT_EXPERIMENT_START);
+	uint64_t began_ns = now_ns();
+	int code;
 
 	if (r->plan.first_action == start->n)
 		return 0;
-	return agent_actions(&r->agent, r->plan.runfile, POINT_EXPERIMENT_START,
+	code = agent_actions(&r->agent, r->plan.runfile, POINT_EXPERIMENT_START,
 		r->plan.first_action, &r->plan.environment, err);
+	r->ready.actions_ns = now_ns() - began_ns;
+	return code;
+}
+
+static void on_stage_result(void *ctx, const struct stage_result *result)
+{
+	struct run *r = ctx;
+
+	staged_add(&r->staged, result);
+	ready_add_stage(&r->ready, result);
 }
 
 static bool has_start(const struct run *r)
@@ -436,6 +448,9 @@ static int run_start(struct run *r, bool *ret_logged, struct error *err)
 			code = start_actions(r, err);
 	}
 	agent_release_resources(&r->agent);
+	r->ready.dependencies_ns = r->agent.install_ns;
+	if (code == 0 && r->agent.signal == 0)
+		ready_log(&r->ready);
 	if (code == 0 && r->agent.signal == 0)
 		telemetry_send(&r->telemetry, &r->agent, r->why_outlives == NULL);
 	return code;
@@ -558,8 +573,8 @@ static int open_and_run(struct run *r, const struct inherited *in)
 	telemetry_note_plan(&r->telemetry, &r->plan);
 	telemetry_record(&r->telemetry, &r->agent);
 	status_writer_watch(&r->status, &r->agent);
-	r->agent.policy.on_result = staged_add;
-	r->agent.policy.on_result_ctx = &r->staged;
+	r->agent.policy.on_result = on_stage_result;
+	r->agent.policy.on_result_ctx = r;
 	return r->why_outlives != NULL ? start_and_supervise(r) : start_and_exec(r);
 }
 
@@ -589,7 +604,7 @@ static int prepare_and_work(struct run *r, char *const *words, const struct inhe
 
 int command_run(int argc, char **argv, const struct inherited *in)
 {
-	struct run r = {.phase = "config"};
+	struct run r = {.phase = "config", .ready.begun_ns = now_ns()};
 	struct error err;
 	int rest = 0, exit_code;
 

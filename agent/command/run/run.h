@@ -8,6 +8,7 @@
 #include "hooks.h"
 #include "oom.h"
 #include "process.h"
+#include "ready.h"
 #include "report.h"
 #include "runfile.h"
 #include "settings.h"
@@ -30,6 +31,7 @@
  *   status_writer.c what it is doing, for `stagerun status`
  *   staged.c        what was staged, for the termination message
  *   command_check.c whether the command is there, or something can bring it
+ *   ready.c         what the start was spent on, as one line of the log
  *   dry_run*.c      `--dry-run`: prints the plan, and checks whether it would work (dry_run.h)
  *   registration.c  registers in the store which versions a run uses
  *
@@ -72,6 +74,7 @@ struct run {
 	struct telemetry telemetry; /* of `run` alone */
 	struct staged staged;       /* of `run` alone */
 	struct status_writer status;
+	struct ready ready;       /* of `run` alone */
 	const char *why_outlives; /* why the agent outlives the command; NULL: it does not */
 	const char *phase; /* "config", "stage", "start", "exec", "command": where it failed */
 	struct error why;  /* how it ended */
