@@ -15,9 +15,19 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_TEXT, LOG_JSON };
+/* Whether lines of text begin with the time; JSON lines always have it. */
+enum log_time {
+	LOG_TIME_AUTO, /* unless they are read on a terminal */
+	LOG_TIME_YES,
+	LOG_TIME_NO,
+};
 
 /* Called once, before any thread is started. fd: where lines are written (2); borrowed. */
 void log_setup(enum log_level level, enum log_format format, int fd);
+
+/* Called after log_setup(), before any thread is started. "2026-11-30T14:00:00.123Z stagerun: ...";
+ * without a call, there are no times. */
+void log_set_times(enum log_time when);
 
 enum log_level log_level(void);
 enum log_format log_format(void);

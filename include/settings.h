@@ -67,6 +67,7 @@ struct settings {
 	/* [agent] */
 	enum log_level log_level;
 	enum log_format log_format;
+	enum log_time log_time;
 	enum progress_mode progress;
 	uint64_t progress_interval_ms;
 	uint64_t memory_budget;      /* bytes; 0: derived from the cgroup's limit */

@@ -20,6 +20,7 @@ static struct {
 	/* Set before any thread starts. */
 	enum log_level level;
 	enum log_format format;
+	bool times; /* in lines of text */
 	int fd;
 	void (*on_warning)(void *ctx, const char *message); /* NULL: nobody observes */
 	void *observer;
@@ -36,6 +37,11 @@ void log_setup(enum log_level level, enum log_format format, int fd)
 	logger.level = level;
 	logger.format = format;
 	logger.fd = fd;
+}
+
+void log_set_times(enum log_time when)
+{
+	logger.times = when == LOG_TIME_YES || (when == LOG_TIME_AUTO && isatty(logger.fd) == 0);
 }
 
 enum log_level log_level(void)
@@ -128,10 +134,22 @@ const char *log_event_name(enum log_event event)
 static const char *const level_names[] = {
 	[LOG_ERROR] = "error", [LOG_WARN] = "warning", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
 
+static void add_time(struct text *t)
+{
+	struct timespec now;
+	char buf[TIME_PART_SIZE];
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	print_seconds(&now, buf);
+	text_addf(t, "%s.%03ldZ ", buf, now.tv_nsec / 1000000);
+}
+
 static void write_text(enum log_level level, const char *message)
 {
 	struct text t = {0};
 
+	if (logger.times)
+		add_time(&t);
 	text_add(&t, "stagerun: ");
 	if (level != LOG_INFO)
 		text_addf(&t, "%s: ", level_names[level]);

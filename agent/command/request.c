@@ -286,6 +286,7 @@ int request_settings(const struct request *r, struct settings **ret, struct erro
 		return code;
 	}
 	log_setup(s->log_level, s->log_format, STDERR_FILENO);
+	log_set_times(s->log_time);
 	settings_hide_secrets(s, environ);
 	*ret = s;
 	return 0;

@@ -269,7 +269,8 @@ char *setting_describe_type(const struct setting *row)
 
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
-static const char *const hook_policies[] = {"warn", "fail", NULL}; /* as enum hook_policy */
+static const char *const log_times[] = {"auto", "yes", "no", NULL}; /* as enum log_time */
+static const char *const hook_policies[] = {"warn", "fail", NULL};  /* as enum hook_policy */
 
 static const char *const cache_deliveries[] = {/* as enum deliver */
 	"auto", "bind", "symlink", "reflink", "hardlink", "copy", NULL};
@@ -342,6 +343,9 @@ const struct setting settings_table[] = {
 		.choices = log_levels},
 	{"agent", "log_format", SETTING_ENUM, AT(log_format), "text",
 		"Lines for people, or one JSON object a line.", .choices = log_formats},
+	{"agent", "log_time", SETTING_ENUM, AT(log_time), "auto",
+		"Whether lines of text begin with the time; auto: unless they go to a terminal.",
+		.choices = log_times},
 	{"agent", "progress", SETTING_ENUM, AT(progress), "auto",
 		"How progress is shown; auto: live on a terminal, as lines elsewhere.",
 		.choices = progress_modes, .was_bool = true},

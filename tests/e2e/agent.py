@@ -183,6 +183,7 @@ class Agent:
             "TMPDIR": str(self.tmp),
             "LANG": "C.UTF-8",
             "STAGERUN_AGENT_CONFIG": str(self.ini),
+            "STAGERUN_AGENT_LOG_TIME": "no",  # lines are looked at
             "STAGERUN_E2E": self.token.partition("=")[2],
         }
         for name, default in SANITIZER_OPTIONS.items():

@@ -50,6 +50,41 @@ def test_json_lines_are_json(stagerun, server, dest):
     assert lines and all({"time", "level", "event", "message"} <= line.keys() for line in lines)
 
 
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
+
+
+def has_times(output):
+    """Whether each line of the agent begins with the time; either all do, or none."""
+    lines = [line for line in output.splitlines() if "stagerun: " in line]
+    assert lines
+    with_time = [line for line in lines if re.match(TIME + "stagerun: ", line)]
+    without = [line for line in lines if line.startswith("stagerun: ")]
+    assert not with_time or not without, output
+    assert len(with_time or without) == len(lines), output
+    return bool(with_time)
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "pty"])
+@pytest.mark.parametrize("setting", [None, "auto", "yes", "no"])
+def test_lines_have_the_time_where_nobody_else_gives_it(stagerun, server, dest, setting, terminal):
+    served = server.put("/x.tar.gz", ARCHIVE)
+    args, env = ("fetch", "--no-progress", served.url, dest), {"STAGERUN_AGENT_LOG_TIME": setting}
+    output = on_a_terminal(stagerun, *args, env=env) if terminal else stagerun.run(*args, env=env).ok().err
+    assert has_times(output) == {"yes": True, "no": False}.get(setting, not terminal)
+
+
+def test_what_children_print_gets_no_time(stagerun):
+    config = stagerun.config("""
+compute: {train: {actions: {on_experiment_start: ["echo hello >&2"]}}}
+""")
+    stagerun.configure(actions={"prefix_output": "yes"})
+    err = stagerun.run("run", "--config", config, "--", "sh", "-c", "echo world >&2",
+                       env={"STAGERUN_AGENT_LOG_TIME": "yes"}).ok().err
+    assert has_times(err)
+    assert [line for line in err.splitlines() if line.endswith(("hello", "world")) and "echo" not in line] \
+        == ["[on_experiment_start 1] hello", "world"]
+
+
 TEXTS = ("time", "level", "event", "message", "source", "to", "format", "result", "waited_for")
 
 

@@ -110,6 +110,26 @@ TEST(log_fields_that_are_not_known_are_left_out)
 	assert_non_null(strstr(line, "\"message\":\"on its way\",\"n\":3,\"seconds\":1.5}\n"));
 }
 
+static char *logged_with_times(enum log_time when, enum log_format format)
+{
+	char *line;
+
+	log_set_times(when);
+	line = logged(format, say_a_line);
+	log_set_times(LOG_TIME_NO);
+	return line;
+}
+
+TEST(log_line_of_text_begins_with_the_time_if_it_is_asked_for)
+{
+	_free_ char *with = logged_with_times(LOG_TIME_YES, LOG_TEXT);
+	_free_ char *without = logged_with_times(LOG_TIME_NO, LOG_TEXT);
+
+	check_shape("dddd-dd-ddTdd:dd:dd.dddZ ", with);
+	assert_string_equal("stagerun: warning: the disk is slow\n", strchr(with, ' ') + 1);
+	assert_string_equal("stagerun: warning: the disk is slow\n", without);
+}
+
 static void say_json(void)
 {
 	log_event_json(LOG_INFO, EVENT_STAGE_STARTED, NULL, 0, "it begins");
