@@ -103,11 +103,15 @@ static int start_script(struct action_run *run, const struct action *a, struct e
 {
 	_free_ char *line = first_line(a->script);
 	_free_ char *shell = choose_shell(run);
+	const struct log_field fields[] = {log_field_word("point", run->runner.point),
+		log_field_text("item", run->runner.label), log_field_text("command", line),
+		log_field_integer("attempt", run->runner.failures + 1)};
 	struct strings words = {0};
 	int code;
 
 	build_shell_argv(run, shell, a->script, &words);
-	log_info("%s: %s", run->runner.label, line);
+	log_event(LOG_INFO, EVENT_ACTION_STARTED, fields, ARRAY_LEN(fields), "%s: %s",
+		run->runner.label, line);
 	code = runner_start_task(&run->runner, words.v,
 		a->timeout_ms != 0 ? a->timeout_ms : run->env.items.settings->action_timeout_ms,
 		err);

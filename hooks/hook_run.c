@@ -43,9 +43,11 @@ static void set_cancelled(struct runner *r)
 static int start_hook(struct runner *r, struct error *err)
 {
 	const struct hook *hook = current_hook(r);
+	const struct log_field fields[] = {
+		log_field_word("point", r->point), log_field_text("command", hook->path)};
 
 	runner_set_label(r, text_format("%s hook %s", r->point, hook->path), hook->name);
-	log_info("%s", r->label);
+	log_event(LOG_INFO, EVENT_HOOK_STARTED, fields, ARRAY_LEN(fields), "%s", r->label);
 	return runner_start_task(
 		r, (char *[]){hook->path, NULL}, r->env.settings->hook_timeout_ms, err);
 }

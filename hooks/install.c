@@ -150,6 +150,7 @@ struct install {
 	bool is_check;
 	char *tmp; /* the directory for temporary files; NULL: none was created */
 
+	uint64_t began_ns;
 	bool cancelled;
 	struct child *child;
 	struct complaint complaint;
@@ -240,6 +241,18 @@ static int explain_install(const struct install *i, const struct child_end *end,
 		status, reason != NULL ? ": " : "", reason != NULL ? reason : "");
 }
 
+static void log_end(const struct install *i, int wait_status)
+{
+	_free_ char *status = process_describe_status(wait_status);
+	const struct log_field fields[] = {log_field_text("item", i->d->file),
+		log_field_integer("exit", (uint64_t)process_status_code(wait_status)),
+		log_field_known("signal", WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0),
+		log_field_ns("seconds", now_ns() - i->began_ns)};
+
+	log_event(log_level_of_detail(), EVENT_DEPENDENCIES_DONE, fields, ARRAY_LEN(fields),
+		"dependencies: %s: %s", i->d->file, status);
+}
+
 static void on_exit_of_child(void *ctx, const struct child_end *end)
 {
 	struct install *i = ctx;
@@ -254,6 +267,8 @@ static void on_exit_of_child(void *ctx, const struct child_end *end)
 		error_item(&err, "%s", i->d->file);
 		error_prefix(&err, "dependencies");
 	}
+	if (!i->is_check)
+		log_end(i, end->wait_status);
 	remove_tmp_dir(i);
 	i->env.on_done(i->env.on_done_ctx, code, &err);
 }
@@ -331,6 +346,7 @@ static int start_install(const struct install_env *env, const struct dependencie
 	i->env = *env;
 	i->d = d;
 	i->is_check = is_check;
+	i->began_ns = now_ns();
 	code = start_child(i, err);
 	if (code < 0) {
 		install_free(i);
@@ -358,8 +374,11 @@ int dependencies_install(const struct install_env *env, const struct dependencie
 	struct install **ret, struct error *err)
 {
 	_free_ char *command = dependencies_command(d);
+	const struct log_field fields[] = {
+		log_field_text("item", d->file), log_field_text("command", command)};
 
-	log_info("dependencies: %s", command);
+	log_event(LOG_INFO, EVENT_DEPENDENCIES_STARTED, fields, ARRAY_LEN(fields),
+		"dependencies: %s", command);
 	return start_install(env, d, false, ret, err);
 }
 

@@ -181,6 +181,7 @@ struct task {
 	struct environment_file variables;
 	struct child *child;
 	unsigned span;
+	uint64_t began_ns;
 	bool killed; /* by task_kill() */
 };
 
@@ -248,6 +249,21 @@ static int read_variables(const struct task *t, struct error *err)
 	return code;
 }
 
+static void log_end(const struct task *t, int wait_status)
+{
+	_free_ char *status = process_describe_status(wait_status);
+	const struct task_options *o = &t->opts;
+	const struct log_field fields[] = {log_field_word("point", o->point),
+		log_field_text("item", o->label), log_field_integer("attempt", o->attempt),
+		log_field_integer("exit", (uint64_t)process_status_code(wait_status)),
+		log_field_known("signal", WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0),
+		log_field_ns("seconds", now_ns() - t->began_ns)};
+
+	log_event(log_level_of_detail(),
+		o->span_kind == SPAN_HOOK ? EVENT_HOOK_DONE : EVENT_ACTION_DONE, fields,
+		ARRAY_LEN(fields), "%s: %s", o->label, status);
+}
+
 static void on_exit_of_task(void *ctx, const struct child_end *end)
 {
 	struct task *t = ctx;
@@ -259,6 +275,7 @@ static void on_exit_of_task(void *ctx, const struct child_end *end)
 	else
 		code = explain_failure(t, end, &err);
 	record_status(t, end->wait_status);
+	log_end(t, end->wait_status);
 	end_span(t, code, &err);
 	if (end->left_processes && code == 0)
 		log_warn(
@@ -304,6 +321,7 @@ int task_start(const struct task_options *opts, struct task **ret, struct error 
 
 	t->opts = *opts;
 	t->variables.fd = -1;
+	t->began_ns = now_ns();
 	begin_span(t);
 	code = environment_file_create(opts->environment, &t->variables, NULL, &why);
 	if (code < 0 && opts->variables_optional) {

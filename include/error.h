@@ -30,6 +30,9 @@ struct error {
 	int code; /* negative once set */
 	char msg[1024];
 	char item[256]; /* what failed, for programs; see error_item() */
+	/* The cause, for programs; see error_cause(). 0: there is none, or it is not known. */
+	int errnum;
+	int http_status;
 };
 
 /* Sets code and sentence, and returns code. %m prints errno as it was at the call. */
@@ -40,6 +43,10 @@ int error_set(struct error *err, int code, const char *fmt, ...)
  * the termination message contains it beside the sentence. The first name is kept until the next
  * error_set(), since the innermost caller knows best. */
 void error_item(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Stores the errno or the status of an HTTP answer that caused it; 0: none. error_set() stores the
+ * errno of a code that is one. */
+void error_cause(struct error *err, int errnum, long http_status);
 
 /* Inserts "<text>: " before the sentence, and returns err->code (-EIO if err is NULL). */
 int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

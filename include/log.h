@@ -84,7 +84,16 @@ static inline struct log_field log_field_ns(const char *key, uint64_t ns)
 	return log_field_seconds(key, (double)ns / 1e9);
 }
 
+struct error;
+
+/* "errno", as a name ("ENOSPC"), and "http_status" of the cause; left out if there is none. */
+struct log_field log_field_errno(const struct error *err);
+struct log_field log_field_http_status(const struct error *err);
+
 const char *log_event_name(enum log_event event);
+
+/* The level of an event that is nothing new to people, unless they ask for more with --verbose. */
+enum log_level log_level_of_detail(void);
 
 /* As log_line(), about this event, with n fields for programs. */
 void log_event(enum log_level level, enum log_event event, const struct log_field *fields,

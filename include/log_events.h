@@ -11,8 +11,26 @@
 	X(STAGE_RETRIED, "stage_retried") \
 	X(STAGE_STALLED, "stage_stalled") \
 	X(STAGE_DONE, "stage_done") \
+	X(STAGE_FAILED, "stage_failed") \
+	X(STAGE_WAITS, "stage_waits") \
+	X(HOST_LATE, "host_late") \
+	X(ACTION_STARTED, "action_started") \
+	X(ACTION_DONE, "action_done") \
+	X(HOOK_STARTED, "hook_started") \
+	X(HOOK_DONE, "hook_done") \
+	X(DEPENDENCIES_STARTED, "dependencies_started") \
+	X(DEPENDENCIES_DONE, "dependencies_done") \
+	X(START_FAILED, "start_failed") \
+	X(COMMAND_STARTED, "command_started") \
+	X(COMMAND_ENDED, "command_ended") \
+	X(CACHE_USED, "cache_used") \
+	X(CACHE_FILLED, "cache_filled") \
+	X(CACHE_EVICTED, "cache_evicted") \
+	X(DATASTORE_CREATED, "datastore_created") \
 	X(DATASTORE_STAGED, "datastore_staged") \
-	X(READY, "ready") /* the start of a run has ended */
+	X(DATASTORE_DELETED, "datastore_deleted") \
+	X(DATASTORE_COLLECTED, "datastore_collected") \
+	X(READY, "ready")
 
 enum log_event {
 #define X(id, name) EVENT_##id,

@@ -20,6 +20,12 @@ static size_t format_redacted(char *to, size_t size, const char *fmt, va_list ap
 	return (size_t)snprintf(to, size, "%s", s);
 }
 
+/* EAGAIN and ECANCELED are used for what may be repeated, and for what was stopped. */
+static int errno_of(int code)
+{
+	return code < 0 && code > -ERR_FORMAT && code != -EAGAIN && code != -ECANCELED ? -code : 0;
+}
+
 int error_set(struct error *err, int code, const char *fmt, ...)
 {
 	va_list ap;
@@ -28,10 +34,20 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 		return code;
 	err->code = code;
 	err->item[0] = '\0';
+	err->errnum = errno_of(code);
+	err->http_status = 0;
 	va_start(ap, fmt);
 	format_redacted(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
 	return code;
+}
+
+void error_cause(struct error *err, int errnum, long http_status)
+{
+	if (err == NULL)
+		return;
+	err->errnum = errnum;
+	err->http_status = (int)http_status;
 }
 
 void error_item(struct error *err, const char *fmt, ...)

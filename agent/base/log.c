@@ -4,6 +4,7 @@
  * Any thread. */
 #include "log.h"
 #include "defer.h"
+#include "error.h"
 #include "json_bytes.h"
 #include "redact.h"
 #include "text.h"
@@ -48,6 +49,11 @@ void log_set_times(enum log_time when)
 enum log_level log_level(void)
 {
 	return logger.level;
+}
+
+enum log_level log_level_of_detail(void)
+{
+	return logger.format == LOG_JSON ? LOG_INFO : LOG_DEBUG;
 }
 
 enum log_format log_format(void)
@@ -118,6 +124,16 @@ static const char *const event_names[] = {
 const char *log_event_name(enum log_event event)
 {
 	return event_names[event];
+}
+
+struct log_field log_field_errno(const struct error *err)
+{
+	return log_field_word("errno", err->errnum != 0 ? strerrorname_np(err->errnum) : NULL);
+}
+
+struct log_field log_field_http_status(const struct error *err)
+{
+	return log_field_known("http_status", (uint64_t)err->http_status);
 }
 
 static const char *const level_names[] = {

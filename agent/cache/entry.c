@@ -55,7 +55,7 @@ int entry_inventory_failed(int code, struct error *err)
 struct waiting {
 	struct cache_entry *entry;
 	struct progress *progress;
-	uint64_t logged_ns;
+	uint64_t began_ns, logged_ns; /* 0: not yet */
 };
 
 static void show_progress(struct progress *p, const struct filling_state *s)
@@ -68,26 +68,39 @@ static void show_progress(struct progress *p, const struct filling_state *s)
 	atomic_store(&p->entries, s->entries);
 }
 
+static char *describe_amount(const struct filling_state *s)
+{
+	char have[32], all[32];
+
+	return s->total == 0 ? text_copy("")
+			     : text_format(": %s of %s", units_print_size(s->received, have),
+				       units_print_size(s->total, all));
+}
+
 static void on_wait(void *ctx)
 {
 	struct waiting *w = ctx;
 	struct filling_state state;
 	uint64_t now = now_ns();
-	char have[32], all[32];
+	_free_ char *amount = NULL;
 
 	if (fill_read(w->entry->key_fd, &state) < 0)
 		state = (struct filling_state){.who = "another agent"};
 	show_progress(w->progress, &state);
+	if (w->began_ns == 0)
+		w->began_ns = now;
 	if (w->logged_ns != 0 && now - w->logged_ns < (uint64_t)LOG_MS * 1000000)
 		return;
 	w->logged_ns = now;
-	if (state.total > 0)
-		log_info("waiting for %s, which stages %s into the node cache: %s of %s", state.who,
-			w->entry->what, units_print_size(state.received, have),
-			units_print_size(state.total, all));
-	else
-		log_info("waiting for %s, which stages %s into the node cache", state.who,
-			w->entry->what);
+	amount = describe_amount(&state);
+	log_event(LOG_INFO, EVENT_STAGE_WAITS,
+		(const struct log_field[]){log_field_text("source", w->entry->what),
+			log_field_text("holder", state.who),
+			log_field_ns("seconds", now - w->began_ns),
+			log_field_integer("received_bytes", state.received),
+			log_field_known("total_bytes", state.total)},
+		5, "waiting for %s, which stages %s into the node cache%s", state.who,
+		w->entry->what, amount);
 }
 
 /* Opening an entry. */

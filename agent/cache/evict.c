@@ -434,6 +434,17 @@ static int lock_oldest(const struct cache *c, struct items *all, const char *exc
 	return chosen < excess_bytes ? no_room(c, excess_bytes - chosen, err) : 0;
 }
 
+static void log_eviction(const struct cache_item *item)
+{
+	const struct log_field fields[] = {log_field_text("source", item->what),
+		log_field_text("entry", item->key), log_field_integer("bytes", item->disk)};
+	char size[32];
+
+	log_event(log_level_of_detail(), EVENT_CACHE_EVICTED, fields, ARRAY_LEN(fields),
+		"evicted %s (%s) from the node cache", item->what != NULL ? item->what : item->key,
+		units_print_size(item->disk, size));
+}
+
 /* Evicts the locked entries. One that cannot be removed stays. -ECANCELED: the rest stays, too. */
 static int evict_locked_items(struct cache *c, struct items *all, struct cancel *cancel,
 	uint64_t *ret_n, uint64_t *ret_bytes)
@@ -441,7 +452,6 @@ static int evict_locked_items(struct cache *c, struct items *all, struct cancel 
 	for (size_t i = 0; i < all->n && !cancel_requested(cancel); i++) {
 		struct cache_item *item = &all->v[i];
 		struct error why;
-		char size[32];
 		int code;
 
 		if (item->use.fd < 0)
@@ -454,9 +464,7 @@ static int evict_locked_items(struct cache *c, struct items *all, struct cancel 
 		++*ret_n;
 		*ret_bytes += item->disk;
 		atomic_fetch_add(&c->evicted, 1);
-		log_debug("evicted %s (%s) from the node cache",
-			item->what != NULL ? item->what : item->key,
-			units_print_size(item->disk, size));
+		log_eviction(item);
 	}
 	return cancel_requested(cancel) ? -ECANCELED : 0;
 }

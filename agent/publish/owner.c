@@ -173,6 +173,9 @@ static uint64_t now_ms(void)
 static void log_wait(struct lock_wait *w, const char *who, uint64_t now)
 {
 	uint64_t every = w->opts->log_every_ms > 0 ? w->opts->log_every_ms : LOG_EVERY_MS;
+	uint64_t waited_ns = (now - w->started_ms) * 1000000;
+	const struct log_field fields[] = {log_field_text("to", w->dir->path),
+		log_field_text("holder", who), log_field_ns("seconds", waited_ns)};
 	char waited[32];
 
 	if (w->opts->on_wait != NULL)
@@ -183,12 +186,13 @@ static void log_wait(struct lock_wait *w, const char *who, uint64_t now)
 	if (w->opts->on_wait != NULL)
 		w->opts->on_wait(w->opts->on_wait_ctx);
 	else if (w->polls == 0)
-		log_info("waiting for another agent that is staging %s (%s)%s", w->dir->path, who,
+		log_event(LOG_INFO, EVENT_STAGE_WAITS, fields, ARRAY_LEN(fields),
+			"waiting for another agent that is staging %s (%s)%s", w->dir->path, who,
 			w->unless);
 	else
-		log_info("still waiting for another agent that is staging %s (%s), for %s now",
-			w->dir->path, who,
-			units_print_duration((now - w->started_ms) * 1000000, waited));
+		log_event(LOG_INFO, EVENT_STAGE_WAITS, fields, ARRAY_LEN(fields),
+			"still waiting for another agent that is staging %s (%s), for %s now",
+			w->dir->path, who, units_print_duration(waited_ns, waited));
 }
 
 /* At its beginning the owner has perhaps not said yet who it is. */

@@ -326,11 +326,13 @@ int s3_fault_error(const struct s3_fault *f, const struct s3_subject *what, stru
 				     ? text_format("s3://%s/%.300s", what->bucket, what->key)
 				     : text_format("s3://%s", what->bucket);
 
-	return error_set(err, code_of(f, what),
+	error_set(err, code_of(f, what),
 		"%s: cannot %s it: S3 answered %ld%s%s%s%s%s (%s%s%sendpoint %s, region %s, %s%.300s)%s",
 		place, what->doing, f->status, f->code[0] != '\0' ? " " : "", f->code,
 		f->message[0] != '\0' ? " '" : "", f->message, f->message[0] != '\0' ? "'" : "",
 		f->request_id[0] != '\0' ? "request " : "", f->request_id,
 		f->request_id[0] != '\0' ? ", " : "", what->endpoint, what->region,
 		what->is_signed ? "credentials: " : "not signed: ", what->who, advice);
+	error_cause(err, 0, f->status);
+	return code_of(f, what);
 }

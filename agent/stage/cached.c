@@ -76,6 +76,19 @@ static bool is_file_system_error(int code)
 	}
 }
 
+static void log_filling(const struct stage *s, const struct cache_entry *e)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < s->n_sources; i++)
+		bytes += counted(&s->progress[i].expanded);
+	log_event(log_level_of_detail(), EVENT_CACHE_FILLED,
+		(const struct log_field[]){log_field_text("source", s->progress[0].name),
+			log_field_text("entry", cache_entry_path(e)),
+			log_field_integer("bytes", bytes)},
+		3, "%s was staged into the node cache", s->progress[0].name);
+}
+
 /* Returns 1: the entry is complete; 0: stage directly; or an error. */
 static int fill_entry(struct stage *s, struct cache_entry *e, uint64_t bytes, struct error *err)
 {
@@ -95,6 +108,8 @@ static int fill_entry(struct stage *s, struct cache_entry *e, uint64_t bytes, st
 		code = cache_fill_end(e, true, err);
 	if (is_file_system_error(code))
 		return skip_cache(s, LOG_WARN, code, err);
+	if (code >= 0)
+		log_filling(s, e);
 	return code < 0 ? code : 1;
 }
 
@@ -113,6 +128,17 @@ static bool is_delivered(struct stage *s, const struct cache_entry *e)
 
 	return link != NULL && strcmp(link, cache_entry_path(e)) == 0 &&
 	       destination_holds(s->destination, s->key) != NULL;
+}
+
+static void log_use(const struct stage *s, const struct cache_entry *e, const char *how)
+{
+	const struct log_field fields[] = {log_field_text("source", s->progress[0].name),
+		log_field_text("to", s->to), log_field_text("entry", cache_entry_path(e)),
+		log_field_word("delivered_by", how)};
+
+	log_event(log_level_of_detail(), EVENT_CACHE_USED, fields, ARRAY_LEN(fields),
+		"%s is in the node cache, and comes into %s by %s", s->progress[0].name, s->to,
+		how);
 }
 
 /* *keep: DEST uses the entry where it is. */
@@ -143,9 +169,7 @@ static int deliver_entry(
 		s->end = STAGE_CACHED;
 	for (size_t i = 0; i < s->n_sources && !filled; i++)
 		report_source_cached(&s->progress[i], s->to, how);
-	if (filled)
-		log_debug("%s is in the node cache, and comes into %s by %s", s->progress[0].name,
-			s->to, how);
+	log_use(s, e, how);
 	return 1;
 }
 

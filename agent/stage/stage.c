@@ -323,6 +323,30 @@ static bool is_retryable(const struct stage *s, int code)
 	return code == -ERR_RESTART || (code == -ERR_CHANGED && s->entry == NULL);
 }
 
+/* The address of its one source; NULL: it has several. */
+static const char *only_source(const struct stage *s)
+{
+	return s->n_sources == 1 ? s->progress[0].name : NULL;
+}
+
+static void log_restart(const struct stage *s, unsigned attempt, const struct error *err)
+{
+	const struct log_field fields[] = {log_field_text("source", only_source(s)),
+		log_field_text("to", s->shown), log_field_text("why", err->msg),
+		log_field_errno(err), log_field_http_status(err)};
+
+	log_event(LOG_WARN, EVENT_STAGE_RETRIED, fields, ARRAY_LEN(fields),
+		"%s; starting again (try %u of %u)", err->msg, attempt, (unsigned)ATTEMPTS);
+}
+
+static void log_failure(const struct stage *s, const struct error *err)
+{
+	const struct log_field fields[] = {log_field_text("source", only_source(s)),
+		log_field_text("to", s->shown), log_field_errno(err), log_field_http_status(err)};
+
+	log_event(LOG_ERROR, EVENT_STAGE_FAILED, fields, ARRAY_LEN(fields), "%s", err->msg);
+}
+
 int stage_fill(struct stage *s, struct error *err)
 {
 	for (unsigned n = 1;; n++) {
@@ -333,7 +357,7 @@ int stage_fill(struct stage *s, struct error *err)
 		if (!is_retryable(s, code) || n == ATTEMPTS)
 			return code;
 		s->discard_left = code == -ERR_CHANGED;
-		log_warn("%s; starting again (try %u of %u)", err->msg, n + 1, (unsigned)ATTEMPTS);
+		log_restart(s, n + 1, err);
 		usleep(n * PAUSE_MS * 1000);
 	}
 }
@@ -466,14 +490,17 @@ void stage_set_cancel(struct stage_set *set)
 }
 
 /* A cancelled stage is the consequence of a signal or of another failure, so it is not logged. */
-static void on_failure(struct stage_set *set, int code, const struct error *err)
+static void on_failure(struct stage_set *set, const struct stage *s)
 {
+	const struct error *err = &s->err;
+	int code = s->code;
+
 	if (set->code == 0 || set->code == -ECANCELED) {
 		set->code = code;
 		set->err = *err;
 	}
 	if (code != -ECANCELED && set->env.log_failures)
-		log_error("%s", err->msg);
+		log_failure(s, err);
 	if (!set->env.keep_going)
 		cancel_stages(set);
 }
@@ -503,7 +530,7 @@ static void reap_thread(struct stage_set *set, struct stage_thread *t)
 		stage_slots_release(&set->slots);
 	set->running--;
 	if (t->stage->code < 0)
-		on_failure(set, t->stage->code, &t->stage->err);
+		on_failure(set, t->stage);
 	else
 		report_datastores(set, t->stage);
 	report_result(t->stage);

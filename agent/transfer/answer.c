@@ -417,6 +417,7 @@ static enum verdict classify_refusal(
 	error_set(err, -ERR_HTTP, "%s: the %s answered %d%s%s%s", w->name,
 		a->status == 407 ? "proxy" : "server", a->status, a->reason[0] != '\0' ? " " : "",
 		a->reason, advice_for_status(a->status));
+	error_cause(err, 0, a->status);
 	if (is_transient(a))
 		return VERDICT_RETRY;
 	if (a->status == 401 || a->status == 403 || a->status == 404 || a->status == 410)

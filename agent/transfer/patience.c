@@ -119,10 +119,14 @@ void patience_answered(struct patience *p, const char *url, long status)
 
 static void log_unreachable_locked(const struct patience *p, struct host_origin *o, const char *why)
 {
+	const struct log_field fields[] = {log_field_text("origin", o->name),
+		log_field_text("why", why), log_field_ns("patience_seconds", p->ns)};
+
 	if (o->logged || p->closed)
 		return;
 	o->logged = true;
-	log_warn("not reachable yet: %s; trying for %g s", why, (double)p->ns / 1e9);
+	log_event(LOG_WARN, EVENT_HOST_LATE, fields, ARRAY_LEN(fields),
+		"not reachable yet: %s; trying for %g s", why, (double)p->ns / 1e9);
 }
 
 static bool is_no_name(int code)

@@ -321,6 +321,7 @@ static enum verdict classify_proxy(struct range *r, long status)
 	r->answer.status = (int)status;
 	error_set(&r->why, -ERR_HTTP, "%s: the proxy answered %ld; %s", r->object->name, status,
 		meaning);
+	error_cause(&r->why, 0, status);
 	return final ? VERDICT_FAIL : VERDICT_RETRY;
 }
 
@@ -374,6 +375,7 @@ static enum verdict classify_expiry(struct range *r, enum verdict verdict)
 		return verdict;
 	error_set(&r->why, -ERR_HTTP, "%s: the server answered %d%s%s; %s", o->name, status,
 		r->answer.reason[0] != '\0' ? " " : "", r->answer.reason, expired);
+	error_cause(&r->why, 0, status);
 	return VERDICT_DENIED;
 }
 

@@ -99,7 +99,8 @@ static const char *space_error(int errnum)
 	}
 }
 
-int tree_disk_error(struct error *err, int errnum, int fd, const char *doing, const char *path)
+static int set_disk_error(
+	struct error *err, int errnum, int fd, const char *doing, const char *path)
 {
 	const char *why = space_error(errnum);
 	struct disk_room room;
@@ -120,6 +121,14 @@ int tree_disk_error(struct error *err, int errnum, int fd, const char *doing, co
 	return error_set(err, -ERR_SPACE,
 		"cannot %s '%.300s': %s%s: %s; free space or stage elsewhere", doing, path, why,
 		disk, print_free(&room, have, sizeof(have)));
+}
+
+int tree_disk_error(struct error *err, int errnum, int fd, const char *doing, const char *path)
+{
+	int code = set_disk_error(err, errnum, fd, doing, path);
+
+	error_cause(err, errnum, 0);
+	return code;
 }
 
 /* Limits. Only bytes that are really written, or left as a hole, count against them; a size that an

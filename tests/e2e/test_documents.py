@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from agent import CHECKOUT
+from events import documented_events
 
 README = (CHECKOUT / "README.md").read_text()
 MAN = CHECKOUT / "packaging/man"
@@ -68,6 +69,12 @@ def test_every_key_of_config_yml_is_in_the_manual():
     assert len(keys) > 25
     for key in keys:
         assert re.search(rf"^\.(It Cm|Cm|Ss).*\b{key}\b", manual, re.M), f"config.yml.5 lacks {key}"
+
+
+def test_every_event_of_the_log_is_in_the_manual_and_no_other():
+    header = (CHECKOUT / "include/log_events.h").read_text()
+    table = re.findall(r'^\tX\(\w+, "(\w+)"\)', header, re.M)
+    assert len(table) > 20 and list(documented_events()) == table
 
 
 def test_the_readme_is_short():

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "defer.h"
+#include "error.h"
 #include "log.h"
 #include "test.h"
 #include "text.h"
@@ -125,8 +126,30 @@ TEST(log_line_of_text_begins_with_the_time_if_it_is_asked_for)
 	_free_ char *with = logged_with_times(LOG_TIME_YES, LOG_TEXT);
 	_free_ char *without = logged_with_times(LOG_TIME_NO, LOG_TEXT);
 
-	check_shape("dddd-dd-ddTdd:dd:dd.dddZ stagerun: warning: the disk is slow\n", with);
+	check_shape("dddd-dd-ddTdd:dd:dd.dddZ ", with);
+	assert_string_equal("stagerun: warning: the disk is slow\n", strchr(with, ' ') + 1);
 	assert_string_equal("stagerun: warning: the disk is slow\n", without);
+}
+
+static void say_causes(void)
+{
+	struct error disk, server;
+
+	error_set(&disk, -ENOSPC, "full");
+	error_set(&server, -ERR_HTTP, "refused");
+	error_cause(&server, 0, 404);
+	log_event(LOG_ERROR, EVENT_STAGE_FAILED,
+		(const struct log_field[]){log_field_errno(&disk), log_field_http_status(&disk),
+			log_field_errno(&server), log_field_http_status(&server)},
+		4, "failed");
+}
+
+TEST(log_fields_of_an_error_are_its_errno_by_name_or_the_status_of_the_answer)
+{
+	_free_ char *line = logged(LOG_JSON, say_causes);
+
+	assert_non_null(
+		strstr(line, "\"message\":\"failed\",\"errno\":\"ENOSPC\",\"http_status\":404}\n"));
 }
 
 static void say_json(void)

@@ -87,12 +87,27 @@ static void print_json(const struct create_call *c, const struct subcommand_call
 	text_done(&t);
 }
 
+static void log_created(const struct create_call *c)
+{
+	const struct manifest *m = c->manifest;
+	const struct log_field fields[] = {log_field_text("datastore", m->name),
+		log_field_integer("version", m->version),
+		log_field_word("manifest_sha256", m->sha256), log_field_text("source", c->shown),
+		log_field_integer("files", m->files), log_field_integer("bytes", m->bytes),
+		log_field_integer("sent_bytes", c->result.sent_bytes),
+		log_field_ns("seconds", c->elapsed_ns)};
+
+	log_event(log_level_of_detail(), EVENT_DATASTORE_CREATED, fields, ARRAY_LEN(fields),
+		"created %s version %u", m->name, m->version);
+}
+
 static void print_created(void *ctx, struct subcommand_call *call)
 {
 	const struct create_call *c = ctx;
 	const struct manifest *m = c->manifest;
 	char bytes[32], per_second[32], sent[32], time[32];
 
+	log_created(c);
 	if (call->request.json) {
 		print_json(c, call);
 		return;

@@ -19,6 +19,24 @@ struct deletion {
 	uint64_t objects, bytes; /* collected with it */
 };
 
+static void log_collected(uint64_t objects, uint64_t bytes)
+{
+	const struct log_field fields[] = {
+		log_field_integer("objects", objects), log_field_integer("bytes", bytes)};
+
+	log_event(log_level_of_detail(), EVENT_DATASTORE_COLLECTED, fields, ARRAY_LEN(fields),
+		"removed %" PRIu64 " objects that no version needs", objects);
+}
+
+static void log_deleted(const struct datastore_target *target)
+{
+	const struct log_field fields[] = {log_field_text("datastore", target->name),
+		log_field_known("version", target->version)};
+
+	log_event(log_level_of_detail(), EVENT_DATASTORE_DELETED, fields, ARRAY_LEN(fields),
+		"deleted %s", target->name);
+}
+
 /* Removes the objects of earlier deletions whose grace time is over. A failure is only logged: this
  * deletion is complete. */
 static void collect(struct deletion *d, struct store_conn *h)
@@ -28,6 +46,8 @@ static void collect(struct deletion *d, struct store_conn *h)
 	if (datastore_collect(h, d->opts.grace_ms, &d->objects, &d->bytes, &why) < 0)
 		log_warn("what no version needs was not removed: %s; the next deletion tries again",
 			why.msg);
+	else
+		log_collected(d->objects, d->bytes);
 }
 
 static int delete (void *ctx, struct store_conn *h, struct cancel *cancel, struct error *err)
@@ -36,8 +56,10 @@ static int delete (void *ctx, struct store_conn *h, struct cancel *cancel, struc
 	int code = datastore_delete(h, d->target.name, d->target.version, &d->opts, err);
 
 	(void)cancel;
-	if (code == 0)
-		collect(d, h);
+	if (code < 0)
+		return code;
+	log_deleted(&d->target);
+	collect(d, h);
 	return code;
 }
 

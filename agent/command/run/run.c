@@ -279,8 +279,12 @@ static void set_facts(
 
 int run_fail(struct run *r, int exit_code, const struct error *err, bool logged)
 {
+	const struct log_field fields[] = {log_field_word("phase", r->phase),
+		log_field_text("item", err->item[0] != '\0' ? err->item : NULL),
+		log_field_errno(err), log_field_http_status(err)};
+
 	if (!logged)
-		log_error("%s", err->msg);
+		log_event(LOG_ERROR, EVENT_START_FAILED, fields, ARRAY_LEN(fields), "%s", err->msg);
 	set_facts(r, END_START_FAILED, exit_code, 0, err);
 	write_termination(r, END_START_FAILED, exit_code, 0, err);
 	return exit_code;
@@ -297,6 +301,26 @@ int run_end_by_signal(struct run *r)
 	return 128 + signum;
 }
 
+void run_log_command(const struct plan *p, pid_t pid)
+{
+	const struct log_field fields[] = {log_field_text("command", p->command.v[0]),
+		log_field_integer("pid", (uint64_t)pid)};
+
+	log_event(log_level_of_detail(), EVENT_COMMAND_STARTED, fields, ARRAY_LEN(fields),
+		"the command starts: %s (process %d)", p->command.v[0], (int)pid);
+}
+
+static void log_command_end(const struct run_ending *e)
+{
+	const struct log_field fields[] = {log_field_integer("exit", (uint64_t)e->exit_code),
+		log_field_known("signal", (uint64_t)e->signal),
+		log_field_word("reason", report_reason_name(e->reason)),
+		log_field_ns("seconds", e->elapsed_ns)};
+
+	log_event(e->reason != END_COMPLETED ? LOG_INFO : log_level_of_detail(),
+		EVENT_COMMAND_ENDED, fields, ARRAY_LEN(fields), "%s", e->why.msg);
+}
+
 /* Reports how the command ended. The termination message is not written if the command wrote one
  * itself since mark. */
 static void report_ending(
@@ -304,9 +328,8 @@ static void report_ending(
 {
 	r->phase = "command";
 	set_facts(r, e->reason, e->exit_code, e->signal, &e->why);
-	if (e->reason != END_COMPLETED)
-		log_info("%s", e->why.msg);
-	else if (r->staged.n == 0)
+	log_command_end(e);
+	if (e->reason == END_COMPLETED && r->staged.n == 0)
 		return;
 	if (!termination_was_written(run_termination_path(r), mark))
 		write_termination(r, e->reason, e->exit_code, e->signal, &e->why);
@@ -537,6 +560,7 @@ static int start_and_exec(struct run *r)
 	r->phase = "exec";
 	telemetry_begin_command(&r->telemetry, &r->plan, false);
 	status_writer_enter(&r->status, PHASE_COMMAND);
+	run_log_command(&r->plan, getpid());
 	inherited_seal(r->agent.inherited);
 	cache_pass_on(r->agent.resources.cache);
 	code = process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v, &err);

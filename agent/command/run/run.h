@@ -181,7 +181,11 @@ struct run_ending {
 	int signal;    /* the signal that ended it, or 0 */
 	enum end_reason reason;
 	struct error why; /* a sentence for people, also after success */
+	uint64_t elapsed_ns;
 };
+
+/* Logs that the command is started: the process pid runs it, or will in a moment. */
+void run_log_command(const struct plan *p, pid_t pid);
 
 struct supervision {
 	/* Set at creation. */

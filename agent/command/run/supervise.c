@@ -428,10 +428,12 @@ int supervise_command(
 	struct supervision *s, const struct plan *p, struct run_ending *ret, struct error *err)
 {
 	struct cgroup_memory before = cgroup_memory_read("");
+	uint64_t began_ns = now_ns();
 	int code = start_command(s, p, &ret->exit_code, err);
 
 	if (code < 0)
 		return code;
+	run_log_command(p, job_group(s->job));
 	forward_early_signals(s);
 	process_trim();
 	agent_run_until(s->agent, &s->gone);
@@ -445,6 +447,7 @@ int supervise_command(
 		abandon_command(s);
 	watch_budget(s);
 	describe_end(s, &before, ret);
+	ret->elapsed_ns = now_ns() - began_ns;
 	return 0;
 }
 
