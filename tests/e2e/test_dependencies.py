@@ -155,7 +155,7 @@ def test_the_command_waits_for_the_slower_of_the_two(stagerun, server, dest, tmp
     served = server.put("/x.tar", tar(file("a", noise(400_000))), rate(400_000))
     result = install(stagerun, "environment.yml", "--stage", f"{served.url}={dest}",
                      command=["test", "-e", dest / "a"]).ok()
-    assert result.err.index("[dependencies] installed") < result.err.index(str(dest)), str(result)
+    assert result.err.index("[dependencies] installed") < result.err.index(f"{dest}: 402 kB in"), str(result)
 
 
 def test_a_failed_install_stops_staging(stagerun, server, dest, tmp_path):
