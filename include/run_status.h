@@ -89,7 +89,7 @@ const char *run_status_phase_name(enum run_phase phase);
 enum run_alive { RUN_ALIVE_UNKNOWN = -1, RUN_DEAD = 0, RUN_ALIVE = 1 };
 
 /* The line of JSON, without its end. alive: RUN_ALIVE_UNKNOWN leaves that member out, as in the
- * file. Heap; NULL: it cannot be printed. */
+ * file. Heap. */
 char *run_status_print(const struct run_status *s, enum run_alive alive);
 
 /* Parses a file's content, which may be anything. Returns 0, and the caller frees *ret, or
@@ -133,8 +133,9 @@ void run_status_read(int directory_fd, struct run_status_list *ret);
 void run_status_list_done(struct run_status_list *l);
 
 /* Removes files of this user whose run is dead, and that are older than a day or not among the 20
- * newest. Of another PID namespace, only those of which both is true. in_a_hurry: does nothing
- * while there are at most 40 files, which is ten times as fast. */
+ * newest. Of another PID namespace, where that is not known, those that were not written for an
+ * hour and are not among the 20 newest. in_a_hurry: does nothing while there are at most 40 files,
+ * and in 15 of 16 processes. */
 void run_status_clean(int directory_fd, const struct run_status_process *self, bool in_a_hurry);
 
 #endif

@@ -93,8 +93,7 @@ static void print_run(const struct run_status *s, enum run_alive alive, bool jso
 		return;
 	}
 	line = run_status_print(s, alive);
-	if (line != NULL)
-		text_addf(to, "%s\n", line);
+	text_addf(to, "%s\n", line);
 }
 
 static int exit_of(const struct run_status *s)

@@ -11,13 +11,16 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum {
-	FILE_MAX = 1 << 20,
-	FILES_MAX = 4096,
-	KEPT = 20,
-	TOLERATED = 2 * KEPT,
-	KEPT_SECONDS = 24 * 3600
-};
+enum { FILE_MAX = 1 << 20, READ_MAX = 4096 };
+
+/* What is removed: at most so many files are looked at, and so many of the newest are kept. */
+enum { LOOK_MAX = 512, KEPT = 20, TOLERATED = 2 * KEPT };
+
+/* For how long a dead run's file is kept, and one of which that cannot be known. */
+enum { KEPT_SECONDS = 24 * 3600, FOREIGN_SECONDS = 3600 };
+
+/* A run in a hurry removes something only now and then. */
+enum { HURRIED_SHARE = 16 };
 
 #define ENDING ".json"
 
@@ -146,7 +149,7 @@ void run_status_read(int directory_fd, struct run_status_list *ret)
 	struct run_status s;
 	struct dirent *entry;
 
-	while (dir != NULL && ret->n < FILES_MAX &&
+	while (dir != NULL && ret->n < READ_MAX &&
 		(entry = readdir(dir)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
 		if (entry->d_name[0] == '.' || !parse_name(entry->d_name, &p) ||
 			!read_run(directory_fd, entry->d_name, &s))
@@ -223,15 +226,17 @@ static enum run_alive is_alive(
 	return run_status_is_alive(&process, self);
 }
 
-static void remove_if_dead(int directory_fd, const struct old_file *f, bool old, bool beyond,
+static void remove_if_dead(int directory_fd, const struct old_file *f, size_t newer, time_t now,
 	const struct run_status_process *self)
 {
+	time_t age = now - f->changed.tv_sec;
 	enum run_alive alive;
 
-	if (!old && !beyond)
+	if (age <= KEPT_SECONDS && newer < KEPT)
 		return;
 	alive = is_alive(directory_fd, f, self);
-	if (alive == RUN_DEAD || (alive == RUN_ALIVE_UNKNOWN && old && beyond))
+	if (alive == RUN_DEAD ||
+		(alive == RUN_ALIVE_UNKNOWN && newer >= KEPT && age > FOREIGN_SECONDS))
 		unlinkat(directory_fd, f->name, 0);
 }
 
@@ -254,15 +259,14 @@ void run_status_clean(int directory_fd, const struct run_status_process *self, b
 	struct dirent *entry;
 	time_t now = time(NULL);
 
-	if (in_a_hurry && !has_many(directory_fd))
+	if (in_a_hurry && (self->start_ticks % HURRIED_SHARE != 0 || !has_many(directory_fd)))
 		return;
-	while (dir != NULL && files.n < FILES_MAX &&
+	while (dir != NULL && files.n < LOOK_MAX &&
 		(entry = readdir(dir)) != NULL) /* NOLINT(concurrency-mt-unsafe) */
 		add_file(&files, directory_fd, entry->d_name);
 	if (files.n > 1)
 		qsort(files.v, files.n, sizeof(*files.v), compare_newest_first);
 	for (size_t i = 0; i < files.n; i++)
-		remove_if_dead(directory_fd, &files.v[i],
-			now - files.v[i].changed.tv_sec > KEPT_SECONDS, i >= KEPT, self);
+		remove_if_dead(directory_fd, &files.v[i], i, now, self);
 	free(files.v);
 }

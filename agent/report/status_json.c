@@ -2,9 +2,9 @@
 /* The status of a run as a line of JSON, printed and parsed. A file may have been written by
  * anybody, so each member is checked, and no control character of its texts is kept. */
 #include "defer.h"
-#include "report_values.h"
 #include "run_status.h"
 #include "utf8.h"
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,85 +13,130 @@
 static const char *const state_names[] = {
 	[PROGRESS_QUEUED] = "queued", [PROGRESS_ACTIVE] = "active", [PROGRESS_DONE] = "done"};
 
-/* Printing. */
+/* Printing: as text, since this is on the way of every run to its command. */
 
-static json_t *print_source(const struct run_status_source *s)
+static void add_key(struct text *t, const char *key)
 {
-	json_t *object = json_object();
-	bool active = s->state == PROGRESS_ACTIVE;
+	text_addf(t, "%s\"%s\":", t->s[t->len - 1] == '{' ? "" : ",", key);
+}
 
-	report_value_set_text(object, "name", s->name);
-	report_value_set_text(object, "to", s->to);
-	report_value_set_text(object, "state", state_names[s->state]);
-	report_value_set_number(object, "received_bytes", s->received);
+/* value NULL: adds nothing. */
+static void add_text(struct text *t, const char *key, const char *value)
+{
+	struct text clean = {0};
+
+	if (value == NULL)
+		return;
+	add_key(t, key);
+	utf8_add_clean(&clean, value);
+	text_add(t, "\"");
+	for (const char *s = clean.len > 0 ? clean.s : ""; *s != '\0';) {
+		size_t plain = strcspn(s, "\"\\");
+
+		text_add_bytes(t, s, plain);
+		s += plain;
+		if (*s != '\0')
+			text_addf(t, "\\%c", *s++);
+	}
+	text_add(t, "\"");
+	text_done(&clean);
+}
+
+/* A number that other programs cannot hold becomes the largest that they can. */
+static void add_number(struct text *t, const char *key, uint64_t n)
+{
+	add_key(t, key);
+	text_addf(t, "%llu", (unsigned long long)(n > INT64_MAX ? INT64_MAX : n));
+}
+
+static void add_seconds(struct text *t, const char *key, double seconds)
+{
+	add_key(t, key);
+	text_addf(t, "%.3f", seconds);
+}
+
+static void add_bool(struct text *t, const char *key, bool value)
+{
+	add_key(t, key);
+	text_add(t, value ? "true" : "false");
+}
+
+static void add_source(struct text *t, const struct run_status_source *s)
+{
+	text_add(t, "{");
+	add_text(t, "name", s->name);
+	add_text(t, "to", s->to);
+	add_text(t, "state", state_names[s->state]);
+	add_number(t, "received_bytes", s->received);
 	if (s->total > 0)
-		report_value_set_number(object, "total_bytes", s->total);
-	if (!active)
-		return object;
-	report_value_set_number(object, "bytes_per_second", s->bytes_per_second);
-	if (s->seconds_left >= 0)
-		json_object_set_new(object, "seconds_left", json_real(s->seconds_left));
-	report_value_set_text(object, "waits_for", report_bottleneck_name(s->waits_for));
-	return object;
+		add_number(t, "total_bytes", s->total);
+	if (s->state == PROGRESS_ACTIVE) {
+		add_number(t, "bytes_per_second", s->bytes_per_second);
+		if (s->seconds_left >= 0)
+			add_seconds(t, "seconds_left", s->seconds_left);
+		add_text(t, "waits_for", report_bottleneck_name(s->waits_for));
+	}
+	text_add(t, "}");
 }
 
-static void set_sources(json_t *object, const struct run_status *s)
+static void add_sources(struct text *t, const struct run_status *s)
 {
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < s->n_sources; i++)
-		json_array_append_new(list, print_source(&s->sources[i]));
-	json_object_set_new(object, "sources", list);
-	report_value_set_number(object, "sources_total", s->sources_total);
+	add_key(t, "sources");
+	text_add(t, "[");
+	for (size_t i = 0; i < s->n_sources; i++) {
+		text_add(t, i > 0 ? "," : "");
+		add_source(t, &s->sources[i]);
+	}
+	text_add(t, "]");
+	add_number(t, "sources_total", s->sources_total);
 }
 
-static void set_process(json_t *object, const struct run_status_process *p)
+static void add_process(struct text *t, const struct run_status_process *p)
 {
-	report_value_set_number(object, "pid", (uint64_t)p->pid);
-	report_value_set_number(object, "start_ticks", p->start_ticks);
-	report_value_set_number(object, "pid_namespace", p->pid_namespace);
-	report_value_set_text(object, "boot", p->boot);
+	add_number(t, "pid", (uint64_t)p->pid);
+	add_number(t, "start_ticks", p->start_ticks);
+	add_number(t, "pid_namespace", p->pid_namespace);
+	add_text(t, "boot", p->boot);
 }
 
-static void set_time(json_t *object, const char *key, const char *time)
+static void add_time(struct text *t, const char *key, const char *time)
 {
 	if (*time != '\0')
-		report_value_set_text(object, key, time);
+		add_text(t, key, time);
 }
 
-static void set_end(json_t *object, const struct run_status *s)
+static void add_end(struct text *t, const struct run_status *s)
 {
 	if (s->is_ready)
-		report_value_set_seconds(object, "ready_seconds", s->ready_ns);
+		add_seconds(t, "ready_seconds", (double)s->ready_ns / 1e9);
 	if (s->exit_code != RUN_STATUS_EXIT_UNKNOWN)
-		json_object_set_new(object, "exit_code", json_integer(s->exit_code));
-	report_value_set_text(object, "failed_phase", s->failed_phase);
-	report_value_set_text(object, "message", s->message);
-	set_time(object, "last_round", s->last_round);
+		add_number(t, "exit_code", (uint64_t)s->exit_code);
+	add_text(t, "failed_phase", s->failed_phase);
+	add_text(t, "message", s->message);
+	add_time(t, "last_round", s->last_round);
 	if (s->last_round[0] != '\0')
-		json_object_set_new(object, "round_failed", json_boolean(s->round_failed));
-	set_time(object, "next_look", s->next_look);
+		add_bool(t, "round_failed", s->round_failed);
+	add_time(t, "next_look", s->next_look);
 }
 
 char *run_status_print(const struct run_status *s, enum run_alive alive)
 {
-	json_t *object = json_object();
-	char *line;
+	struct text t = {0};
 
-	report_value_set_text(object, "schema", SCHEMA);
-	report_value_set_text(object, "id", s->id);
-	report_value_set_text(object, "kind", s->is_prewarm ? "prewarm" : "run");
-	report_value_set_text(object, "phase", run_status_phase_name(s->phase));
+	text_add(&t, "{");
+	add_text(&t, "schema", SCHEMA);
+	add_text(&t, "id", s->id);
+	add_text(&t, "kind", s->is_prewarm ? "prewarm" : "run");
+	add_text(&t, "phase", run_status_phase_name(s->phase));
 	if (alive != RUN_ALIVE_UNKNOWN)
-		json_object_set_new(object, "alive", json_boolean(alive == RUN_ALIVE));
-	set_process(object, &s->process);
-	set_time(object, "begun", s->begun);
-	set_time(object, "updated", s->updated);
-	set_end(object, s);
-	set_sources(object, s);
-	line = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(12));
-	json_decref(object);
-	return line;
+		add_bool(&t, "alive", alive == RUN_ALIVE);
+	add_process(&t, &s->process);
+	add_time(&t, "begun", s->begun);
+	add_time(&t, "updated", s->updated);
+	add_end(&t, s);
+	add_sources(&t, s);
+	text_add(&t, "}");
+	return text_take(&t);
 }
 
 /* Parsing. */
@@ -232,7 +277,7 @@ static void read_end(const json_t *object, struct run_status *ret)
 	if (json_is_integer(exit_code))
 		ret->exit_code = (int)(json_integer_value(exit_code) & 0xff);
 	ret->is_ready = ready > 0 && ready < 1e9;
-	ret->ready_ns = ret->is_ready ? (uint64_t)(ready * 1e9) : 0;
+	ret->ready_ns = ret->is_ready ? (uint64_t)(ready * 1e3 + 0.5) * 1000000 : 0;
 	ret->failed_phase = read_text(object, "failed_phase");
 	ret->message = read_text(object, "message");
 	read_time(object, "last_round", ret->last_round);

@@ -271,7 +271,7 @@ def test_sigusr2_prints_a_line_and_reaches_the_command(stagerun, server, dest, p
     wait_until(lambda: served.requests, what="a request")
     time.sleep(0.3)
     running.signal(signal.SIGUSR2)
-    wait_until(lambda: re.search(r"x\.tar.* of .*kB", running.err()), 3, what="a line")
+    wait_until(lambda: re.search(r"x\.tar \d+% \(.* of ", running.err()), 3, what="a line")
     assert running.wait().code == 3 and "warned" in running.out()
 
 

@@ -18,7 +18,7 @@ static struct run_status example(void)
 		.is_ready = true,
 		.ready_ns = 2500000000u,
 		.exit_code = RUN_STATUS_EXIT_UNKNOWN,
-		.message = text_copy("it said \x1b[31m and \xff"),
+		.message = text_copy("it said \x1b[31m, \"quoted\\\" and \xff"),
 		.round_failed = true};
 
 	run_status_self(&s.process);
@@ -85,7 +85,7 @@ TEST(status_for_people_has_a_line_for_the_run_and_for_each_source)
 
 	run_status_describe(&s, &t);
 	assert_non_null(strstr(t.s, "waits, last round failed at "));
-	assert_non_null(strstr(t.s, "Z: it said \x1b[31m and \xff\n"));
+	assert_non_null(strstr(t.s, "Z: it said \x1b[31m, \"quoted\\\" and \xff\n"));
 	assert_non_null(strstr(t.s,
 		"\n  http://host/x.tar -> /data: 41% (41 of 100 B), 10 B/s, 6 s left, waits for the disk\n"));
 	assert_non_null(strstr(t.s, "\n  b: queued\n"));
@@ -386,9 +386,31 @@ TEST(status_files_of_the_dead_go_when_old_or_many)
 	assert_int_equal(2, count_runs(fd));
 	for (unsigned i = 10; i < 50; i++)
 		make_dead(fd, i, i);
+	self.start_ticks = 17;
+	run_status_clean(fd, &self, true);
+	assert_int_equal(42, count_runs(fd));
+	self.start_ticks = 16;
 	run_status_clean(fd, &self, true);
 	assert_int_equal(20, count_runs(fd));
 	assert_int_equal(0, faccessat(fd, "notes.json", F_OK, 0));
+}
+
+TEST(status_files_of_another_namespace_go_when_old_and_many)
+{
+	_close_ int fd = -1;
+	_free_ char *path = state_directory(&fd);
+	struct run_status_process self;
+
+	run_status_self(&self);
+	for (unsigned i = 0; i < 25; i++)
+		make_dead(fd, 1 + i, i < 23 ? (time_t)2 * DAY : 60);
+	self.pid_namespace++; /* theirs is another one, from here */
+	run_status_clean(fd, &self, false);
+	assert_int_equal(20, count_runs(fd));
+	for (unsigned i = 0; i < 25; i++)
+		make_dead(fd, 100 + i, 60);
+	run_status_clean(fd, &self, false);
+	assert_int_equal(27, count_runs(fd)); /* those of a minute ago */
 }
 
 TEST(status_file_of_a_living_run_stays_however_old)
@@ -418,7 +440,7 @@ TEST(status_files_of_other_owners_are_neither_read_nor_removed)
 	if (geteuid() != 0)
 		skip();
 	run_status_self(&self);
-	make_dead(fd, 1, 2 * DAY);
+	make_dead(fd, 1, (time_t)2 * DAY);
 	name = text_format("%d-1.json", self.pid);
 	assert_int_equal(0, fchownat(fd, name, 12345, 12345, 0));
 	assert_int_equal(0, count_runs(fd));

@@ -77,8 +77,6 @@ static void write_status(struct status_writer *w)
 	run_status_time(0, w->status.updated);
 	line = run_status_print(&w->status, RUN_ALIVE_UNKNOWN);
 	w->written_ns = now_ns();
-	if (line == NULL)
-		return;
 	if (w->directory_fd < 0) {
 		find_place(w, line);
 		return;
