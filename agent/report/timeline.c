@@ -195,7 +195,7 @@ uint64_t timeline_unix_ns(const struct timeline *t, uint64_t monotonic_ns)
 const char *timeline_kind_name(enum span_kind k)
 {
 	static const char *const names[] = {
-#define X(id, name) [id] = name,
+#define X(id, name) [id] = (name),
 		SPAN_KINDS(X)
 #undef X
 	};
@@ -206,7 +206,7 @@ const char *timeline_kind_name(enum span_kind k)
 const char *timeline_end_name(enum span_end e)
 {
 	static const char *const names[] = {
-#define X(id, name) [id] = name,
+#define X(id, name) [id] = (name),
 		SPAN_ENDS(X)
 #undef X
 	};

@@ -297,7 +297,7 @@ static int link_symlink(struct writer *w, const struct dir_entry *from, const st
 
 static int make_hardlink(struct writer *w, const char *name, const char *target, struct error *err)
 {
-	struct dir_entry from, to;
+	struct dir_entry from = {.base = ""}, to = {.base = ""};
 	struct stat st = {0};
 	int code = writer_begin(w, name, err);
 
