@@ -108,7 +108,7 @@ static void draw_source(const struct meter *m, size_t columns, size_t name_colum
  * the block is drawn. The drawn block is kept as text, so that other threads need no access to the
  * meters. */
 
-enum { SOME_COLUMNS = 80, SOME_LINES = 24, LONGEST_NAME = 32 };
+enum { SOME_COLUMNS = 80, SOME_LINES = 24, LONGEST_NAME = 28 };
 
 struct display {
 	/* Set by display_new() and constant. */
@@ -209,9 +209,10 @@ static size_t widest_name(const struct picture *p, size_t columns)
 	return widest < most ? widest : most;
 }
 
-static void add_field(struct text *to, const char *field)
+/* Appends the field if it fits; all are ASCII. */
+static void add_field(struct text *to, const char *field, size_t columns)
 {
-	if (*field != '\0')
+	if (*field != '\0' && to->len + 2 + strlen(field) <= columns)
 		text_addf(to, "  %s", field);
 }
 
@@ -225,10 +226,10 @@ static void draw_total(const struct meter_total *t, size_t columns, struct text 
 	struct text line = {0};
 
 	text_addf(&line, "%zu of %zu done", t->done, t->queued + t->active + t->done);
-	add_field(&line, percent);
-	add_field(&line, amount);
-	add_field(&line, rate);
-	add_field(&line, left);
+	add_field(&line, percent, columns);
+	add_field(&line, amount, columns);
+	add_field(&line, left, columns);
+	add_field(&line, rate, columns);
 	text_add_bytes(to, line.s, utf8_fitting(line.s, columns));
 	text_done(&line);
 }
