@@ -7,6 +7,7 @@ import pytest
 from archives import END, file, noise, pax_records, raw_file, tar
 
 MIB = 1 << 20
+LEAST = 8 * MIB  # what an agent takes that ended between two looks at its memory
 BUDGET = 32 * MIB
 # The program's text, its libraries, stacks and the allocator's slack: what it needs to do nothing.
 BASE = 40 * MIB
@@ -39,7 +40,7 @@ def test_ten_times_the_archive_takes_no_more_memory(stagerun, nginx, dest, compr
         print(f"{megabytes} MB by {compress[0]}: peak RSS {result.rss / MIB:.1f} MiB")
         peaks.append(result.rss)
     assert peaks[1] < BUDGET + BASE
-    assert peaks[1] < peaks[0] + 16 * MIB
+    assert peaks[1] < max(peaks[0], LEAST) + 16 * MIB
 
 
 def test_ten_times_the_entries_take_no_more_memory(stagerun, dest):
@@ -51,7 +52,7 @@ def test_ten_times_the_entries_take_no_more_memory(stagerun, dest):
         result = stagerun.fetch(path, f"{dest}-{entries}").ok()
         print(f"{entries} entries: peak RSS {result.rss / MIB:.1f} MiB")
         peaks.append(result.rss)
-    assert peaks[1] < peaks[0] + 4 * MIB
+    assert peaks[1] < max(peaks[0], LEAST) + 4 * MIB
 
 
 def test_a_single_file_larger_than_the_budget_streams_through(stagerun, server, dest):

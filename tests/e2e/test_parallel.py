@@ -62,7 +62,7 @@ def test_hundreds_of_sources_take_the_memory_of_a_few(stagerun, dest):
     few = stagerun.run("prewarm", *stages(paths[:20], f"{dest}-few"), limit=60).ok()
     many = stagerun.run("prewarm", *stages(paths, dest), limit=55).ok()
     print(f"20 sources: {few.rss / MIB:.1f} MiB, 800: {many.rss / MIB:.1f} MiB")
-    assert many.rss < few.rss + 16 * MIB
+    assert many.rss < max(few.rss, 8 * MIB) + 16 * MIB  # few may have ended between two looks
 
 
 def test_no_more_sources_are_open_than_may_be_at_once(stagerun, server, dest):
