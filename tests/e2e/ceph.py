@@ -22,7 +22,7 @@ REGION = "us-east-1"
 def free_port():
     """None that a connection of another test could take before the server does."""
     while True:
-        port = random.randrange(10000, 32000)
+        port = random.SystemRandom().randrange(10000, 32000)  # not what a seed made of it
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))
@@ -57,10 +57,19 @@ class Server:
              SCRIPT, self.directory],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True)
-        started = subprocess.run([SCRIPT, "start", self.state, str(free_port()), str(free_port())],
-                                 stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        assert started.returncode == 0, started.stderr
-        (self.state / "url").write_text(started.stdout, encoding="ascii")
+        (self.state / "url").write_text(self._start_on_free_ports(), encoding="ascii")
+
+    def _start_on_free_ports(self):
+        """Returns the URL. It takes seconds to start, and a server of another test may take the port first."""
+        for _ in range(5):
+            started = subprocess.run([SCRIPT, "start", self.state, str(free_port()), str(free_port())],
+                                     stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            if started.returncode == 0:
+                return started.stdout
+            if "already in use" not in started.stderr.lower():
+                break
+            subprocess.run([SCRIPT, "stop", self.state], check=True)
+        raise AssertionError(started.stderr)
 
     def close(self):
         os.close(self.users)

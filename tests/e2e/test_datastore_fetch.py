@@ -36,7 +36,7 @@ def write(path, data, mode=0o644, mtime_ns=1_600_000_000_123_456_789):
 
 def make_oddities(root):
     """Everything that a directory may legally hold and that can be lost on the way."""
-    random.seed(7)
+    numbers = random.Random(7)
     root.mkdir()
     for name in (b"\xff\xfe not utf-8", b"new\nline", b"tab\ttab", b"back\\slash", b"cr\r", b" blank ",
                  b"-dash", b"*star?", b"quote'\"", "ünïcödé".encode(), b"n" * 255):
@@ -56,7 +56,7 @@ def make_oddities(root):
     (root / "link").symlink_to("empty")
     (root / "dangling").symlink_to("nowhere at all")
     (deep / "up").symlink_to("../" * 40 + "empty")
-    write(root / "two frames", random.randbytes(6_000_000))
+    write(root / "two frames", numbers.randbytes(6_000_000))
     write(root / "many small in one", b"".join(b"%d\n" % i for i in range(400_000)))
     with open(root / "sparse", "wb") as f:
         f.truncate(12_000_000)
@@ -94,9 +94,9 @@ def cats(stagerun, store, tmp_path):  # pylint: disable=unused-argument
     """Version 1 of cats, in a store in a directory; its source."""
     root = tmp_path / "cats"
     (root / "train").mkdir(parents=True)
-    random.seed(3)
+    numbers = random.Random(3)
     for i in range(24):
-        write(root / f"train/{i:02}", random.randbytes(500_000))
+        write(root / f"train/{i:02}", numbers.randbytes(500_000))
     write(root / "labels.csv", b"a,1\n")
     stagerun.run("datastore", "create", root, limit=60).ok()
     return root
@@ -166,8 +166,7 @@ def test_a_signal_ends_it_and_the_next_one_completes_it(stagerun, cats, dest):
 def test_memory_stays_within_a_small_budget(stagerun, store, plain_build, tmp_path, dest):
     root = tmp_path / "big"
     root.mkdir()
-    random.seed(5)
-    write(root / "large", random.randbytes(1 << 20) * 60)
+    write(root / "large", random.Random(5).randbytes(1 << 20) * 60)
     stagerun.configure(agent={"memory_budget": "32M"})
     stagerun.run("datastore", "create", root, limit=60).ok()
     result = get(stagerun, "big", dest).ok()
