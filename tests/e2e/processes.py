@@ -95,3 +95,17 @@ def traced(pid):
     yield
     os.kill(pid, 9)
     os.waitpid(pid, wait_all)
+
+
+def read_terminal(master):
+    """All that is written to a pseudo terminal until nobody has its other end any more; closes it."""
+    seen = b""
+    while True:
+        try:
+            block = os.read(master, 65536)
+        except OSError:  # how a terminal whose other end is closed says so
+            block = b""
+        if not block:
+            os.close(master)
+            return seen
+        seen += block

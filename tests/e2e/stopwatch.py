@@ -8,6 +8,10 @@ program is not to blame."""
 import threading
 import time
 
+# Seconds within which what is to end at a signal ends, also where other programs want the processors. What does not
+# obey is killed after 5 s, and what would have been waited for takes longer.
+SOON = 3
+
 NAP = 0.01
 LATE = 0.02  # less is what any scheduler does
 

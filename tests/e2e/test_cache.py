@@ -15,7 +15,7 @@ import pytest
 from agent import wait_until
 from archives import directory, file, hardlink, noise, symlink, tar, untar
 from faultserver import header, rate
-from stopwatch import Stopwatch
+from stopwatch import SOON, Stopwatch
 from trees import assert_same, snapshot
 
 ARCHIVE = tar(directory("d", mode=0o750), file("d/a", noise(600_000), mode=0o640), file("b", b"b\n", mode=0o444),
@@ -336,7 +336,7 @@ def test_sigterm_ends_who_waits(stagerun, server, place, cache):
     watch = Stopwatch()
     second.signal(signal.SIGTERM)
     second.wait().failed(143)
-    assert watch.read() < 1.5
+    assert watch.read() < SOON
     first.stop()
 
 

@@ -9,7 +9,7 @@ import socket
 import pytest
 from agent import wait_until
 from fakeaws import FakeAws
-from stopwatch import Stopwatch
+from stopwatch import SOON, Stopwatch
 
 SECRET = "the/secret+of"  # every secret and token of the fake has one of these
 TOKEN = "the-token//of"
@@ -181,7 +181,7 @@ def test_a_stop_while_a_container_service_is_waited_for_ends_at_once(stagerun, d
     watch = Stopwatch()
     run.signal(15)
     assert run.wait().code == 143
-    assert watch.read() < 1.2 * slowness
+    assert watch.read() < SOON * slowness
 
 
 def test_a_process_that_fails_is_an_error_with_its_last_words(stagerun, aws, dest):
@@ -238,7 +238,7 @@ def test_a_stop_while_a_process_thinks_ends_both_within_a_second(stagerun, aws, 
     watch = Stopwatch()
     run.signal(15)
     run.wait()
-    assert watch.read() < 1.2 * slowness
+    assert watch.read() < SOON * slowness
     wait_until(lambda: stagerun.leftovers() == [], 1)
 
 

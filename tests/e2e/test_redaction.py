@@ -8,6 +8,7 @@ import pty
 import pytest
 from archives import file, tar
 from faultserver import rate, redirect
+from processes import read_terminal
 
 SECRET = "hunter-of-tokens"
 
@@ -125,13 +126,7 @@ def test_the_live_display_hides_secrets(stagerun, server, dest):
     running = stagerun.start("fetch", served.url, dest, stderr=theirs,
                              env={"MY_TOKEN": SECRET, "TERM": "xterm"})
     os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            seen += os.read(ours, 65536)
-        except OSError:  # nobody holds the other end any more
-            break
-    os.close(ours)
+    seen = read_terminal(ours)
     running.wait().ok()
     assert b"***.tar" in seen and b"%" in seen
     assert SECRET.encode() not in seen

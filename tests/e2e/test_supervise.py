@@ -14,7 +14,7 @@ from archives import file, tar
 from faultserver import rate
 from processes import (NAMESPACE, Process, children, command_is_ready, first_child, is_gone, lines,
                        start_as_pid_1, zombies_of)
-from stopwatch import Stopwatch
+from stopwatch import SOON, Stopwatch
 
 STAY = ["run", "--supervise", "always", "--"]
 # All but the two that cannot be caught, SIGCHLD, and the two that the C library keeps to itself.
@@ -152,7 +152,7 @@ def test_a_signal_while_staging_ends_the_run_within_a_second(start, stagerun, se
     watch = Stopwatch()
     os.kill(agent, number)
     assert running.wait().code == 128 + number
-    assert watch.read() < 1.2 * slowness
+    assert watch.read() < SOON * slowness
     assert stagerun.leftovers() == [] and not (stagerun.cwd / "ran").exists()
 
 
