@@ -22,7 +22,7 @@ def test_a_fetch_says_a_few_lines(stagerun, server, dest):
 
 
 def test_the_line_of_a_source_tells_size_time_rate_and_what_it_waited_for(stagerun, server, dest):
-    served = server.put("/x.tar.gz", ARCHIVE, rate(800_000))
+    served = server.put("/x.tar.gz", ARCHIVE, rate(200_000))
     err = stagerun.fetch(served.url, dest).ok().err
     line = next(line for line in err.splitlines() if "x.tar.gz" in line and "/s" in line)
     for pattern in ("600 kB", r"B/s", "network"):
