@@ -80,6 +80,10 @@ static int settings_assign(struct settings *s, size_t i, const char *value,
 	code = setting_parse(row, s, value, origin->kind == from->kind, err);
 	if (code < 0) {
 		error_prefix(err, "%s: %s.%s", from->where, row->section, row->key);
+		if (from->kind == ORIGIN_OPTION)
+			code = -ERR_USAGE;
+		if (err != NULL)
+			err->code = code;
 		return code;
 	}
 	derive(s);
