@@ -17,7 +17,8 @@ struct advice_facts {
 	uint64_t stalls;          /* attempts that ended because nothing arrived any more */
 	uint64_t max_rate;        /* bytes per second, of all downloads; 0: no limit */
 	unsigned connections;     /* the most at once; 0: not known */
-	unsigned connections_max; /* for one host */
+	unsigned connections_max; /* for one host: connections_per_host */
+	unsigned connections_all; /* of all downloads: connections; 0: not known */
 	const char *format;       /* such as "tar.zst"; NULL: not known */
 };
 

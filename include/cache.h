@@ -192,8 +192,9 @@ uint64_t cache_evicted(const struct cache *c);
 
 /* Compares an entry with its inventory: finds files that are missing, changed or added; deep: also
  * compares every byte, by the digests of the first deep verification. Returns 0; -ESTALE with the
- * difference; -ENOENT: there is no such entry; another code: it could not be read. */
-int cache_verify(const struct cache *c, const char *key, bool deep, struct cancel *cancel,
-	struct error *err);
+ * difference; -ENOENT: there is no such entry; another code: it could not be read. progress (may be
+ * NULL) counts the bytes of files that were looked at, or deep: read, as received. */
+int cache_verify(const struct cache *c, const char *key, bool deep, struct progress *progress,
+	struct cancel *cancel, struct error *err);
 
 #endif

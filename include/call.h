@@ -60,6 +60,8 @@ struct reply {
  * transient failure, for which call_is_transient() is true. */
 int call(struct caller *c, const struct call *what, struct reply *ret, struct error *err);
 bool call_is_transient(int code);
+/* The last call failed since its name was not found, or nobody took the connection. */
+bool call_found_nobody(const struct caller *c);
 /* Returns whether to retry a call of url that failed. status: of its response; 0: it had none. */
 bool call_again(const struct caller *c, const char *url, struct tried *t, unsigned retries,
 	long status, const char *why);

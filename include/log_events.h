@@ -30,6 +30,7 @@
 	X(DATASTORE_STAGED, "datastore_staged") \
 	X(DATASTORE_DELETED, "datastore_deleted") \
 	X(DATASTORE_COLLECTED, "datastore_collected") \
+	X(DATASTORE_PURGED, "datastore_purged") \
 	X(READY, "ready")
 
 enum log_event {

@@ -47,21 +47,22 @@ int process_lower_priority(struct error *err);
 
 /* Replaces this process by the command; does not return on success. env is NULL-terminated. The
  * program is searched for as a shell does: along PATH of env; a name with '/' is used as it is;
- * /bin/sh runs a script without #!. Descriptors without close-on-exec are passed on, so call
- * inherited_seal() before. On failure returns the exit code, 127 (not found) or 126 (cannot be
- * executed), and err holds the reason and where the program was searched for. The inherited state
- * has been restored then, so the caller can only report the failure and exit. */
-int process_exec(
-	const struct inherited *in, char *const argv[], char *const env[], struct error *err);
+ * /bin/sh runs a script without #!. known: the path that process_check() returned, if nothing can
+ * have changed since, which spares the search; NULL: unknown. Descriptors without close-on-exec are
+ * passed on, so call inherited_seal() before. On failure returns the exit code, 127 (not found) or
+ * 126 (cannot be executed), and err holds the reason and where the program was searched for. The
+ * inherited state has been restored then, so the caller can only report the failure and exit. */
+int process_exec(const struct inherited *in, char *const argv[], char *const env[], char *known,
+	struct error *err);
 
 /* Returns the path (heap) of the program that process_exec() would run for name; NULL: there is
  * none. */
 char *process_find(const char *name, char *const env[]);
 
 /* What process_exec() would return for the command, as far as the files show it without executing
- * one: 0: there is a program, which may still fail; otherwise 127 or 126, and err is set as there.
- * Any thread. */
-int process_check(char *const argv[], char *const env[], struct error *err);
+ * one: 0: there is a program, which may still fail, and *ret_path (heap; ret_path may be NULL) is
+ * its path; otherwise 127 or 126, and err is set as there. Any thread. */
+int process_check(char *const argv[], char *const env[], char **ret_path, struct error *err);
 
 /* Appends the paths that process_exec() would try for name, in their order. Any thread. */
 void process_candidates(struct strings *to, const char *name, char *const env[]);

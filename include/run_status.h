@@ -120,8 +120,9 @@ void run_status_places(struct strings *to);
  * user or (unless create) to root, and nobody else can write it. Returns a descriptor or -errno. */
 int run_status_open_directory(const char *path, bool create);
 
-/* Writes the file of the run id, whole. Returns 0 or -errno. */
-int run_status_write(int directory_fd, const char *id, const char *line);
+/* Writes the file of the run id, whole. is_first: there is probably none yet; a reader may see a
+ * part of it then, which he passes over. Returns 0 or -errno. */
+int run_status_write(int directory_fd, const char *id, const char *line, bool is_first);
 
 /* Reads all files that belong to this user or to root, and adds the runs to *ret; what is no status
  * is left out. */

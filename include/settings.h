@@ -179,7 +179,8 @@ int settings_variable_read(const char *name, const char *allowed, char **ret, st
 
 /* Sets one value from the command line or config.yml. key is "section.key"; where ("--store") is
  * for messages. Calls of the same kind append to a list. Returns -ERR_CONFIG if the value is
- * wrong or if the setting is locked; the message then names the lock. */
+ * wrong (-ERR_USAGE on the command line) or if the setting is locked; the message then names the
+ * lock. */
 int settings_set(struct settings *s, const char *key, const char *value, enum origin_kind kind,
 	const char *where, struct error *err);
 

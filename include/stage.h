@@ -131,6 +131,7 @@ struct stage_env {
 	struct s3 *s3;        /* for s3:// sources; NULL: there is none */
 	struct store *store;  /* for datastore: sources; NULL: there is none */
 	unsigned connections; /* to the store, at once, for each source */
+	unsigned connections_all; /* of all downloads together */
 	struct cache *cache;  /* NULL: there is none */
 	bool cache_only;      /* fills only the cache; a source that it cannot store is an error */
 	bool cache_keeps;     /* the cache is told that what is staged stays in use */

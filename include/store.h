@@ -4,6 +4,7 @@
 
 #include "cancel.h"
 #include "error.h"
+#include "progress.h"
 #include "s3.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -95,9 +96,11 @@ void store_upload_free(struct store_upload *u);                        /* accept
 
 /* Removes all objects of the store, their old versions, and unfinished uploads. Foreign objects
  * stay and are logged as a warning. -ERR_UNSUPPORTED, and nothing is removed, if the place is not
- * known to be a store. ret_objects (may be NULL): the number of objects removed, also on
- * failure. */
-int store_purge(struct store_conn *h, uint64_t *ret_objects, struct error *err);
+ * known to be a store. ret_objects (may be NULL): the number of objects removed, also on failure.
+ * progress (may be NULL) counts what is listed as total and entries_total, what is removed as
+ * received and entries. */
+int store_purge(struct store_conn *h, struct progress *progress, uint64_t *ret_objects,
+	struct error *err);
 /* Checks that conditional writes work, once for each process, before the first creation.
  * -ERR_UNSUPPORTED, with advice, if the store cannot decide store_put_if_absent() (a bucket with
  * versioning in Ceph, an old server, a file system without hard links). Also fails with the errors

@@ -5,6 +5,7 @@
 #include "defer.h"
 #include "digest.h"
 #include "open_beneath.h"
+#include "progress.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -114,9 +115,15 @@ static int open_both(int key_fd, struct inventory **ret_l, int *ret_tree_fd, str
 	return 0;
 }
 
-/* times: also checks the times of directories. */
-static int check_all(
-	struct inventory *l, int tree_fd, bool times, struct cancel *cancel, struct error *err)
+static void count_bytes(struct progress *p, uint64_t bytes)
+{
+	if (p != NULL)
+		count(&p->received, bytes);
+}
+
+/* times: also checks the times of directories. progress: may be NULL. */
+static int check_all(struct inventory *l, int tree_fd, bool times, struct progress *progress,
+	struct cancel *cancel, struct error *err)
 {
 	struct parent_lookup tree = PARENT_LOOKUP(tree_fd);
 	struct inventory_entry e;
@@ -128,6 +135,8 @@ static int check_all(
 			code = error_set(err, -ECANCELED, "cancelled");
 		else
 			code = check_one(&tree, &e, times, err);
+		if (e.type == 'f')
+			count_bytes(progress, e.size);
 		n++;
 	}
 	cache_lookup_done(&tree);
@@ -298,7 +307,7 @@ static int check_every_nth(struct inventory *l, int tree_fd, struct error *err)
 static int check_some(struct inventory *l, int tree_fd, struct error *err)
 {
 	if (l->head.entries <= SAMPLE_SIZE)
-		return check_all(l, tree_fd, true, NULL, err);
+		return check_all(l, tree_fd, true, NULL, NULL, err);
 	return l->head.marked ? check_sample(l, tree_fd, err) : check_every_nth(l, tree_fd, err);
 }
 
@@ -324,6 +333,7 @@ struct digesting {
 	struct inventory *inventory;
 	FILE *known; /* the digests of the first deep verification; NULL: this is the first */
 	FILE *made;  /* the digests of this one, if it is the first */
+	struct progress *progress; /* may be NULL */
 	struct cancel *cancel;
 };
 
@@ -346,6 +356,7 @@ static int digest_file(
 		if (cancel_requested(d->cancel))
 			return error_set(err, -ECANCELED, "cancelled");
 		sha256_update(&sha256, (size_t)n, buffer);
+		count_bytes(d->progress, (uint64_t)n);
 	}
 	if (n < 0)
 		return entry_access_failed(err, path);
@@ -423,8 +434,8 @@ static int verify_deep(int key_fd, struct digesting *d, struct error *err)
 	return code;
 }
 
-static int verify_use(
-	const struct use_lock *use, bool deep, struct cancel *cancel, struct error *err)
+static int verify_use(const struct use_lock *use, bool deep, struct progress *progress,
+	struct cancel *cancel, struct error *err)
 {
 	_close_ int tree_fd = -1;
 	struct inventory *l = NULL;
@@ -432,27 +443,29 @@ static int verify_use(
 
 	if (code < 0 || l == NULL)
 		return code;
-	code = check_all(l, tree_fd, false, cancel, err);
+	code = check_all(l, tree_fd, false, deep ? NULL : progress, cancel, err);
 	if (code == 0)
 		code = check_directories(use->key_fd, tree_fd, cancel, err);
 	if (code == 0 && deep)
 		code = verify_deep(use->key_fd,
-			&(struct digesting){
-				.tree = PARENT_LOOKUP(tree_fd), .inventory = l, .cancel = cancel},
+			&(struct digesting){.tree = PARENT_LOOKUP(tree_fd),
+				.inventory = l,
+				.progress = progress,
+				.cancel = cancel},
 			err);
 	inventory_close(l);
 	return code;
 }
 
-int cache_verify(
-	const struct cache *c, const char *key, bool deep, struct cancel *cancel, struct error *err)
+int cache_verify(const struct cache *c, const char *key, bool deep, struct progress *progress,
+	struct cancel *cancel, struct error *err)
 {
 	struct use_lock use;
 	int code = cache_use_lock(c, key, false, cancel, &use, err);
 
 	if (code < 0)
 		return code;
-	code = verify_use(&use, deep, cancel, err);
+	code = verify_use(&use, deep, progress, cancel, err);
 	cache_use_unlock(&use);
 	return code;
 }

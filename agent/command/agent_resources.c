@@ -199,6 +199,7 @@ void agent_fill_stage_env(struct agent *a, struct stage_env *env)
 		.cache_only = a->policy.cache_only,
 		.cache_keeps = a->policy.cache_keeps,
 		.connections = s->network.connections_per_host,
+		.connections_all = s->network.connections,
 		.budget = a->resources.budget,
 		.tree = agent_tree_options(s),
 		.threads = agent_threads(s),

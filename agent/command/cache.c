@@ -24,6 +24,8 @@ struct cache_call {
 	struct text array;               /* elements of a JSON array */
 	uint64_t evicted, evicted_bytes; /* evict, clear */
 	uint64_t verified, damaged;      /* verify */
+	char *shown;                     /* verify: for the progress line; NULL: none is shown */
+	struct progress progress;
 };
 
 static bool is_one_of(const struct strings *keys, const char *key)
@@ -206,10 +208,12 @@ static int choose_key(void *ctx, const struct cache_info *i, struct error *err)
 	text_strings_add(&c->there, i->key);
 	if (!is_wanted(c, i->key))
 		return 0;
-	if (!unfinished)
+	if (!unfinished) {
 		text_strings_add(&c->chosen, i->key);
-	else if (c->keys.n > 0)
+		count(&c->progress.total, i->bytes);
+	} else if (c->keys.n > 0) {
 		log_info("%s is unfinished: there is nothing to verify yet", i->key);
+	}
 	return 0;
 }
 
@@ -245,7 +249,7 @@ static void report_unread(struct cache_call *c, const char *key, const struct er
 static int verify_one(
 	struct cache_call *c, const char *key, struct cancel *cancel, struct error *err)
 {
-	int code = cache_verify(c->cache, key, c->deep, cancel, err);
+	int code = cache_verify(c->cache, key, c->deep, &c->progress, cancel, err);
 
 	if (code == -ENOENT && c->keys.n == 0)
 		return 0; /* it was evicted meanwhile */
@@ -292,6 +296,7 @@ static void cache_call_free(struct cache_call *c)
 	text_strings_done(&c->keys);
 	text_strings_done(&c->there);
 	text_strings_done(&c->chosen);
+	free(c->shown);
 	free(c);
 }
 
@@ -324,8 +329,13 @@ static int cache_call_run(struct subcommand_call *call, agent_work_fn work,
 	struct cache_call *c = cache_call_new(call);
 	int code = open_cache(call->settings, c, err);
 
+	if (code == 0 && work == verify_work) {
+		c->shown = text_format("verify %s", cache_dir(c->cache));
+		c->progress.name = c->shown;
+	}
 	if (code == 0)
-		code = agent_work(&call->agent, work, c, NULL, err);
+		code = agent_work(&call->agent, work, c, c->shown != NULL ? &c->progress : NULL,
+			err);
 	if (call->agent.abandoned)
 		return code;
 	if (code == 0)

@@ -57,7 +57,7 @@ static int fetch(struct request *r, const struct inherited *in)
 
 	if (code < 0) {
 		log_error("%s", err.msg);
-		return EXIT_FAILED;
+		return code == -ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
 	}
 	code = agent_open(&agent, settings, in, &err);
 	if (code < 0)

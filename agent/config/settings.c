@@ -80,6 +80,10 @@ static int settings_assign(struct settings *s, size_t i, const char *value,
 	code = setting_parse(row, s, value, origin->kind == from->kind, err);
 	if (code < 0) {
 		error_prefix(err, "%s: %s.%s", from->where, row->section, row->key);
+		if (from->kind == ORIGIN_OPTION)
+			code = -ERR_USAGE;
+		if (err != NULL)
+			err->code = code;
 		return code;
 	}
 	derive(s);
@@ -247,9 +251,13 @@ static bool is_known(const char *name, const struct strings *known)
 static void warn_of_unknown(const struct strings *known)
 {
 	for (char **variable = environ; *variable != NULL; variable++) {
-		_free_ char *name = copy_name(*variable);
+		_free_ char *name = NULL;
 		const char *nearest;
 
+		/* Most have nothing to do with us, and begins_as_setting() takes its time. */
+		if (strncmp(*variable, PREFIX, strlen(PREFIX)) != 0)
+			continue;
+		name = copy_name(*variable);
 		if (!begins_as_setting(name) || is_known(name, known))
 			continue;
 		nearest = nearest_word(name, (const char *const *)known->v, known->n);

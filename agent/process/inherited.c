@@ -236,14 +236,15 @@ int process_lower_priority(struct error *err)
 /* The final exec: the command replaces this process. Other threads end with the exec. Descriptors
  * are not changed: the caller has sealed them. */
 
-int process_exec(
-	const struct inherited *in, char *const argv[], char *const env[], struct error *err)
+int process_exec(const struct inherited *in, char *const argv[], char *const env[], char *known,
+	struct error *err)
 {
 	struct program program;
 	struct exec_failure failure;
 	int exit_code;
 
 	program_prepare(&program, argv, env, NULL);
+	program.known = known;
 	inherited_restore(in);
 	failure = program_exec(&program);
 	/* The reason must still be logged, perhaps to a pipe whose reader has gone. */

@@ -31,6 +31,7 @@ enum { EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 }; /* as in a shell */
  * is async-signal-safe. */
 struct program {
 	char *const *argv, *const *env; /* borrowed */
+	char *known; /* borrowed; where it probably is, tried before the others; NULL: unknown */
 	const char *cwd; /* borrowed; the directory it will run in; NULL: this process's */
 	struct strings candidates; /* the paths to try, in PATH's order */
 	char **shell_argv;         /* /bin/sh, a slot for the candidate, the arguments */

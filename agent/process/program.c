@@ -131,11 +131,12 @@ enum program_verdict {
 	FOUND,       /* the program, and exec failed */
 };
 
-static enum program_verdict classify_failure(const char *path, int error, bool searching)
+static enum program_verdict classify_failure(
+	const char *path, int error, bool searching, bool executed)
 {
 	switch (error) {
-	case ENOENT: /* a file that exists lacks its interpreter */
-		return access(path, F_OK) == 0 ? NOT_ALLOWED : NOT_HERE;
+	case ENOENT: /* a file that exists lacks its interpreter, which a look does not see */
+		return executed && access(path, F_OK) == 0 ? NOT_ALLOWED : NOT_HERE;
 	case EACCES:
 		return searching && (access(path, F_OK) != 0 || is_directory(path)) ? NOT_HERE
 										    : NOT_ALLOWED;
@@ -151,16 +152,25 @@ static enum program_verdict classify_failure(const char *path, int error, bool s
 	}
 }
 
-/* Tries the candidates in their order; try returns an errno, or 0 for a program that would run. */
-static struct exec_failure try_candidates(
-	struct program *p, int (*try)(struct program *p, char *path))
+/* As execve() would fail, as far as permissions show it; 0: not at all. */
+static int look_at_candidate(const char *path)
+{
+	if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) != 0)
+		return errno;
+	return is_directory(path) ? EACCES : 0;
+}
+
+/* Executes the candidates in their order, or only looks at them. The error is 0 for a program that
+ * would run. */
+static struct exec_failure try_candidates(struct program *p, bool execute)
 {
 	struct exec_failure f = {.error = ENOENT};
 	bool searching = p->argv[0] != NULL && strchr(p->argv[0], '/') == NULL;
 
 	for (size_t i = 0; i < p->candidates.n; i++) {
-		int error = try(p, p->candidates.v[i]);
-		enum program_verdict v = classify_failure(p->candidates.v[i], error, searching);
+		char *path = p->candidates.v[i];
+		int error = execute ? exec_candidate(p, path) : look_at_candidate(path);
+		enum program_verdict v = classify_failure(path, error, searching, execute);
 
 		if (v == FOUND)
 			return (struct exec_failure){error, i, true};
@@ -174,28 +184,23 @@ static struct exec_failure try_candidates(
 
 struct exec_failure program_exec(struct program *p)
 {
-	return try_candidates(p, exec_candidate);
+	if (p->known != NULL)
+		exec_candidate(p, p->known);
+	return try_candidates(p, true);
 }
 
-/* As execve() would fail, as far as permissions show it. */
-static int look_at_candidate(struct program *p, char *path)
-{
-	(void)p;
-	if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) != 0)
-		return errno;
-	return is_directory(path) ? EACCES : 0;
-}
-
-int process_check(char *const argv[], char *const env[], struct error *err)
+int process_check(char *const argv[], char *const env[], char **ret_path, struct error *err)
 {
 	struct program p;
 	struct exec_failure f;
 	int code = 0;
 
 	program_prepare(&p, argv, env, NULL);
-	f = try_candidates(&p, look_at_candidate);
+	f = try_candidates(&p, false);
 	if (f.error != 0)
 		code = program_explain(&p, &f, err);
+	else if (ret_path != NULL)
+		*ret_path = text_copy(p.candidates.v[f.candidate]);
 	program_done(&p);
 	return code;
 }

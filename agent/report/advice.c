@@ -36,9 +36,28 @@ static const char *print_rate(uint64_t bytes, uint64_t ns, char buf[static 40])
 	return buf;
 }
 
+/* Connections are added only while that raises the rate, so at the limit each still brought as much
+ * as those before. NULL: the limit was not reached. */
+static char *advise_connections(const struct advice_facts *f)
+{
+	bool of_all = f->connections_all > 0 && f->connections_all < f->connections_max;
+	const char *setting = of_all ? "connections" : "connections_per_host";
+	unsigned limit = of_all ? f->connections_all : f->connections_max;
+	char each[40];
+
+	if (limit == 0 || f->connections < limit)
+		return NULL;
+	print_rate(f->received / f->connections, f->wall_ns, each);
+	if (limit == 1)
+		return text_format("more connections (%s is 1): one brought %s", setting, each);
+	return text_format("more connections (%s is %u): the server gives each %s", setting, limit,
+		each);
+}
+
 static char *advise_network(const struct advice_facts *f)
 {
 	char rate[40], each[40];
+	char *sentence;
 
 	print_rate(f->received, f->wall_ns, rate);
 	if (f->stalls > 0)
@@ -50,13 +69,9 @@ static char *advise_network(const struct advice_facts *f)
 			print_rate(f->max_rate, 1000000000, each));
 	if (f->connections == 0 || f->received < STEADY_BYTES * f->connections)
 		return NULL;
-	print_rate(f->received / f->connections, f->wall_ns, each);
-	/* Connections are added only while that raises the rate, so at the limit each still brought
-	 * as much as those before. */
-	if (f->connections > 1 && f->connections >= f->connections_max)
-		return text_format(
-			"more connections (connections_per_host is %u): the server gives each %s",
-			f->connections_max, each);
+	sentence = advise_connections(f);
+	if (sentence != NULL)
+		return sentence;
 	if (f->connections == 1)
 		return text_format(
 			"a server that serves ranges, or larger files: one connection brought %s",

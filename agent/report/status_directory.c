@@ -48,36 +48,58 @@ static bool is_trusted(const struct stat *st, bool own)
 
 int run_status_open_directory(const char *path, bool create)
 {
-	_close_ int fd = -1;
+	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	_close_ int fd = open(path, flags);
 	struct stat st;
 
-	if (create && mkdir(path, 0755) < 0 && errno != EEXIST)
-		return -errno;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && create) {
+		if (mkdir(path, 0755) < 0 && errno != EEXIST)
+			return -errno;
+		fd = open(path, flags);
+	}
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	return is_trusted(&st, create) ? take_fd(&fd) : -EPERM;
 }
 
-int run_status_write(int directory_fd, const char *id, const char *line)
+/* Writes a file that is not there yet. Returns 0 or -errno; -EEXIST if it is. */
+static int write_new(int directory_fd, const char *name, const char *text)
+{
+	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+	_close_ int fd = openat(directory_fd, name, flags, 0644);
+	int code = fd < 0 ? -errno : files_write_all(fd, text, strlen(text), FILES_POSITION);
+
+	if (fd >= 0 && code < 0)
+		unlinkat(directory_fd, name, 0);
+	return code;
+}
+
+/* By rename, so that a reader sees the file before or this one. */
+static int replace(int directory_fd, const char *id, const char *name, const char *text)
+{
+	_free_ char *unfinished = text_format(".%s.new", id);
+	int code = write_new(directory_fd, unfinished, text);
+
+	if (code == -EEXIST && unlinkat(directory_fd, unfinished, 0) == 0)
+		code = write_new(directory_fd, unfinished, text);
+	if (code == 0 && renameat(directory_fd, unfinished, directory_fd, name) < 0) {
+		code = -errno;
+		unlinkat(directory_fd, unfinished, 0);
+	}
+	return code;
+}
+
+int run_status_write(int directory_fd, const char *id, const char *line, bool is_first)
 {
 	_free_ char *name = text_format("%s" ENDING, id);
-	_free_ char *unfinished = text_format(".%s.new", id);
 	_free_ char *text = text_format("%s\n", line);
-	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-	_close_ int fd = openat(directory_fd, unfinished, flags, 0644);
-	int code;
+	int code = -EEXIST;
 
-	if (fd < 0 && errno == EEXIST && unlinkat(directory_fd, unfinished, 0) == 0)
-		fd = openat(directory_fd, unfinished, flags, 0644);
-	if (fd < 0)
-		return -errno;
-	code = files_write_all(fd, text, strlen(text), FILES_POSITION);
-	if (code == 0 && renameat(directory_fd, unfinished, directory_fd, name) < 0)
-		code = -errno;
-	if (code < 0)
-		unlinkat(directory_fd, unfinished, 0);
-	return code;
+	/* A rename would cost as much as the write. Who reads the file before it is whole passes it
+	 * over, as if he had come before it. */
+	if (is_first)
+		code = write_new(directory_fd, name, text);
+	return code == -EEXIST ? replace(directory_fd, id, name, text) : code;
 }
 
 /* "PID-START.json", or ".PID-START.new", which a killed run leaves. */
@@ -254,13 +276,14 @@ static bool has_many(int directory_fd)
 
 void run_status_clean(int directory_fd, const struct run_status_process *self, bool in_a_hurry)
 {
-	_closedir_ DIR *dir = list(directory_fd);
+	_closedir_ DIR *dir = NULL;
 	struct old_files files = {0};
 	struct dirent *entry;
 	time_t now = time(NULL);
 
 	if (in_a_hurry && (self->start_ticks % HURRIED_SHARE != 0 || !has_many(directory_fd)))
 		return;
+	dir = list(directory_fd);
 	while (dir != NULL && files.n < LOOK_MAX &&
 		(entry = readdir(dir)) != NULL) /* NOLINT(concurrency-mt-unsafe) */
 		add_file(&files, directory_fd, entry->d_name);

@@ -98,6 +98,7 @@ static void set_advice(const struct stage *s, size_t i, uint64_t wall_ns)
 		.entries = counted(&p->entries),
 		.connections = (unsigned)counted(&p->connections),
 		.connections_max = s->env->connections,
+		.connections_all = s->env->connections_all,
 		.max_rate = s->env->max_rate,
 		.stalls = counted(&p->stalls),
 		.format = s->outcomes[i].format};

@@ -4,6 +4,7 @@
  * reader can still need it. */
 #include "defer.h"
 #include "log.h"
+#include "progress.h"
 #include "store_private.h"
 #include "text.h"
 #include <inttypes.h>
@@ -192,16 +193,43 @@ enum {
 	FOREIGN_COUNTED = 1000
 };
 
+/* What a listing found; sizes has one for each key. */
+struct purge_keys {
+	struct strings keys;
+	uint64_t *sizes;
+	size_t room;
+	struct progress *progress; /* NULL: nobody wants to know */
+};
+
+static void purge_keys_done(struct purge_keys *l)
+{
+	text_strings_done(&l->keys);
+	free(l->sizes);
+}
+
 static int on_key(void *ctx, const char *key, const struct layout_key *k, struct error *err)
 {
-	(void)k;
+	struct purge_keys *l = ctx;
+
 	(void)err;
-	text_strings_add(ctx, key);
+	if (l->keys.n == l->room) {
+		l->room = l->room > 0 ? 2 * l->room : 64;
+		l->sizes = reallocarray(l->sizes, l->room, sizeof(*l->sizes));
+		if (l->sizes == NULL)
+			abort();
+	}
+	l->sizes[l->keys.n] = k->size;
+	text_strings_add(&l->keys, key);
+	if (l->progress != NULL) {
+		count(&l->progress->total, k->size);
+		count(&l->progress->entries_total, 1);
+	}
 	return 0;
 }
 
 /* Adds all keys below the root to *ret. */
-static int list_keys(struct store_conn *h, const char *root, struct strings *ret, struct error *err)
+static int list_keys(
+	struct store_conn *h, const char *root, struct purge_keys *ret, struct error *err)
 {
 	struct layout_foreign foreign = {0};
 	int code = layout_list(h, root, on_key, ret, &foreign, err);
@@ -210,51 +238,61 @@ static int list_keys(struct store_conn *h, const char *root, struct strings *ret
 	return code;
 }
 
-static int remove_keys(struct store_conn *h, const struct strings *keys, struct error *err)
+static void count_removed(const struct purge_keys *l, size_t first, size_t n)
+{
+	for (size_t i = first; i < first + n && l->progress != NULL; i++) {
+		count(&l->progress->received, l->sizes[i]);
+		count(&l->progress->entries, 1);
+	}
+}
+
+static int remove_keys(struct store_conn *h, const struct purge_keys *l, struct error *err)
 {
 	int code = 0;
 
-	for (size_t i = 0; i < keys->n && code == 0; i += DELETE_BATCH) {
-		size_t n = keys->n - i < DELETE_BATCH ? keys->n - i : DELETE_BATCH;
+	for (size_t i = 0; i < l->keys.n && code == 0; i += DELETE_BATCH) {
+		size_t n = l->keys.n - i < DELETE_BATCH ? l->keys.n - i : DELETE_BATCH;
 
-		code = store_delete(h, (const char *const *)keys->v + i, n, err);
+		code = store_delete(h, (const char *const *)l->keys.v + i, n, err);
+		if (code == 0)
+			count_removed(l, i, n);
 	}
 	return code;
 }
 
 /* Lists and removes until a listing is empty. After PASSES_MAX passes it stops, in case another
  * process keeps writing. */
-static int remove_all(
-	struct store_conn *h, const char *root, uint64_t *ret_objects, struct error *err)
+static int remove_all(struct store_conn *h, const char *root, struct progress *progress,
+	uint64_t *ret_objects, struct error *err)
 {
 	size_t n = 1;
 	int code = 0;
 
 	for (unsigned pass = 0; pass < PASSES_MAX && n > 0 && code == 0; pass++) {
-		struct strings keys = {0};
+		struct purge_keys found = {.progress = progress};
 
-		code = list_keys(h, root, &keys, err);
+		code = list_keys(h, root, &found, err);
 		if (code == 0)
-			code = remove_keys(h, &keys, err);
-		n = keys.n;
+			code = remove_keys(h, &found, err);
+		n = found.keys.n;
 		*ret_objects += n;
-		text_strings_done(&keys);
+		purge_keys_done(&found);
 	}
 	return code;
 }
 
 static int check_left(struct store_conn *h, struct error *err)
 {
-	struct strings left = {0};
+	struct purge_keys left = {0};
 	int code = 0;
 
 	for (size_t i = 0; store_roots[i] != NULL && code == 0; i++)
 		code = list_keys(h, store_roots[i], &left, err);
-	if (code == 0 && left.n > 0)
+	if (code == 0 && left.keys.n > 0)
 		code = error_set(err, -EBUSY,
 			"%s: %zu objects came while it was purged; is something still creating datastores? Run purge again",
-			h->store->name, left.n);
-	text_strings_done(&left);
+			h->store->name, left.keys.n);
+	purge_keys_done(&left);
 	return code;
 }
 
@@ -293,12 +331,13 @@ static int remove_marker(struct store_conn *h, struct error *err)
 	return code;
 }
 
-static int purge_objects(struct store_conn *h, uint64_t *ret_objects, struct error *err)
+static int purge_objects(
+	struct store_conn *h, struct progress *progress, uint64_t *ret_objects, struct error *err)
 {
 	int code = 0;
 
 	for (size_t i = 0; store_roots[i] != NULL && code == 0; i++)
-		code = remove_all(h, store_roots[i], ret_objects, err);
+		code = remove_all(h, store_roots[i], progress, ret_objects, err);
 	if (code == 0)
 		code = h->store->ops->sweep(
 			h, store_roots, time(NULL) + CLOCKS_DIFFER_BY, true, err);
@@ -307,7 +346,8 @@ static int purge_objects(struct store_conn *h, uint64_t *ret_objects, struct err
 	return code < 0 ? code : remove_marker(h, err);
 }
 
-int store_purge(struct store_conn *h, uint64_t *ret_objects, struct error *err)
+int store_purge(
+	struct store_conn *h, struct progress *progress, uint64_t *ret_objects, struct error *err)
 {
 	uint64_t removed = 0;
 	int code = store_marker_classify(h, false, err);
@@ -315,7 +355,7 @@ int store_purge(struct store_conn *h, uint64_t *ret_objects, struct error *err)
 	if (code == MARKER_UNKNOWN)
 		code = -ERR_UNSUPPORTED;
 	if (code == MARKER_THERE)
-		code = purge_objects(h, &removed, err);
+		code = purge_objects(h, progress, &removed, err);
 	if (code >= 0)
 		warn_of_foreign(h);
 	if (ret_objects != NULL)

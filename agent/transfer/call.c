@@ -23,6 +23,7 @@ struct caller {
 	CURL *easy;
 	/* The name that the last call could not resolve; NULL: names were not the failure. Heap. */
 	char *unresolved;
+	bool nobody_there; /* the last call found no server */
 };
 
 struct call_state {
@@ -465,6 +466,8 @@ static int result_to_code(const struct call_state *c, CURLcode result)
 	if (proxy_said >= 300)
 		return set_proxy_error(c, proxy_said);
 	c->caller->unresolved = answer_unresolved_name(result, c->said);
+	c->caller->nobody_there =
+		c->caller->unresolved != NULL || result == CURLE_COULDNT_CONNECT;
 	if (advice != NULL)
 		return error_set(c->err, -ERR_HTTP, "%s%s", said, advice);
 	return error_set(
@@ -500,6 +503,7 @@ int call(struct caller *caller, const struct call *what, struct reply *ret, stru
 	if (cancel_requested(caller->cancel))
 		return error_set(err, -ECANCELED, "cancelled");
 	free(take_ptr(&caller->unresolved));
+	caller->nobody_there = false;
 	code = perform(&c);
 	curl_easy_reset(caller->easy);
 	curl_slist_free_all(c.headers);
@@ -517,6 +521,11 @@ int call(struct caller *caller, const struct call *what, struct reply *ret, stru
 bool call_is_transient(int code)
 {
 	return code == -EAGAIN || code == -ETIMEDOUT;
+}
+
+bool call_found_nobody(const struct caller *c)
+{
+	return c->nobody_there;
 }
 
 bool call_again(const struct caller *c, const char *url, struct tried *t, unsigned retries,

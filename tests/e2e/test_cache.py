@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -412,6 +413,17 @@ def test_evict_and_clear_remove_but_not_what_is_in_use(stagerun, server, cats, p
     running.stop()
     stagerun.run("cache", "evict", "--to", "0").ok()
     assert os.listdir(cache / "v1") == ["room"]
+
+
+def test_verify_shows_its_progress(stagerun, server, tmp_path, place, cache):
+    """A gigabyte of zeros takes a moment to digest, and as a hole none to stage."""
+    with open(tmp_path / "zeros", "wb") as f:
+        f.truncate(1_000_000_000)
+    subprocess.run(["tar", "-cSf", tmp_path / "x.tar", "-C", tmp_path, "zeros"], check=True)
+    stagerun.fetch(server.put("/x.tar", (tmp_path / "x.tar").read_bytes()).url, place.parent / "one").ok()
+    lines = stagerun.run("cache", "verify", "--deep").ok().err.splitlines()
+    assert re.search(rf"verify {cache}: started, 1.00 GB$", lines[0]), lines
+    assert stagerun.run("cache", "verify", "--deep", "--quiet").ok().err == ""
 
 
 def test_verify_finds_what_is_damaged_and_removes_it(stagerun, server, place, cache):

@@ -16,6 +16,21 @@ def test_without_a_word_the_usage_is_printed_and_it_is_an_error(stagerun, words,
     assert result.out == ""
 
 
+@pytest.mark.parametrize("words, code", [
+    (["fetch", "--progress", "nosuch", "/x.tar", "/nowhere"], 2), (["cache", "list", "--progress", "nosuch"], 2),
+    (["datastore", "list", "--log-format", "nosuch"], 2), (["hook", "on_experiment_start", "--progress", "x"], 2),
+    (["prewarm", "--jobs", "x"], 2), (["prewarm", "--dry-run", "--jobs", "x"], 2),
+    (["run", "--jobs", "x", "--", "true"], 125)])
+def test_a_value_that_an_option_cannot_have_is_wrong_usage(stagerun, words, code):
+    stagerun.run(*words).failed(code, "--(progress|log-format|jobs): ")
+
+
+def test_a_value_that_a_setting_cannot_have_is_none(stagerun):
+    stagerun.run("cache", "list", env={"STAGERUN_AGENT_PROGRESS": "nosuch"}).failed(1, "env STAGERUN_AGENT_PROGRESS")
+    stagerun.configure(agent={"progress": "nosuch"})
+    stagerun.run("fetch", "/x.tar", "/nowhere").failed(1, "agent.ini:[0-9]+: agent.progress")
+
+
 def test_short_options_exist(stagerun):
     assert stagerun.run("-h").ok().out == stagerun.run("--help").ok().out != ""
     assert stagerun.run("-V").ok().out == stagerun.run("--version").ok().out != ""

@@ -153,3 +153,5 @@ def test_a_datastore_logs_its_life(stagerun, dest, tmp_path):
     assert staged["manifest_sha256"] == created["manifest_sha256"]
     events = events_of(stagerun.run("datastore", "delete", "cats:1", "--force", env=JSON).ok())
     assert (the(events, "datastore_deleted")["version"], the(events, "datastore_collected")["objects"]) == (1, 0)
+    purged = the(events_of(stagerun.run("datastore", "purge", "--yes", env=JSON).ok()), "datastore_purged")
+    assert purged["store"] == stagerun.env["STAGERUN_STORE"] and purged["objects"] > 0 and purged["bytes"] > 0

@@ -372,6 +372,17 @@ def test_a_collector_that_is_not_there_is_one_line_of_debugging(stagerun):
     assert len(re.findall("the trace of the run was not sent", told)) == 1
 
 
+def test_a_collector_that_is_not_there_delays_nothing(stagerun):
+    stagerun.configure(report={"otlp_timeout": "30s"})
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        watch = Stopwatch()
+        stagerun.run("run", "--", "true", env={
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{unused.getsockname()[1]}",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "30000"}).ok()
+    assert watch.read() < 15
+
+
 @pytest.mark.parametrize("env", [
     {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
     {"TRACEPARENT": f"00-{TRACE}-{PARENT}-00"}])

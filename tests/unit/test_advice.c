@@ -45,6 +45,25 @@ TEST(advice_on_the_network_at_the_limit_of_connections_is_more_of_them)
 			.connections_max = 16});
 }
 
+TEST(advice_on_a_limit_of_one_connection_names_the_setting)
+{
+	struct advice_facts f = {.wall_ns = 10 * SEC,
+		.network_ns = 9 * SEC,
+		.received = 600 * MB,
+		.connections = 1,
+		.connections_max = 16,
+		.connections_all = 1};
+
+	assert_advice("more connections (connections is 1): one brought 60.0 MB/s", f);
+	f.connections_all = 64;
+	f.connections_max = 1;
+	assert_advice("more connections (connections_per_host is 1): one brought 60.0 MB/s", f);
+	f.connections_all = f.connections = 4;
+	f.connections_max = 16;
+	assert_advice(
+		"more connections (connections is 4): the server gives each 15.0 MB/s", f);
+}
+
 TEST(advice_on_the_network_below_the_limit_is_not_more_connections)
 {
 	assert_advice(

@@ -276,19 +276,22 @@ static const char key_a[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-cccccccccccccccccc
 TEST(cache_verify_deep_finds_bytes_that_have_changed)
 {
 	const struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, {1000000000, 123456789}};
+	struct progress progress = {0};
 	struct cached c;
 	char *file;
 
 	open_sized(&c, 0);
 	put_away(&c, 'a', 3000);
-	assert_int_equal(0, cache_verify(c.cache, key_a, true, NULL, &c.err));
+	assert_int_equal(0, cache_verify(c.cache, key_a, true, &progress, NULL, &c.err));
+	assert_int_equal(3008, counted(&progress.received)); /* with a file of 8 bytes */
 	file = entry_path(&c, 'a', "tree/a");
 	assert_int_equal(0, chmod(file, 0644));
 	_close_ int fd = open(file, O_WRONLY | O_CLOEXEC);
 	assert_int_equal(1, pwrite(fd, "x", 1, 1000));
 	assert_int_equal(0, futimens(fd, times));
-	assert_int_equal(0, cache_verify(c.cache, key_a, false, NULL, &c.err));
-	assert_int_equal(-ESTALE, cache_verify(c.cache, key_a, true, NULL, &c.err));
+	assert_int_equal(0, cache_verify(c.cache, key_a, false, &progress, NULL, &c.err));
+	assert_int_equal(6016, counted(&progress.received));
+	assert_int_equal(-ESTALE, cache_verify(c.cache, key_a, true, NULL, NULL, &c.err));
 	assert_non_null(strstr(c.err.msg, "'a'"));
 	cached_done(&c);
 }

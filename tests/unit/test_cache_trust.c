@@ -206,7 +206,7 @@ TEST(cache_that_is_only_looked_at_is_not_made)
 	assert_int_equal(0, cache_open(&opts, &cache, &err));
 	assert_int_equal(0, cache_each(cache, count_entry, &entries, &err));
 	assert_int_equal(0, entries);
-	assert_int_equal(-ENOENT, cache_verify(cache, KEY_A, false, NULL, &err));
+	assert_int_equal(-ENOENT, cache_verify(cache, KEY_A, false, NULL, NULL, &err));
 	assert_int_equal(-ENOENT, cache_evict(cache, 0, KEY_A, &n, &bytes, &err));
 	assert_int_equal(0, cache_evict(cache, 0, NULL, &n, &bytes, &err));
 	_free_ char *left = list(opts.dir);
@@ -267,7 +267,7 @@ static int open_blindly(void *ctx)
 	code = entry_open(&c, 'a', &e);
 	EXPECT(code < 0 && code != -ESTALE);
 	EXPECT(openat(c.cache->fd, KEY_A "/tree", O_PATH) >= 0);
-	code = cache_verify(c.cache, KEY_A, false, NULL, &c.err);
+	code = cache_verify(c.cache, KEY_A, false, NULL, NULL, &c.err);
 	EXPECT(code < 0 && code != -ESTALE && code != -ENOENT);
 	return 0;
 }
@@ -302,16 +302,16 @@ static int open_unreadable_record(void *ctx)
 	EXPECT(chmod(entry_path(&c, 'a', "inventory"), 0) == 0);
 	EXPECT(entry_open(&c, 'a', &e) == -EIO);
 	EXPECT(there(&c, 'a'));
-	EXPECT(cache_verify(c.cache, KEY_A, false, NULL, &c.err) == -EIO);
+	EXPECT(cache_verify(c.cache, KEY_A, false, NULL, NULL, &c.err) == -EIO);
 	EXPECT(strstr(c.err.msg, "Permission denied") != NULL);
 	EXPECT(chmod(entry_path(&c, 'a', "inventory"), 0600) == 0);
 	EXPECT(chmod(entry_path(&c, 'a', "tree/d"), 0) == 0);
 	EXPECT(entry_open(&c, 'a', &e) == -EIO);
 	EXPECT(there(&c, 'a'));
-	EXPECT(cache_verify(c.cache, KEY_A, false, NULL, &c.err) == -EIO);
+	EXPECT(cache_verify(c.cache, KEY_A, false, NULL, NULL, &c.err) == -EIO);
 	EXPECT(chmod(entry_path(&c, 'a', "tree/d"), 0555) == 0);
 	EXPECT(chmod(entry_path(&c, 'a', "tree/d/run"), 0) == 0);
-	EXPECT(cache_verify(c.cache, KEY_A, true, NULL, &c.err) == -EIO);
+	EXPECT(cache_verify(c.cache, KEY_A, true, NULL, NULL, &c.err) == -EIO);
 	EXPECT(strstr(c.err.msg, "'d/run'") != NULL);
 	EXPECT(entry_open(&c, 'a', &e) == 0);
 	EXPECT(deliver(&c, e, &(struct wanted){.to = "x"}, NULL) == -EIO);
@@ -331,7 +331,7 @@ TEST(cache_entry_that_cannot_be_read_stays)
 
 static int verify(struct cached *c)
 {
-	return cache_verify(c->cache, KEY_A, false, NULL, &c->err);
+	return cache_verify(c->cache, KEY_A, false, NULL, NULL, &c->err);
 }
 
 static void assert_damaged(struct cached *c, const char *says)

@@ -428,6 +428,7 @@ TEST(purge_leaves_an_empty_directory_but_for_what_was_never_a_stores)
 {
 	struct store_fixture f;
 	struct store_upload *u = NULL;
+	struct progress progress = {0};
 	uint64_t objects = 0;
 	_free_ char *left = NULL, *temporary = NULL, *key = NULL;
 	struct stat st;
@@ -442,8 +443,12 @@ TEST(purge_leaves_an_empty_directory_but_for_what_was_never_a_stores)
 	assert_int_equal(datastore_register(f.hand, "cats", 1, time(NULL), &key, &f.err), 0);
 	store_fixture_put(&f, "thesis.tex", "42");
 	assert_int_equal(store_upload_begin(f.hand, "large/old", &u, &f.err), 0);
-	assert_int_equal(store_purge(f.hand, &objects, &f.err), 0);
+	assert_int_equal(store_purge(f.hand, &progress, &objects, &f.err), 0);
 	assert_int_equal(objects, 1103);
+	assert_int_equal(1103, counted(&progress.entries));
+	assert_int_equal(1103, counted(&progress.entries_total));
+	assert_true(counted(&progress.received) > 0);
+	assert_int_equal(counted(&progress.total), counted(&progress.received));
 	left = store_fixture_keys(&f, "");
 	assert_string_equal(left, "thesis.tex ");
 	temporary = text_format("%s/.tmp", f.dir);

@@ -50,7 +50,7 @@ static void play(int (*scene)(const char *arg), const char *arg, struct outcome 
 static int run(const struct inherited *in, char *const argv[], char *const env[])
 {
 	struct error err = {0};
-	int code = process_exec(in, argv, env, &err);
+	int code = process_exec(in, argv, env, NULL, &err);
 
 	dprintf(STDOUT_FILENO, "%d %s", err.code, err.msg);
 	return code;
@@ -254,6 +254,36 @@ TEST(agent_hears_signals_and_children_whatever_it_was_started_with)
 
 	play(take_then_look, NULL, &o);
 	assert_string_equal("1 1 0 0", o.out.s);
+	text_done(&o.out);
+}
+
+/* known is a path that PATH does not have. */
+static int exec_known(const char *known)
+{
+	char *argv[] = {"cat", "/dev/null", NULL};
+	char *env[] = {"PATH=/usr/bin:/bin", NULL};
+	struct inherited in;
+	struct error err = {0};
+
+	inherited_record(&in);
+	return process_exec(&in, argv, env, (char *)known, &err);
+}
+
+TEST(exec_takes_the_path_that_is_known_and_searches_when_it_fails)
+{
+	_free_ char *dir = test_directory();
+	_free_ char *known = text_format("%s/known", dir);
+	struct outcome o;
+
+	write_file(dir, "known", "echo \"known $*\"", 0755);
+	play(exec_known, known, &o);
+	assert_int_equal(0, o.status);
+	assert_string_equal("known /dev/null\n", o.out.s);
+	text_done(&o.out);
+	assert_int_equal(0, unlink(known));
+	play(exec_known, known, &o);
+	assert_int_equal(0, o.status);
+	assert_string_equal("", o.out.s);
 	text_done(&o.out);
 }
 
@@ -469,14 +499,16 @@ TEST(what_exec_would_return_is_known_without_running_anything)
 	char *sh[] = {"sh", NULL}, *none[] = {"no-such-program", NULL};
 	char *text[] = {"/etc/passwd", NULL}, *dir[] = {"/usr", NULL}, *empty[] = {"", NULL};
 	struct error err;
+	_free_ char *path = NULL;
 
-	assert_int_equal(0, process_check(sh, env, &err));
-	assert_int_equal(127, process_check(none, env, &err));
+	assert_int_equal(0, process_check(sh, env, &path, &err));
+	assert_string_equal("/usr/bin/sh", path);
+	assert_int_equal(127, process_check(none, env, NULL, &err));
 	assert_non_null(strstr(err.msg, "cannot run 'no-such-program': not found in PATH"));
-	assert_int_equal(126, process_check(text, env, &err));
+	assert_int_equal(126, process_check(text, env, NULL, &err));
 	assert_non_null(strstr(err.msg, "permission denied"));
-	assert_int_equal(126, process_check(dir, env, &err));
-	assert_int_equal(127, process_check(empty, env, &err));
+	assert_int_equal(126, process_check(dir, env, NULL, &err));
+	assert_int_equal(127, process_check(empty, env, NULL, &err));
 }
 
 TEST(environment_is_edited_by_name)

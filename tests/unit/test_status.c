@@ -246,8 +246,16 @@ static void write_example(int fd, char id[static 48])
 	_free_ char *line = run_status_print(&s, RUN_ALIVE_UNKNOWN);
 
 	snprintf(id, 48, "%s", s.id);
-	assert_int_equal(0, run_status_write(fd, s.id, line));
+	assert_int_equal(0, run_status_write(fd, s.id, line, false));
 	run_status_done(&s);
+}
+
+static void make_file(int dir_fd, const char *name, const char *content)
+{
+	_close_ int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(strlen(content), write(fd, content, strlen(content)));
 }
 
 static size_t count_runs(int fd)
@@ -290,6 +298,27 @@ TEST(status_file_replaces_what_a_killed_writer_left)
 	assert_int_equal(1, count_runs(fd));
 }
 
+/* Each start of a run pays for it. */
+TEST(status_file_is_first_written_in_its_place)
+{
+	_close_ int fd = -1;
+	_free_ char *path = state_directory(&fd);
+	_free_ char *line = example_line();
+	_free_ char *unfinished = NULL;
+	struct run_status s = example();
+
+	unfinished = text_format(".%s.new", s.id);
+	make_file(fd, unfinished, "in the way of a rename");
+	assert_int_equal(0, run_status_write(fd, s.id, line, true));
+	assert_int_equal(0, faccessat(fd, unfinished, F_OK, 0));
+	assert_int_equal(1, count_runs(fd));
+	/* An agent that an agent became is the same process. */
+	assert_int_equal(0, run_status_write(fd, s.id, line, true));
+	assert_int_not_equal(0, faccessat(fd, unfinished, F_OK, 0));
+	assert_int_equal(1, count_runs(fd));
+	run_status_done(&s);
+}
+
 TEST(status_directory_that_is_a_link_or_writable_by_others_is_refused)
 {
 	_free_ char *parent = test_directory();
@@ -315,14 +344,6 @@ TEST(status_directory_of_another_user_is_refused)
 	assert_int_equal(0, chown(path, 12345, 12345));
 	assert_int_equal(-EPERM, run_status_open_directory(path, true));
 	assert_int_equal(-EPERM, run_status_open_directory(path, false));
-}
-
-static void make_file(int dir_fd, const char *name, const char *content)
-{
-	_close_ int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-	assert_true(fd >= 0);
-	assert_int_equal(strlen(content), write(fd, content, strlen(content)));
 }
 
 TEST(status_files_of_other_kinds_and_names_are_passed_over)
@@ -361,7 +382,7 @@ static void make_dead(int fd, unsigned start_ticks, time_t age)
 	snprintf(s.id, sizeof(s.id), "%d-%u", s.process.pid, start_ticks);
 	line = run_status_print(&s, RUN_ALIVE_UNKNOWN);
 	name = text_format("%s.json", s.id);
-	assert_int_equal(0, run_status_write(fd, s.id, line));
+	assert_int_equal(0, run_status_write(fd, s.id, line, true));
 	assert_int_equal(0, utimensat(fd, name, times, 0));
 	run_status_done(&s);
 }

@@ -6,6 +6,7 @@
 #include "datastore_ref.h"
 #include "defer.h"
 #include "log.h"
+#include "progress.h"
 #include "text.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -132,17 +133,32 @@ static int datastore_command_delete(struct subcommand_call *c, struct error *err
 }
 
 struct purge {
-	char *store;
+	char *store, *shown; /* shown: for the progress line */
 	bool json;
-	uint64_t objects;
+	uint64_t objects, elapsed_ns;
+	struct progress progress;
 };
 
 static int purge(void *ctx, struct store_conn *h, struct cancel *cancel, struct error *err)
 {
 	struct purge *p = ctx;
+	uint64_t began = now_ns();
+	int code = store_purge(h, &p->progress, &p->objects, err);
 
 	(void)cancel;
-	return store_purge(h, &p->objects, err);
+	p->elapsed_ns = now_ns() - began;
+	return code;
+}
+
+static void log_purged(const struct purge *p)
+{
+	const struct log_field fields[] = {log_field_text("store", p->store),
+		log_field_integer("objects", p->objects),
+		log_field_integer("bytes", counted(&p->progress.received)),
+		log_field_ns("seconds", p->elapsed_ns)};
+
+	log_event(log_level_of_detail(), EVENT_DATASTORE_PURGED, fields, ARRAY_LEN(fields),
+		"purged %s", p->store);
 }
 
 static void print_purged(void *ctx, struct subcommand_call *c)
@@ -150,6 +166,7 @@ static void print_purged(void *ctx, struct subcommand_call *c)
 	struct purge *p = ctx;
 
 	(void)c;
+	log_purged(p);
 	if (p->json)
 		print_json("purged", p->store, 0, p->objects);
 	else
@@ -162,13 +179,13 @@ static void purge_free(void *ctx)
 	struct purge *p = ctx;
 
 	free(p->store);
+	free(p->shown);
 	free(p);
 }
 
 static int datastore_command_purge(struct subcommand_call *c, struct error *err)
 {
-	const struct datastore_work work = {
-		.work = purge, .print = print_purged, .done = purge_free};
+	struct datastore_work work = {.work = purge, .print = print_purged, .done = purge_free};
 	struct purge *p;
 	int code = agent_need_store(&c->agent, err);
 
@@ -180,7 +197,10 @@ static int datastore_command_purge(struct subcommand_call *c, struct error *err)
 			store_name(c->agent.resources.store));
 	p = zalloc(sizeof(*p));
 	p->store = text_copy(store_name(c->agent.resources.store));
+	p->shown = text_format("purge %s", p->store);
+	p->progress.name = p->shown;
 	p->json = c->request.json;
+	work.progress = &p->progress;
 	return datastore_call_work(c, &work, p, err);
 }
 

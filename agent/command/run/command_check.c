@@ -80,7 +80,8 @@ static const char *staging_bringer(const struct plan *p)
 	return by;
 }
 
-const char *command_check_bringer(const struct plan *p, const struct hooks *hooks)
+/* What runs before the command and may bring anything, or change PATH. */
+static const char *running_bringer(const struct plan *p, const struct hooks *hooks)
 {
 	if (plan_actions(p, POINT_EXPERIMENT_START)->n > p->first_action)
 		return "an action";
@@ -89,14 +90,25 @@ const char *command_check_bringer(const struct plan *p, const struct hooks *hook
 	if (hooks_any(hooks, HOOK_STAGE_START) || hooks_any(hooks, HOOK_STAGE_END) ||
 		hooks_any(hooks, HOOK_EXPERIMENT_START))
 		return "an operator's hook";
-	return staging_bringer(p);
+	return NULL;
 }
 
-int command_check(const struct plan *p, const struct hooks *hooks, struct error *err)
+const char *command_check_bringer(const struct plan *p, const struct hooks *hooks)
+{
+	const char *by = running_bringer(p, hooks);
+
+	return by != NULL ? by : staging_bringer(p);
+}
+
+int command_check(
+	const struct plan *p, const struct hooks *hooks, char **ret_path, struct error *err)
 {
 	struct error why = {0};
-	int missing = process_check(p->command.v, p->environment.v, &why);
+	_free_ char *path = NULL;
+	int missing = process_check(p->command.v, p->environment.v, &path, &why);
 
+	if (missing == 0 && p->n_head == 0 && running_bringer(p, hooks) == NULL)
+		*ret_path = take_ptr(&path);
 	if (missing == 0 || command_check_bringer(p, hooks) != NULL)
 		return 0;
 	*err = why;

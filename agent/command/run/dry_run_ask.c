@@ -330,7 +330,7 @@ static void check_command(struct dry_run *d)
 	if (p->command.n == 0)
 		return;
 	d->command = process_find(p->command.v[0], p->environment.v);
-	d->command_code = process_check(p->command.v, p->environment.v, &d->command_err);
+	d->command_code = process_check(p->command.v, p->environment.v, NULL, &d->command_err);
 	d->bringer = command_check_bringer(p, d->hooks);
 	if (d->command_code != 0 && d->bringer == NULL)
 		add_problem(d, "%s", d->command_err.msg);

@@ -339,7 +339,7 @@ static int prepare_and_work(struct prewarm *p, const struct inherited *in)
 	char *const no_command[] = {NULL};
 	struct run *r = &p->run;
 	struct error err = {0};
-	int code;
+	int exit_code, code;
 
 	prewarm_summary_begin(&p->summary);
 	if (!r->request.dry_run)
@@ -348,12 +348,14 @@ static int prepare_and_work(struct prewarm *p, const struct inherited *in)
 	metrics_begin_round(&p->metrics);
 	code = run_prepare(r, no_command, &err);
 	if (code < 0) {
+		/* Without settings it was the value of an option. */
+		exit_code = code == -ERR_USAGE && r->settings == NULL ? EXIT_USAGE : EXIT_FAILED;
 		write_metrics(p, code);
 		if (r->request.dry_run)
 			dry_run_fail(r, &err);
 		else
-			print_summary(p, EXIT_FAILED, err.msg);
-		return run_fail_early(r, EXIT_FAILED, &err, in);
+			print_summary(p, exit_code, err.msg);
+		return run_fail_early(r, exit_code, &err, in);
 	}
 	if (r->request.keep_fresh_ms > 0 || r->request.refresh)
 		follow_versions(&r->plan, r->request.keep_fresh_ms > 0);

@@ -221,6 +221,7 @@ void run_done(struct run *r)
 	run_hooks_done(&r->hooks);
 	registration_done(&r->registration);
 	plan_done(&r->plan);
+	free(r->command_path);
 	settings_free(r->settings);
 	request_done(&r->request);
 }
@@ -563,7 +564,8 @@ static int start_and_exec(struct run *r)
 	run_log_command(&r->plan, getpid());
 	inherited_seal(r->agent.inherited);
 	cache_pass_on(r->agent.resources.cache);
-	code = process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v, &err);
+	code = process_exec(r->agent.inherited, r->plan.command.v, r->plan.environment.v,
+		r->command_path, &err);
 	return run_fail(r, code, &err, false);
 }
 
@@ -618,7 +620,7 @@ static int prepare_and_work(struct run *r, char *const *words, const struct inhe
 	}
 	if (r->request.dry_run)
 		return dry_run(r, in);
-	missing = command_check(&r->plan, r->hooks.found, &err);
+	missing = command_check(&r->plan, r->hooks.found, &r->command_path, &err);
 	if (missing != 0) {
 		r->phase = "exec";
 		return run_fail_early(r, missing, &err, in);

@@ -76,6 +76,7 @@ struct run {
 	struct status_writer status;
 	struct ready ready;       /* of `run` alone */
 	const char *why_outlives; /* why the agent outlives the command; NULL: it does not */
+	char *command_path; /* where the command is; NULL: unknown, or it may change; heap */
 	const char *phase; /* "config", "stage", "start", "exec", "command": where it failed */
 	struct error why;  /* how it ended */
 };
@@ -119,8 +120,10 @@ void run_await_orphans(struct agent *a, uint64_t term_ms, const bool *may_kill);
  * of a stage; NULL: nothing can. */
 const char *command_check_bringer(const struct plan *p, const struct hooks *hooks);
 /* Returns 0, also if something may bring the command; otherwise the exit code with which it would
- * fail to start, 127 or 126, with err as process_exec() sets it. Does no more than a few looks. */
-int command_check(const struct plan *p, const struct hooks *hooks, struct error *err);
+ * fail to start, 127 or 126, with err as process_exec() sets it. Does no more than a few looks.
+ * *ret_path (heap): where the command is, if it is the first thing that this run does. */
+int command_check(
+	const struct plan *p, const struct hooks *hooks, char **ret_path, struct error *err);
 
 /* --- dry_run.c --- */
 

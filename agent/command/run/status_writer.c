@@ -30,7 +30,7 @@ void status_writer_close(struct status_writer *w)
 static int write_first(struct status_writer *w, const char *place, const char *line)
 {
 	_close_ int fd = run_status_open_directory(place, true);
-	int code = fd < 0 ? fd : run_status_write(fd, w->status.id, line);
+	int code = fd < 0 ? fd : run_status_write(fd, w->status.id, line, true);
 
 	if (code < 0)
 		return code;
@@ -81,7 +81,7 @@ static void write_status(struct status_writer *w)
 		find_place(w, line);
 		return;
 	}
-	code = run_status_write(w->directory_fd, w->status.id, line);
+	code = run_status_write(w->directory_fd, w->status.id, line, false);
 	if (code < 0)
 		log_debug("the status cannot be written: %s", strerrordesc_np(-code));
 }

@@ -88,7 +88,8 @@ static bool pause_for(const struct sending *s, struct cancel *cancel, uint64_t m
 }
 
 /* One attempt. *ret_after_ms: how long the server wants to be left alone. Returns 1 if another one
- * may help. */
+ * may help. A collector that is not there will probably not come within otlp_timeout, by which each
+ * start would be later. */
 static int post_once(
 	const struct sending *s, struct caller *caller, uint64_t *ret_after_ms, struct error *err)
 {
@@ -105,7 +106,7 @@ static int post_once(
 
 	*ret_after_ms = 0;
 	if (code < 0)
-		return call_is_transient(code) ? 1 : code;
+		return call_is_transient(code) && !call_found_nobody(caller) ? 1 : code;
 	*ret_after_ms = retry_after_ms(&reply);
 	call_reply_done(&reply);
 	if (status >= 200 && status < 300)
