@@ -5,6 +5,7 @@
  * checked before and after it. Holes are not read. */
 #include "create_private.h"
 #include "defer.h"
+#include "files.h"
 #include "open_beneath.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -77,21 +78,16 @@ static size_t hole_len(const struct content *c, uint64_t offset, size_t len)
 
 static int file_read(struct content *c, uint64_t offset, void *buf, size_t len, struct error *err)
 {
-	size_t done = hole_len(c, offset, len);
+	size_t hole = hole_len(c, offset, len);
+	ssize_t n;
 
-	memset(buf, 0, done);
-	while (done < len) {
-		ssize_t n = pread(c->fd, (char *)buf + done, len - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return error_set(err, -errno, "read '%s' in %s: %m", c->item->path,
-				c->worker->creation->where);
-		if (n == 0)
-			return create_item_changed(c->worker->creation, c->item, err);
-		done += (size_t)n;
-	}
+	memset(buf, 0, hole);
+	n = files_read_at(c->fd, (char *)buf + hole, len - hole, offset + hole);
+	if (n < 0)
+		return error_set(err, (int)n, "read '%s' in %s: %m", c->item->path,
+			c->worker->creation->where);
+	if ((size_t)n < len - hole)
+		return create_item_changed(c->worker->creation, c->item, err);
 	return 0;
 }
 
