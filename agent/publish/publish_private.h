@@ -390,6 +390,10 @@ bool replace_survey_fits_dated(
 /* Returns the target of the link dir_fd/name if that is the tree of a node cache: heap, or NULL. */
 char *link_read_target(int dir_fd, const char *name);
 
+/* Whether path is such a link: it is a destination itself, not a part of the path to another
+ * one. */
+bool destination_is_link(const char *path);
+
 /* ---- holdings.c: what the records hold. Returned records and journals are owned by the caller.
  * ---- */
 
