@@ -4,7 +4,7 @@
 #include "defer.h"
 #include "files.h"
 #include "log.h"
-#include "run_report.h"
+#include "report_private.h"
 #include "umask.h"
 #include <errno.h>
 #include <fcntl.h>
