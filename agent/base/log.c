@@ -105,11 +105,6 @@ static const char *const event_names[] = {
 #undef X
 };
 
-const char *log_event_name(enum log_event event)
-{
-	return event_names[event];
-}
-
 struct log_field log_field_errno(const struct error *err)
 {
 	return log_field_word("errno", err->errnum != 0 ? strerrorname_np(err->errnum) : NULL);
