@@ -156,7 +156,7 @@ int resolve_path(const char *dir, char **ret_path, struct error *err)
 	size_t len = 0;
 	int code = make_absolute(dir, &path, err);
 
-	if (code < 0)
+	if (path == NULL)
 		return code;
 	beginning = text_format("%.*s", (int)beginning_length(path), path);
 	code = resolve_existing(beginning, real, &len, err);
@@ -170,7 +170,7 @@ int destination_canonical_path(const char *dir, char **ret_path, struct error *e
 	size_t len;
 	int code = make_absolute(dir, &path, err);
 
-	if (code < 0)
+	if (path == NULL)
 		return code;
 	for (len = strlen(path); len > 1 && path[len - 1] == '/'; len--)
 		path[len - 1] = '\0';
