@@ -3,6 +3,7 @@
  * this file, and an entry in stagerun-hooks(5). Loop thread. */
 #include "contract.h"
 #include "defer.h"
+#include "hooks_private.h"
 #include "process.h"
 
 struct contract_values {

@@ -21,6 +21,14 @@
  *   dependencies.c  chooses the package manager and the environment to install into
  *   install.c       runs the package manager, and finds the error in its output */
 
+/* --- contract.c --- */
+
+/* Sets the contract's variables for this point in environment, and removes those without a value,
+ * because they may have been inherited from another agent. variables is the path for
+ * $STAGERUN_ENV. */
+void contract_apply(const struct run_facts *f, const char *point, const char *variables,
+	struct strings *environment);
+
 /* --- task.c --- */
 
 /* One attempt to run one program of a point: the shell of an action, or a hook. It gets the

@@ -4,8 +4,7 @@
 
 #include "process.h"
 
-/* The subcommands. argv[0] is the subcommand's name. Each returns the exit code of the process.
- * Loop thread (the main thread), once per process. */
+/* The subcommands. Loop thread (the main thread), once per process. */
 
 enum {
 	EXIT_DONE = 0,
@@ -15,16 +14,8 @@ enum {
 	/* 126, 127: the command cannot be executed, was not found; 128+n: signal n */
 };
 
-/* Calls the one that argv[1] names. argv[0] is the program here. */
+/* Calls the one that argv[1] names. Returns the exit code of the process. */
 int command_dispatch(int argc, char **argv, const struct inherited *in);
-
-int command_run(int argc, char **argv, const struct inherited *in);
-int command_prewarm(int argc, char **argv, const struct inherited *in);
-int command_fetch(int argc, char **argv, const struct inherited *in);
-int command_datastore(int argc, char **argv, const struct inherited *in);
-int command_cache(int argc, char **argv, const struct inherited *in);
-int command_status(int argc, char **argv, const struct inherited *in);
-int command_hook(int argc, char **argv, const struct inherited *in);
 
 /* Flushes standard output. Returns exit_code; if the output could not be written, logs that and
  * returns a failure. Every process that may have printed something calls this last. */

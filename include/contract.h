@@ -34,12 +34,6 @@ struct run_recorder {
 	const struct trace_context *trace; /* NULL: their TRACEPARENT is not changed */
 };
 
-/* Sets the contract's variables for this point in environment, and removes those without a value,
- * because they may have been inherited from another agent. variables is the path for
- * $STAGERUN_ENV. */
-void contract_apply(const struct run_facts *f, const char *point, const char *variables,
-	struct strings *environment);
-
 /* Sets each STAGERUN_* variable that is an alias of one of Grid's variables to the value of that
  * variable, unless it is already set. */
 void contract_set_aliases(struct strings *environment);

@@ -49,9 +49,6 @@ struct lease;
  * NULL: none. */
 int lease_take(struct store *s, const char *name, const struct wait_limit *limit,
 	struct cancel *cancel, struct lease **ret, struct error *err);
-/* Returns 0 as long as the lease is certainly valid; -ERR_RESTART if not. Does not sleep. It is
- * called right before a manifest is published. */
-int lease_check(struct lease *l, struct error *err);
 void lease_release(struct lease *l); /* accepts NULL */
 /* Does what datastore_publish() does, for the holder of l. If l was lost meanwhile, checks that all
  * objects that m names still exist; if not, deletes the version again and returns -ERR_RESTART. */

@@ -259,9 +259,11 @@ bool destination_is_open_to_others(int fd, int dir_fd);
 /* Whether s begins with such a KEY. Any thread. */
 bool destination_has_cache_key(const char *s);
 
-/* Whether path is such a link: it is a destination itself, not a part of the path to another one.
- * Any thread. */
-bool destination_is_link(const char *path);
+/* Sets *ret_path, owned by the caller, to an absolute path by which two spellings of one
+ * destination compare equal: the real path of the part that exists, with the rest as it is. Whether
+ * anything can be staged there is checked when it is opened. Fails only if dir is relative and the
+ * current directory is not known. Any thread. */
+int destination_canonical_path(const char *dir, char **ret_path, struct error *err);
 
 /* As destination_publish_link(), but the directory target is mounted on DEST, read-only. The record
  * holds for as long as the mount exists. -EPERM where mounting is not permitted. */

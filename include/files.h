@@ -6,12 +6,19 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Files that are written and created in ways that many need. Any thread. */
+/* Files that are read, written and created in ways that many need. Any thread. */
+
+/* Reads len bytes at offset, or fewer where the file ends before. Returns their number or -errno,
+ * to which errno is set. */
+ssize_t files_read_at(int fd, void *buf, size_t len, uint64_t offset);
 
 /* Writes all bytes at offset; FILES_POSITION: at the position of fd. Returns 0 or -errno, to which
  * errno is set; -EIO if nothing is written and no reason is given. */
 #define FILES_POSITION UINT64_MAX
 int files_write_all(int fd, const void *bytes, size_t len, uint64_t offset);
+/* The same at the position of fd, a stream that another process may have made non-blocking: waits
+ * until it has room, at most wait_ms each time (-1: forever), or fails with -ETIMEDOUT. */
+int files_write_stream(int fd, const void *bytes, size_t len, int wait_ms);
 
 /* Creates a file of this mode in dir_fd for reading and writing. Returns its descriptor or -errno.
  * ret_name is "" if the file has no name, else a name that the caller must unlink. */

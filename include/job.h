@@ -19,8 +19,6 @@ int signals_open(uv_loop_t *loop, const sigset_t *which,
 	struct signals **ret, struct error *err);
 void signals_dispatch(
 	struct signals *s); /* delivers the pending signals now, without running the loop */
-/* Whether the handle keeps the loop running; initially it does not. */
-void signals_hold_loop(struct signals *s, bool hold);
 /* The signals stay blocked. The loop frees s, so it must run after this. */
 void signals_close(struct signals *s);
 

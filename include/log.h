@@ -90,8 +90,6 @@ struct error;
 struct log_field log_field_errno(const struct error *err);
 struct log_field log_field_http_status(const struct error *err);
 
-const char *log_event_name(enum log_event event);
-
 /* The level of an event that is nothing new to people, unless they ask for more with --verbose. */
 enum log_level log_level_of_detail(void);
 

@@ -50,10 +50,6 @@ struct manifest {
 
 struct manifest *manifest_new(void);    /* zeroed */
 void manifest_free(struct manifest *m); /* accepts NULL */
-/* Returns the JSON (heap), and sets m->sha256. */
-char *manifest_print(struct manifest *m);
-/* Parses untrusted bytes. -ERR_FORMAT; -ERR_UNSUPPORTED for a newer format. */
-int manifest_parse(const char *json, size_t len, struct manifest **ret, struct error *err);
 
 /* The key of the part of an index with this digest: "index/DD/DIGEST.zst"; heap. */
 char *manifest_part_key(const char *sha256);

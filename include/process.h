@@ -35,8 +35,6 @@ struct inherited {
  * far as the hard limit allows; /dev/null (close-on-exec) replaces each standard stream that was
  * closed. */
 void inherited_record(struct inherited *in);
-/* Restores everything but the descriptors. Async-signal-safe: used between fork and exec. */
-void inherited_restore(const struct inherited *in);
 /* Sets close-on-exec on every open descriptor that was not inherited, except for the standard
  * streams. Async-signal-safe. */
 void inherited_seal(const struct inherited *in);

@@ -3,7 +3,6 @@
 #define STAGERUN_RUN_REPORT_H
 
 #include "error.h"
-#include "text.h"
 
 /* Reports of a whole run, made from its timeline at its end: for programs (JSON; the schema is in
  * docs/report.md), for trace viewers (Chrome's trace event format, which Perfetto opens) and for
@@ -19,10 +18,5 @@ int report_check_path(const char *path, struct error *err);
 /* Writes the report. A regular file appears whole, by a rename; anything else, such as /dev/stdout
  * or a pipe, is written to. A failure is logged as a warning. */
 void report_write(const char *path, struct timeline *t);
-
-/* The documents. Append to ret. */
-void report_json(struct timeline *t, struct text *ret);
-void report_trace(struct timeline *t, struct text *ret);
-void report_html(struct timeline *t, struct text *ret);
 
 #endif

@@ -67,19 +67,8 @@ int store_get_all(struct store_conn *h, const char *key, size_t max, char **ret,
 int store_has(struct store_conn *h, const char *key, uint64_t *ret_size, struct error *err);
 int store_put(
 	struct store_conn *h, const char *key, const void *bytes, size_t len, struct error *err);
-/* Creates the object, atomically among all writers: -EEXIST if the key exists. A retry after a lost
- * answer may also return -EEXIST for the caller's own object: the caller has to compare the
- * content. */
-int store_put_if_absent(
-	struct store_conn *h, const char *key, const void *bytes, size_t len, struct error *err);
 /* Objects that do not exist are no error. */
 int store_delete(struct store_conn *h, const char *const *keys, size_t n, struct error *err);
-
-/* Lists the objects below prefix (which ends in '/' or is ""), in the order of their keys. A
- * negative result of each() ends the listing and is returned. */
-int store_list(struct store_conn *h, const char *prefix,
-	int (*each)(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err),
-	void *ctx, struct error *err);
 
 /* A large object that is written in parts, by any connections. All parts but the last have at least
  * STORE_PART_MIN bytes. The object appears when the upload is completed. */
@@ -102,9 +91,9 @@ void store_upload_free(struct store_upload *u);                        /* accept
 int store_purge(struct store_conn *h, struct progress *progress, uint64_t *ret_objects,
 	struct error *err);
 /* Checks that conditional writes work, once for each process, before the first creation.
- * -ERR_UNSUPPORTED, with advice, if the store cannot decide store_put_if_absent() (a bucket with
- * versioning in Ceph, an old server, a file system without hard links). Also fails with the errors
- * of store_claim() for the marker. */
+ * -ERR_UNSUPPORTED, with advice, if the store cannot decide which of two writers comes first (a
+ * bucket with versioning in Ceph, an old server, a file system without hard links). Also fails with
+ * the errors of store_claim() for the marker. */
 int store_probe(struct store_conn *h, struct error *err);
 /* Marks the place as a store (store.json), before the first object of a creation. If objects are
  * there that cannot be proved to be a store's, it stays unmarked, and 0 is returned.

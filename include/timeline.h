@@ -63,25 +63,6 @@ enum span_end {
  *
  * A fact that is not known is not recorded. */
 
-/* A fact about a span. key: a word in snake_case with its unit at the end, such as "received_bytes"
- * or "network_ns"; a literal. */
-struct span_fact {
-	const char *key;
-	char *text; /* without secrets, any bytes; NULL: it is a number */
-	uint64_t number;
-};
-
-struct span {
-	unsigned parent; /* 0: none */
-	enum span_kind kind;
-	enum span_end end;
-	char *name;                  /* without secrets, any bytes */
-	uint64_t begin_ns, ended_ns; /* CLOCK_MONOTONIC; ended_ns is 0 while it is open */
-	char *why;                   /* message of a failure, without secrets; or NULL */
-	struct span_fact *facts;     /* each key once */
-	size_t n_facts;
-};
-
 struct timeline;
 
 /* ret is owned by the caller: timeline_free(), when no other thread records any more. */
@@ -108,25 +89,5 @@ void timeline_end(struct timeline *t, unsigned id, enum span_end end, const char
 /* The same for what ended earlier: ended_ns is of CLOCK_MONOTONIC. */
 void timeline_end_at(
 	struct timeline *t, unsigned id, enum span_end end, const char *why, uint64_t ended_ns);
-
-/* Calls fn for each span in the order of their beginnings; the span is valid during the call, in
- * which fn must not call functions of the timeline. */
-void timeline_each(
-	struct timeline *t, void (*fn)(void *ctx, unsigned id, const struct span *s), void *ctx);
-
-/* How many spans were not recorded, because there were too many. */
-uint64_t timeline_dropped(struct timeline *t);
-
-/* Nanoseconds since 1970 of a time of CLOCK_MONOTONIC, by the clocks as they were at
- * timeline_new(): differences of times stay exact also if the clock of the machine is set. May be
- * called by the function that timeline_each() calls. */
-uint64_t timeline_unix_ns(const struct timeline *t, uint64_t monotonic_ns);
-
-const char *timeline_kind_name(enum span_kind k);
-const char *timeline_end_name(enum span_end e);
-
-/* The value of a fact; NULL, or 0, if the span has none of this key. */
-const char *timeline_text(const struct span *s, const char *key);
-uint64_t timeline_number(const struct span *s, const char *key);
 
 #endif

@@ -25,10 +25,6 @@ struct trace_context {
 void trace_context_begin(struct trace_context *c, char *const *env);
 bool trace_context_is_sampled(const struct trace_context *c);
 
-/* The id of a span of the timeline. Returns buf. */
-const char *trace_context_span(
-	const struct trace_context *c, unsigned id, char buf[static TRACE_SPAN_SIZE]);
-
 /* The TRACEPARENT for what is started on behalf of a span of the timeline. Returns buf. */
 const char *trace_context_child(
 	const struct trace_context *c, unsigned id, char buf[static TRACE_PARENT_SIZE]);

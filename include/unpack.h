@@ -44,13 +44,6 @@ struct selection {
  * include. "." and empty components are ignored, also when components are removed. */
 const char *select_apply(const struct selection *sel, const char *name);
 
-/* As select_apply(), for an entry that is about to be written: 1 and *ret, or 0 when the entry is
- * left out. Honest archives have names that no tree accepts, absolute ones or names with "..":
- * these are -ERR_REFUSED, and the message says which strip_components or exclude would help. A name
- * that consists of slashes is the root directory's. */
-int select_entry(
-	const struct selection *sel, const char *name, const char **ret, struct error *err);
-
 struct unpack_env {
 	struct tree *tree;
 	struct budget *budget;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Files: the caller's umask (set once, before threads are started), writing, opening paths without
- * symbolic links, temporary files and the directory for them. Any thread. */
+/* Files: the caller's umask (set once, before threads are started), reading and writing, opening
+ * paths without symbolic links, temporary files and the directory for them. Any thread. */
 #include "files.h"
 #include "defer.h"
 #include "open_beneath.h"
@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,7 +33,34 @@ mode_t umask_apply(mode_t mode)
 	return mode & ~callers_umask;
 }
 
-int files_write_all(int fd, const void *bytes, size_t len, uint64_t offset)
+ssize_t files_read_at(int fd, void *buf, size_t len, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+/* Sets errno to ETIMEDOUT when there is no room in time. */
+static bool wait_for_room(int fd, int wait_ms)
+{
+	if (poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, wait_ms) != 0)
+		return true;
+	errno = ETIMEDOUT;
+	return false;
+}
+
+static int write_all(int fd, const void *bytes, size_t len, uint64_t offset, int wait_ms)
 {
 	const char *from = bytes;
 
@@ -40,7 +68,7 @@ int files_write_all(int fd, const void *bytes, size_t len, uint64_t offset)
 		ssize_t n = offset == FILES_POSITION ? write(fd, from, len)
 						     : pwrite(fd, from, len, (off_t)offset);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && (errno == EINTR || (errno == EAGAIN && wait_for_room(fd, wait_ms))))
 			continue;
 		/* POSIX does not say what such an answer means: asking again may never end. */
 		if (n == 0)
@@ -53,6 +81,16 @@ int files_write_all(int fd, const void *bytes, size_t len, uint64_t offset)
 			offset += (uint64_t)n;
 	}
 	return 0;
+}
+
+int files_write_all(int fd, const void *bytes, size_t len, uint64_t offset)
+{
+	return write_all(fd, bytes, len, offset, -1);
+}
+
+int files_write_stream(int fd, const void *bytes, size_t len, int wait_ms)
+{
+	return write_all(fd, bytes, len, FILES_POSITION, wait_ms);
 }
 
 static int create_named(int dir_fd, mode_t mode, char name[static FILES_UNNAMED_TEXT])

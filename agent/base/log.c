@@ -5,11 +5,11 @@
 #include "log.h"
 #include "defer.h"
 #include "error.h"
+#include "files.h"
 #include "json_bytes.h"
 #include "redact.h"
 #include "text.h"
 #include <jansson.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -76,29 +76,13 @@ void log_set_observer(void (*on_warning)(void *ctx, const char *message), void *
 	logger.observer = ctx;
 }
 
-/* Another process may have made the stream non-blocking: the line must not be lost for that. */
-static void wait_for_room(void)
-{
-	poll(&(struct pollfd){.fd = logger.fd, .events = POLLOUT}, 1, -1);
-}
-
 static void write_line(const char *s, size_t len)
 {
 	pthread_mutex_lock(&logger.mutex);
 	if (logger.hide != NULL)
 		logger.hide(logger.ctx);
-	while (len > 0) {
-		ssize_t n = write(logger.fd, s, len);
-
-		if (n < 0 && errno == EAGAIN)
-			wait_for_room();
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n <= 0)
-			break; /* nobody can read it */
-		s += n;
-		len -= (size_t)n;
-	}
+	/* When it fails, nobody can read it. */
+	(void)files_write_stream(logger.fd, s, len, -1);
 	if (logger.show != NULL)
 		logger.show(logger.ctx);
 	pthread_mutex_unlock(&logger.mutex);
@@ -120,11 +104,6 @@ static const char *const event_names[] = {
 	LOG_EVENTS(X)
 #undef X
 };
-
-const char *log_event_name(enum log_event event)
-{
-	return event_names[event];
-}
 
 struct log_field log_field_errno(const struct error *err)
 {

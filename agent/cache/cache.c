@@ -203,7 +203,7 @@ void cache_use_unlock(struct use_lock *use)
  * expect low numbers to be free. Below the usual soft limit of 1024. */
 #define FIRST_PASSED 960
 
-static int check_owner(int fd, const char *path, struct error *err)
+int cache_check_owner(int fd, const char *path, struct error *err)
 {
 	struct stat st;
 
@@ -250,7 +250,7 @@ static int open_dir(const char *dir, bool make, struct cache *c, struct error *e
 			dir);
 	if (fd < 0 || realpath(dir, real) == NULL)
 		return error_set(err, -errno, "cannot open the node cache %s: %m", dir);
-	code = check_owner(fd, real, err);
+	code = cache_check_owner(fd, real, err);
 	if (code < 0)
 		return code;
 	c->dir = text_copy(real);
@@ -262,7 +262,7 @@ static int open_dir(const char *dir, bool make, struct cache *c, struct error *e
 		return 0; /* nothing was staged into it yet */
 	if (c->fd < 0)
 		return error_set(err, -errno, "cannot open %s: %m", path);
-	return check_owner(c->fd, path, err);
+	return cache_check_owner(c->fd, path, err);
 }
 
 int cache_open(const struct cache_options *opts, struct cache **ret, struct error *err)
@@ -325,9 +325,4 @@ void cache_pass_on(struct cache *c)
 			fcntl(c->kept[i], F_SETFD, 0) != 0)
 			log_warn("what is used of the node cache may be evicted meanwhile: %m");
 	pthread_mutex_unlock(&c->mutex);
-}
-
-int cache_check_owner(int key_fd, const char *path, struct error *err)
-{
-	return check_owner(key_fd, path, err);
 }

@@ -84,7 +84,7 @@ void cache_use_hold(struct cache *c, int fd);
 
 /* Checks that the directory belongs to this user and that no other user can write to it. -EPERM if
  * not. */
-int cache_check_owner(int key_fd, const char *path, struct error *err);
+int cache_check_owner(int fd, const char *path, struct error *err);
 
 /* ---- entry.c ---- */
 

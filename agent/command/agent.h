@@ -207,7 +207,6 @@ int agent_need_sources(
 	struct agent *a, const struct stage_spec *specs, size_t n, struct error *err);
 /* Opens the node cache if one is configured. A failure is logged once. */
 void agent_need_cache(struct agent *a);
-void agent_free_store(struct agent *a); /* frees the store and S3; no thread may use them */
 
 /* Frees what staging needed: connections, memory, threads. The next stage creates them again. */
 void agent_release_resources(struct agent *a);

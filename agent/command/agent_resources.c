@@ -116,7 +116,8 @@ void agent_need_cache(struct agent *a)
 		log_warn("staging goes without the node cache: %s", err.msg);
 }
 
-void agent_free_store(struct agent *a)
+/* Frees the store and S3. No thread may use them. */
+static void free_store(struct agent *a)
 {
 	store_free(take_ptr(&a->resources.store));
 	s3_free(take_ptr(&a->resources.s3));
@@ -142,7 +143,7 @@ void agent_release_resources(struct agent *a)
 		return;
 	a->resources.transfer = NULL;
 	monitor_close(take_ptr(&a->monitor));
-	agent_free_store(a);
+	free_store(a);
 	budget_free(take_ptr(&a->resources.budget));
 }
 

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "options.h"
 #include "source.h"
+#include "subcommand.h"
 #include <ctype.h>
 #include <stdio.h>
 

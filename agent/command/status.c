@@ -6,6 +6,7 @@
 #include "log.h"
 #include "options.h"
 #include "run_status.h"
+#include "subcommand.h"
 #include <string.h>
 #include <time.h>
 

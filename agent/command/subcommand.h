@@ -46,4 +46,14 @@ struct subcommand_list {
 int subcommand_dispatch(
 	const struct subcommand_list *l, int argc, char **argv, const struct inherited *in);
 
+/* The rows of `stagerun`. argv[0] is the subcommand's name. Each returns the exit code of the
+ * process, and is called once. */
+int command_run(int argc, char **argv, const struct inherited *in);
+int command_prewarm(int argc, char **argv, const struct inherited *in);
+int command_fetch(int argc, char **argv, const struct inherited *in);
+int command_datastore(int argc, char **argv, const struct inherited *in);
+int command_cache(int argc, char **argv, const struct inherited *in);
+int command_status(int argc, char **argv, const struct inherited *in);
+int command_hook(int argc, char **argv, const struct inherited *in);
+
 #endif

@@ -281,6 +281,21 @@ static const char *const progress_modes[] = {
 static const char *const supervise_choices[] = {"auto", "always", "never", NULL};
 static const char *const forward_choices[] = {"command", "group", "none", NULL};
 
+int settings_parse_owner(const char *s, uid_t *ret_uid, gid_t *ret_gid, struct error *err)
+{
+	const char *colon = strchr(s, ':');
+	_free_ char *user = text_format("%.*s", colon != NULL ? (int)(colon - s) : 0, s);
+	uint64_t uid, gid;
+
+	/* The largest id, (uid_t)-1, means "none" to the system. */
+	if (colon == NULL || units_parse_uint(user, UINT_MAX - 1, &uid, NULL) < 0 ||
+		units_parse_uint(colon + 1, UINT_MAX - 1, &gid, NULL) < 0)
+		return error_set(err, -ERR_CONFIG, "'%s' is not uid:gid, two numbers", s);
+	*ret_uid = (uid_t)uid;
+	*ret_gid = (gid_t)gid;
+	return 0;
+}
+
 static int check_owner(const char *value, struct error *err)
 {
 	uid_t uid;

@@ -5,12 +5,20 @@
  * checked before and after it. Holes are not read. */
 #include "create_private.h"
 #include "defer.h"
+#include "files.h"
 #include "open_beneath.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+static int set_changed(const struct creation *c, const struct create_item *i, struct error *err)
+{
+	return error_set(err, -ERR_CHANGED,
+		"'%s' in %s changed while it was read: a version must be of one moment; create it again when nothing writes there (what was sent is not sent again)",
+		i->path, c->where);
+}
 
 static bool is_absence(int errnum)
 {
@@ -33,7 +41,7 @@ static int file_check(struct content *c, struct error *err)
 	if (!S_ISREG(st.st_mode) || st.st_dev != i->dev ||
 		(i->through_link && st.st_ino != i->ino) || (uint64_t)st.st_size != i->size ||
 		!same_time(&st.st_mtim, &i->mtime) || !same_time(&st.st_ctim, &i->ctime))
-		return create_item_changed(c->worker->creation, i, err);
+		return set_changed(c->worker->creation, i, err);
 	return 0;
 }
 
@@ -52,7 +60,7 @@ static int file_open(
 	if (fd < 0 && !i->through_link)
 		errno = -fd;
 	if (fd < 0 && is_absence(errno))
-		return create_item_changed(c, i, err);
+		return set_changed(c, i, err);
 	if (fd < 0)
 		return error_set(err, -errno, "read '%s' in %s: %m", i->path, c->where);
 	*ret = (struct content){.worker = worker, .item = i, .fd = fd};
@@ -77,21 +85,16 @@ static size_t hole_len(const struct content *c, uint64_t offset, size_t len)
 
 static int file_read(struct content *c, uint64_t offset, void *buf, size_t len, struct error *err)
 {
-	size_t done = hole_len(c, offset, len);
+	size_t hole = hole_len(c, offset, len);
+	ssize_t n;
 
-	memset(buf, 0, done);
-	while (done < len) {
-		ssize_t n = pread(c->fd, (char *)buf + done, len - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return error_set(err, -errno, "read '%s' in %s: %m", c->item->path,
-				c->worker->creation->where);
-		if (n == 0)
-			return create_item_changed(c->worker->creation, c->item, err);
-		done += (size_t)n;
-	}
+	memset(buf, 0, hole);
+	n = files_read_at(c->fd, (char *)buf + hole, len - hole, offset + hole);
+	if (n < 0)
+		return error_set(err, (int)n, "read '%s' in %s: %m", c->item->path,
+			c->worker->creation->where);
+	if ((size_t)n < len - hole)
+		return set_changed(c->worker->creation, c->item, err);
 	return 0;
 }
 
@@ -133,7 +136,7 @@ static int s3_content_read(
 	code = s3_get(c->worker->s3, creation->place.bucket, key, offset, buf, len, &listed, &got,
 		NULL, err);
 	if (code == -ERR_CHANGED || code == -ENOENT || (code == 0 && got < len))
-		return create_item_changed(creation, c->item, err);
+		return set_changed(creation, c->item, err);
 	return code;
 }
 

@@ -122,8 +122,6 @@ struct create_item *create_item_new(
 void create_item_free(struct create_item *i); /* accepts NULL */
 /* Whether it is a file that is not empty. */
 bool create_item_has_content(const struct create_item *i);
-/* Returns -ERR_CHANGED with a message that the file changed while it was read. */
-int create_item_changed(const struct creation *c, const struct create_item *i, struct error *err);
 
 /* --- jobs (planner.c) --- */
 

@@ -313,13 +313,6 @@ bool create_item_has_content(const struct create_item *i)
 	return i->type == INDEX_FILE && i->size > 0;
 }
 
-int create_item_changed(const struct creation *c, const struct create_item *i, struct error *err)
-{
-	return error_set(err, -ERR_CHANGED,
-		"'%s' in %s changed while it was read: a version must be of one moment; create it again when nothing writes there (what was sent is not sent again)",
-		i->path, c->where);
-}
-
 void create_object_free(struct create_object *o)
 {
 	if (o != NULL)

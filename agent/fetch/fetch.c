@@ -266,16 +266,6 @@ void fetch_end_decoding(struct fetch *f)
 	pthread_mutex_unlock(&f->pool.mutex);
 }
 
-int fetch_await_turn(struct fetch *f, struct fetch_large *l, uint64_t turn, struct error *err)
-{
-	return workers_await_turn(&f->pool, &f->changed, &l->turn, turn, err);
-}
-
-void fetch_next_turn(struct fetch *f, struct fetch_large *l)
-{
-	workers_next_turn(&f->pool, &f->changed, &l->turn);
-}
-
 /* The workers. One more is started when a job finds none idle. */
 
 static int run_job(struct fetch_worker *w, const struct fetch_job *job, struct error *err)

@@ -143,9 +143,6 @@ int fetch_put(struct fetch *f, struct fetch_job *job, struct error *err);
 /* Workers. At most decoders_max of them decode at a time; the others sleep meanwhile. */
 int fetch_begin_decoding(struct fetch *f, struct error *err);
 void fetch_end_decoding(struct fetch *f);
-/* Workers. Sleeps until it is the turn of this piece of l. */
-int fetch_await_turn(struct fetch *f, struct fetch_large *l, uint64_t turn, struct error *err);
-void fetch_next_turn(struct fetch *f, struct fetch_large *l);
 
 /* --- fetch_plan.c --- */
 

@@ -311,12 +311,13 @@ static int write_in_order(struct fetch *f, const struct fetch_job *job, const ui
 static int write_in_turn(struct fetch_worker *w, const struct fetch_job *job, const uint8_t *bytes,
 	size_t len, struct error *err)
 {
-	int code = fetch_await_turn(w->fetch, job->large, job->turn, err);
+	struct fetch *f = w->fetch;
+	int code = workers_await_turn(&f->pool, &f->changed, &job->large->turn, job->turn, err);
 
 	if (code == 0)
-		code = write_in_order(w->fetch, job, bytes, len, err);
+		code = write_in_order(f, job, bytes, len, err);
 	if (code == 0)
-		fetch_next_turn(w->fetch, job->large);
+		workers_next_turn(&f->pool, &f->changed, &job->large->turn);
 	return code;
 }
 

@@ -5,12 +5,15 @@
 #include "job.h"
 #include "defer.h"
 #include "process_private.h"
+#include "text.h"
 #include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -264,6 +267,54 @@ void job_signal(struct job *j, const struct signalfd_siginfo *info)
 
 /* Early signals. */
 
+/* A process's signals: signal n is bit n - 1, as in /proc/PID/status (proc(5)). */
+struct process_signals {
+	uint64_t handled; /* caught, ignored, or waited for by sigwait() */
+	uint64_t blocked; /* perhaps only briefly: fork() of the C library blocks all */
+};
+
+static void add_mask(const char *line, const char *name, uint64_t *to)
+{
+	size_t len = strlen(name);
+
+	if (strncmp(line, name, len) == 0)
+		*to |= strtoull(line + len, NULL, 16);
+}
+
+/* In sigwait() a process does not block the signals that it waits for; they are only in the
+ * argument of the system call. Returns 0 where the argument must not be read. */
+static uint64_t read_sigwait_set(pid_t pid)
+{
+	_free_ char *path = text_format("/proc/%ld/syscall", (long)pid);
+	_fclose_ FILE *f = fopen(path, "re");
+	unsigned long set;
+	uint64_t signals = 0;
+	long number;
+
+	if (f == NULL || fscanf(f, "%ld %lx", &number, &set) != 2 || number != SYS_rt_sigtimedwait)
+		return 0;
+	const struct iovec to = {&signals, sizeof(signals)};
+	const struct iovec from = {
+		(void *)set, sizeof(signals)}; /* NOLINT(performance-no-int-to-ptr) */
+
+	return process_vm_readv(pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof(signals) ? signals : 0;
+}
+
+/* Stores zeros when the process is gone. */
+static void read_signals(pid_t pid, struct process_signals *ret)
+{
+	_free_ char *path = text_format("/proc/%ld/status", (long)pid);
+	_fclose_ FILE *f = fopen(path, "re");
+	char line[1024];
+
+	*ret = (struct process_signals){.handled = read_sigwait_set(pid)};
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+		add_mask(line, "SigIgn:", &ret->handled);
+		add_mask(line, "SigCgt:", &ret->handled);
+		add_mask(line, "SigBlk:", &ret->blocked);
+	}
+}
+
 static bool has_harmless_default(int signal)
 {
 	return signal == SIGWINCH || signal == SIGURG;
@@ -275,7 +326,7 @@ static uint64_t read_handled(struct job *j)
 	struct process_signals now;
 	uint64_t waited_for;
 
-	process_signals_read(j->process.pid, &now);
+	read_signals(j->process.pid, &now);
 	waited_for = now.blocked & j->blocked[0] & j->blocked[1];
 	j->blocked[1] = j->blocked[0];
 	j->blocked[0] = now.blocked;

@@ -23,6 +23,17 @@
  *   signals.c      signals as events of the loop
  *   environment.c  NAME=VALUE lists */
 
+/* --- inherited.c --- */
+
+/* Restores everything but the descriptors. Async-signal-safe: used between fork and exec. */
+void inherited_restore(const struct inherited *in);
+
+/* --- signals.c --- */
+
+/* Whether the handle keeps the loop running; initially it does not. */
+struct signals;
+void signals_hold_loop(struct signals *s, bool hold);
+
 /* --- program.c --- */
 
 enum { EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 }; /* as in a shell */
@@ -104,15 +115,6 @@ struct process_stat {
 /* Reads /proc/PID/stat; pid is the number as text. Returns -1 when there is no such process. Any
  * thread. */
 int process_stat_read(const char *pid, struct process_stat *ret);
-
-/* A process's signals: signal n is bit n - 1, as in /proc/PID/status (proc(5)). */
-struct process_signals {
-	uint64_t handled; /* caught, ignored, or waited for by sigwait() */
-	uint64_t blocked; /* perhaps only briefly: fork() of the C library blocks all */
-};
-
-/* Stores zeros when the process is gone. Any thread. */
-void process_signals_read(pid_t pid, struct process_signals *ret);
 
 /* --- child.c --- */
 

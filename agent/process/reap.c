@@ -12,8 +12,6 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,47 +38,6 @@ int process_stat_read(const char *pid, struct process_stat *ret)
 		/* If the first thread has ended, the state is Z although other threads run. */
 		.runs = (state != 'Z' && state != 'X') || threads > 1};
 	return 0;
-}
-
-static void add_mask(const char *line, const char *name, uint64_t *to)
-{
-	size_t len = strlen(name);
-
-	if (strncmp(line, name, len) == 0)
-		*to |= strtoull(line + len, NULL, 16);
-}
-
-/* In sigwait() a process does not block the signals that it waits for; they are only in the
- * argument of the system call. Returns 0 where the argument must not be read. */
-static uint64_t read_sigwait_set(pid_t pid)
-{
-	_free_ char *path = text_format("/proc/%ld/syscall", (long)pid);
-	_fclose_ FILE *f = fopen(path, "re");
-	unsigned long set;
-	uint64_t signals = 0;
-	long number;
-
-	if (f == NULL || fscanf(f, "%ld %lx", &number, &set) != 2 || number != SYS_rt_sigtimedwait)
-		return 0;
-	const struct iovec to = {&signals, sizeof(signals)};
-	const struct iovec from = {
-		(void *)set, sizeof(signals)}; /* NOLINT(performance-no-int-to-ptr) */
-
-	return process_vm_readv(pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof(signals) ? signals : 0;
-}
-
-void process_signals_read(pid_t pid, struct process_signals *ret)
-{
-	_free_ char *path = text_format("/proc/%ld/status", (long)pid);
-	_fclose_ FILE *f = fopen(path, "re");
-	char line[1024];
-
-	*ret = (struct process_signals){.handled = read_sigwait_set(pid)};
-	while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
-		add_mask(line, "SigIgn:", &ret->handled);
-		add_mask(line, "SigCgt:", &ret->handled);
-		add_mask(line, "SigBlk:", &ret->blocked);
-	}
 }
 
 /* The descendants of this process, found through the parents in /proc. Any thread. */

@@ -3,6 +3,7 @@
  * sender and the value of a signal, and because a blocked signal stays pending until it is read. */
 #include "defer.h"
 #include "job.h"
+#include "process_private.h"
 #include "text.h"
 #include "thread.h"
 #include <string.h>

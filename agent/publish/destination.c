@@ -251,7 +251,9 @@ static bool is_mount_root(int dir_fd, const char *name)
 	       above.st_dev != here.st_dev;
 }
 
-int destination_choose_state_dir(struct destination *d, struct error *err)
+/* Chooses and locks the state directory, and checks that it can be used. If this user cannot
+ * write, but records can be read: returns 0 with lock_fd -1 and refusal set. */
+static int choose_state_dir(struct destination *d, struct error *err)
 {
 	const struct state_dir *p = &d->place;
 	struct inode dest;
@@ -408,7 +410,7 @@ static int resolve_and_choose(struct destination *d, const char *dir, struct err
 		if (code == -ENOENT)
 			break;
 		if (code == 0)
-			code = destination_choose_state_dir(d, err);
+			code = choose_state_dir(d, err);
 	}
 	return code;
 }
@@ -446,7 +448,7 @@ int destination_open_in(int parent_fd, const char *path, const struct destinatio
 	if (code < 0)
 		error_set(err, code, "cannot open %s: %s", path, strerrordesc_np(-code));
 	else
-		code = destination_choose_state_dir(d, err);
+		code = choose_state_dir(d, err);
 	return finish_open(d, code, ret, err);
 }
 
@@ -481,7 +483,7 @@ static int look_inside(struct destination *d, int code)
 	return 0;
 }
 
-/* As destination_choose_state_dir(). */
+/* As choose_state_dir(). */
 static int look_for_state_dir(struct destination *d, struct error *err)
 {
 	const struct state_dir *p = &d->place;

@@ -235,7 +235,8 @@ static struct record *take_merged(struct destination *d, struct journal *j, int 
 	return take_record(j);
 }
 
-struct record *holdings_find(struct destination *d, const char *key)
+/* The record of key, in whatever condition; NULL if an entry of it is missing or replaced. */
+static struct record *find_record(struct destination *d, const char *key)
 {
 	struct record *record = holdings_whole(d);
 	_close_ int dest_fd = -1;
@@ -282,7 +283,7 @@ static bool has_changed(struct destination *d, const char *key)
 
 struct record *holdings_sound(struct destination *d, const char *key)
 {
-	struct record *record = holdings_find(d, key);
+	struct record *record = find_record(d, key);
 	bool sound = record != NULL && record->condition == RECORD_SOUND;
 
 	if (sound && d->opts.replace && d->opts.restore && d->lock_fd >= 0)

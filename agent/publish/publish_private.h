@@ -287,10 +287,6 @@ int destination_classify(struct destination *d, enum dest_kind *ret, struct erro
 /* Opens DEST's directory (O_PATH), to rename entries into it. */
 int destination_open_directory(const struct destination *d, int *ret_fd, struct error *err);
 
-/* Chooses and locks the state directory, and checks that it can be used. If this user cannot
- * write, but records can be read: returns 0 with lock_fd -1 and refusal set. */
-int destination_choose_state_dir(struct destination *d, struct error *err);
-
 /* Checks, before anything becomes visible, that the state directory still belongs to this agent.
  * 0 or -ESTALE. */
 int destination_check_owner(const struct destination *d, struct error *err);
@@ -390,6 +386,10 @@ bool replace_survey_fits_dated(
 /* Returns the target of the link dir_fd/name if that is the tree of a node cache: heap, or NULL. */
 char *link_read_target(int dir_fd, const char *name);
 
+/* Whether path is such a link: it is a destination itself, not a part of the path to another
+ * one. */
+bool destination_is_link(const char *path);
+
 /* ---- holdings.c: what the records hold. Returned records and journals are owned by the caller.
  * ---- */
 
@@ -397,9 +397,8 @@ char *link_read_target(int dir_fd, const char *name);
 struct record *holdings_whole(struct destination *d);
 /* The journal of DEST as a whole; NULL also if the record was lost in a crash. */
 struct journal *holdings_open(struct destination *d);
-/* The record of key, in whatever condition; NULL if an entry of it is missing or replaced. */
-struct record *holdings_find(struct destination *d, const char *key);
-/* The same, but NULL unless its condition is RECORD_SOUND. */
+/* The record of key; NULL if an entry of it is missing or replaced, or its condition is not
+ * RECORD_SOUND. */
 struct record *holdings_sound(struct destination *d, const char *key);
 /* Whether any record holds. */
 bool holdings_any(struct destination *d);

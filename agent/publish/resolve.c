@@ -43,7 +43,7 @@ static int make_absolute(const char *dir, char **ret, struct error *err)
 	}
 	if (getcwd(cwd, sizeof(cwd)) == NULL)
 		return error_set(err, -errno,
-			"cannot resolve %s: the current directory is not known: %m", dir);
+			"cannot stage into %s: the current directory is not known: %m", dir);
 	*ret = text_format("%s/%s", cwd, dir);
 	return 0;
 }
@@ -140,28 +140,55 @@ static int join_missing(char *real, char *rest, const char *dir, char **ret_path
 	return code;
 }
 
-/* A link into a node cache is itself the destination, so it is not followed. */
-static int resolve_beginning(
-	const char *path, char real[static PATH_MAX], size_t *ret_len, struct error *err)
+/* The length of the part of path to resolve: a link into a node cache is itself the destination, so
+ * it is not followed. */
+static size_t beginning_length(const char *path)
 {
-	_free_ char *above = NULL;
+	size_t len = strlen(path);
 
-	if (!destination_is_link(path))
-		return resolve_existing(path, real, ret_len, err);
-	above = text_format("%.*s", (int)parent_length(path, strlen(path)), path);
-	return resolve_existing(above, real, ret_len, err);
+	return destination_is_link(path) ? parent_length(path, len) : len;
 }
 
 int resolve_path(const char *dir, char **ret_path, struct error *err)
 {
-	_free_ char *path = NULL;
+	_free_ char *path = NULL, *beginning = NULL;
 	char real[PATH_MAX];
 	size_t len = 0;
 	int code = make_absolute(dir, &path, err);
 
-	if (path != NULL)
-		code = resolve_beginning(path, real, &len, err);
+	if (path == NULL)
+		return code;
+	beginning = text_format("%.*s", (int)beginning_length(path), path);
+	code = resolve_existing(beginning, real, &len, err);
 	return code < 0 ? code : join_missing(real, path + len, dir, ret_path, err);
+}
+
+int destination_canonical_path(const char *dir, char **ret_path, struct error *err)
+{
+	_free_ char *path = NULL, *head = NULL;
+	char real[PATH_MAX];
+	size_t len;
+	int code = make_absolute(dir, &path, err);
+
+	if (path == NULL)
+		return code;
+	for (len = strlen(path); len > 1 && path[len - 1] == '/'; len--)
+		path[len - 1] = '\0';
+	len = beginning_length(path);
+	head = text_format("%.*s", (int)len, path);
+	while (len > 1 && realpath(head, real) == NULL) {
+		len = parent_length(head, len);
+		head[len] = '\0';
+	}
+	if (len == 1) {
+		*ret_path = take_ptr(&path);
+		return 0;
+	}
+	while (path[len] == '/' && path[len + 1] == '/')
+		len++;
+	*ret_path = text_format(
+		"%s%s", path[len] == '/' && strcmp(real, "/") == 0 ? "" : real, path + len);
+	return 0;
 }
 
 /* made: length of the part of path that exists. name: the component that cannot be created in

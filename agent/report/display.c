@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The live display: a block of lines at the end of the terminal, one for each active source and one
  * for all. Loop thread, except for the functions that the log calls. */
-#include "display.h"
 #include "defer.h"
 #include "log.h"
+#include "report_private.h"
 #include "utf8.h"
 #include <pthread.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * it slow, and below that shows it. It has no script, and its policy forbids scripts and the
  * network, so that a hostile name could do nothing even if it were not escaped. Loop thread. */
 #include "defer.h"
-#include "html.h"
+#include "report_private.h"
 #include "utf8.h"
 #include <stdlib.h>
 #include <string.h>

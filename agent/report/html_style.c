@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The style sheet of the page. Each cause has one colour wherever it is seen; everything else is
  * ink on paper. Below 760 pixels names stand above bars, and tables become lists. */
-#include "html.h"
+#include "report_private.h"
 
 const char html_style[] =
 	":root{color-scheme:light dark;\n"

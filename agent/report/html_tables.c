@@ -2,7 +2,7 @@
 /* The tables of the page. On a narrow screen each row becomes a block whose cells bear the headings
  * themselves (data-h). Loop thread. */
 #include "defer.h"
-#include "html.h"
+#include "report_private.h"
 #include <stdlib.h>
 #include <string.h>
 

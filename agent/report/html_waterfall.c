@@ -3,7 +3,7 @@
  * same axis. A source's bar is filled by the rate at which its bytes arrived, so that a stall is
  * seen as a gap. Loop thread. */
 #include "defer.h"
-#include "html.h"
+#include "report_private.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

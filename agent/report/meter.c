@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Rates and waits of sources. Loop thread. */
-#include "meter.h"
 #include "defer.h"
 #include "redact.h"
+#include "report_private.h"
 #include "utf8.h"
 #include <string.h>
 

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Watches the progress of all sources, and shows it: on a terminal as a live display, elsewhere as
  * log lines. Loop thread. */
-#include "display.h"
 #include "log.h"
-#include "meter.h"
-#include "progress_lines.h"
+#include "report_private.h"
 #include <uv.h>
 
 /* The first line comes early, so that something is seen of every stage that is not short. */

@@ -3,8 +3,7 @@
  * integers as strings. Any thread. */
 #include "otlp.h"
 #include "defer.h"
-#include "report_values.h"
-#include "timeline.h"
+#include "report_private.h"
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Progress as log lines, for streams that are no terminal. Loop thread. */
-#include "progress_lines.h"
 #include "defer.h"
 #include "log.h"
+#include "report_private.h"
 #include <string.h>
 
 enum { NOTE_SECONDS = 1, STALL_SECONDS = 5, SIZE_SECONDS = 1 };

@@ -2,8 +2,7 @@
 /* The report for programs. What is not known is left out; docs/report.md describes every member.
  * Loop thread. */
 #include "defer.h"
-#include "report_values.h"
-#include "view.h"
+#include "report_private.h"
 #include <stdlib.h>
 #include <string.h>
 

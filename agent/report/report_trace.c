@@ -5,8 +5,7 @@
  * have to guess what is inside of what. Times are microseconds from the begin of the run. Loop
  * thread. */
 #include "defer.h"
-#include "report_values.h"
-#include "view.h"
+#include "report_private.h"
 #include <stdlib.h>
 
 enum { PROCESS = 1 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Values of JSON documents. Any thread. */
-#include "report_values.h"
+#include "report_private.h"
 #include "utf8.h"
 
 json_t *report_value_text(const char *s)

@@ -2,13 +2,13 @@
 /* Writes the report of a run to a file, in the format that the file's name says. Loop thread. An
  * error in here must not become the run's. */
 #include "defer.h"
+#include "files.h"
 #include "log.h"
-#include "run_report.h"
+#include "report_private.h"
 #include "umask.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,30 +48,6 @@ int report_check_path(const char *path, struct error *err)
 		path);
 }
 
-/* Returns 0, or -1 with errno set. */
-static int write_all(int fd, const char *bytes, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, bytes, len);
-
-		if (n < 0 && errno == EAGAIN) {
-			if (poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1,
-				    READER_WAIT_MS) == 0) {
-				errno = ETIMEDOUT;
-				return -1;
-			}
-			continue;
-		}
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		bytes += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 /* The descriptor that "/dev/stdout", "/dev/stderr" or "/dev/fd/N" names; -1 for any other name.
  * Opened by name, a file would be written to from its beginning. */
 static int standard_stream(const char *path)
@@ -87,12 +63,17 @@ static int standard_stream(const char *path)
 	return (int)n;
 }
 
+static int write_report(int fd, const struct text *report)
+{
+	return files_write_stream(fd, report->s, report->len, READER_WAIT_MS);
+}
+
 static int write_directly(const char *path, const struct text *report)
 {
 	/* O_NONBLOCK: does not wait for the reader of a pipe. */
 	_close_ int fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-	return fd < 0 ? -1 : write_all(fd, report->s, report->len);
+	return fd < 0 ? -1 : write_report(fd, report);
 }
 
 /* A hidden name beside path, so that the rename stays within one file system. Heap. */
@@ -114,7 +95,7 @@ static int write_whole(const char *path, const struct text *report)
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, umask_apply(0644));
 	if (fd < 0)
 		return -1;
-	if (write_all(fd, report->s, report->len) == 0 && rename(temporary, path) == 0)
+	if (write_report(fd, report) == 0 && rename(temporary, path) == 0)
 		return 0;
 	saved = errno;
 	unlink(temporary);
@@ -143,7 +124,7 @@ void report_write(const char *path, struct timeline *t)
 	if (t == NULL || format == NULL)
 		return;
 	format->print(t, &report);
-	result = stream >= 0 ? write_all(stream, report.s, report.len) : write_file(path, &report);
+	result = stream >= 0 ? write_report(stream, &report) : write_file(path, &report);
 	if (result < 0)
 		log_warn("cannot write the report '%s': %m", path);
 	text_done(&report);

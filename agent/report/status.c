@@ -2,8 +2,8 @@
 /* The status of a run as a value: its sources, times and phases. */
 #include "defer.h"
 #include "redact.h"
+#include "report_private.h"
 #include "run_status.h"
-#include "view.h"
 #include <string.h>
 #include <time.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The status of a run as lines for people. */
 #include "defer.h"
-#include "meter.h"
+#include "report_private.h"
 #include "run_status.h"
 
 static void add_exit(struct text *to, const struct run_status *s)

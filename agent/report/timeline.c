@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Records the spans of a run. Any thread. */
-#include "timeline.h"
 #include "defer.h"
 #include "progress.h"
 #include "redact.h"
+#include "report_private.h"
 #include "text.h"
 #include <pthread.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* TRACEPARENT, "00-TRACE-PARENT-FLAGS", read and written. */
-#include "trace_context.h"
 #include "random.h"
+#include "report_private.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,9 +2,9 @@
 /* Copies a timeline and finds out what made the start slow: it goes back from the end of the start
  * to its beginning, always along the span that ended last. What lies on this path is what the run
  * waited for; what happened beside it could have been infinitely fast and changed nothing. */
-#include "view.h"
 #include "defer.h"
 #include "progress.h"
+#include "report_private.h"
 #include "text.h"
 #include <stdlib.h>
 #include <string.h>

@@ -4,6 +4,7 @@
  * budget. */
 #include "block.h"
 #include "defer.h"
+#include "files.h"
 #include "source_private.h"
 #include "text.h"
 #include "url.h"
@@ -158,26 +159,16 @@ static struct reader *file_stream(struct object *o)
 static int file_read_at(struct object *o, uint64_t offset, void *buf, size_t len, struct error *err)
 {
 	struct file_object *f = container_of(o, struct file_object, base);
-	uint8_t *to = buf;
+	ssize_t n;
 
 	if (offset > o->identity.size || len > o->identity.size - offset)
 		return error_set(err, -ERR_TRUNCATED,
 			"%s: %zu bytes at %" PRIu64 " are wanted, but it ends at %" PRIu64, f->name,
 			len, offset, o->identity.size);
-	while (len > 0) {
-		ssize_t n = pread(f->fd, to, len, (off_t)offset);
-
-		if (n == 0)
-			return set_changed(f, err);
-		if (n < 0 && errno != EINTR)
-			return error_set(err, -errno, "read %s: %m", f->name);
-		if (n > 0) {
-			to += n;
-			offset += (uint64_t)n;
-			len -= (size_t)n;
-		}
-	}
-	return 0;
+	n = files_read_at(f->fd, buf, len, offset);
+	if (n < 0)
+		return error_set(err, (int)n, "read %s: %m", f->name);
+	return (size_t)n == len ? 0 : set_changed(f, err);
 }
 
 static void file_close(struct object *o)

@@ -31,7 +31,8 @@ static int parse_url(const char *url, struct wanted_version *ret, struct error *
 	return 0;
 }
 
-int stage_datastore_check(const struct stage *s, size_t i, struct error *err)
+/* Checks that source i is well-formed and that there is a store. 0 or -ERR_USAGE. */
+static int check_reference(const struct stage *s, size_t i, struct error *err)
 {
 	struct wanted_version w = {0};
 	int code = parse_url(s->sources[i].url, &w, err);
@@ -98,7 +99,7 @@ static int find_version(struct stage *s, size_t i, struct manifest **ret, struct
 {
 	struct store_conn *hand = NULL;
 	struct wanted_version w = {0};
-	int code = stage_datastore_check(s, i, err);
+	int code = check_reference(s, i, err);
 
 	if (code == 0)
 		code = parse_url(s->sources[i].url, &w, err);
@@ -210,7 +211,7 @@ int stage_datastore_is_unchanged(
 	struct wanted_version w = {0};
 	unsigned version = 0;
 	char sha256[65] = "";
-	int code = stage_datastore_check(s, i, err);
+	int code = check_reference(s, i, err);
 
 	if (code < 0 || !parse_identity(had, &version, sha256))
 		return code;

@@ -4,11 +4,11 @@
  * paths. */
 #include "datastore_ref.h"
 #include "defer.h"
+#include "destination.h"
 #include "digest.h"
 #include "source.h"
 #include "stage.h"
 #include "stage_private.h"
-#include <limits.h>
 #include <string.h>
 
 void stage_spec_add_source(struct stage_spec *s, const char *url, const char *sha256)
@@ -74,48 +74,6 @@ int stage_spec_parse(const char *arg, struct stage_spec *ret, struct error *err)
 }
 
 /* From specs to stages. */
-
-/* Sets *ret to the real path of the part that exists, with the rest appended as it is, so that two
- * spellings of one destination compare equal. */
-static int canonical_path(const char *path, char **ret, struct error *err)
-{
-	_free_ char *absolute = NULL, *head = NULL;
-	char real[PATH_MAX];
-	size_t cut;
-
-	if (path[0] == '/') {
-		absolute = text_copy(path);
-	} else {
-		_free_ char *cwd = getcwd(NULL, 0);
-
-		/* Without it, "data" would be /data. */
-		if (cwd == NULL)
-			return error_set(err, -errno,
-				"cannot stage into %s: the current directory is not known: %m",
-				path);
-		absolute = text_format("%s/%s", cwd, path);
-	}
-	for (cut = strlen(absolute); cut > 1 && absolute[cut - 1] == '/'; cut--)
-		absolute[cut - 1] = '\0';
-	head = text_copy(absolute);
-	/* A link into a node cache is a destination itself. */
-	if (destination_is_link(head)) {
-		cut = (size_t)(strrchr(head, '/') - head);
-		head[cut] = '\0';
-	}
-	while (realpath(head, real) == NULL) {
-		while (cut > 0 && head[cut - 1] != '/')
-			cut--;
-		if (cut <= 1) {
-			*ret = take_ptr(&absolute);
-			return 0;
-		}
-		head[--cut] = '\0';
-	}
-	*ret = text_format("%s%s", strcmp(real, "/") == 0 && absolute[cut] == '/' ? "" : real,
-		absolute + strlen(head));
-	return 0;
-}
 
 static bool same_strings(const struct strings *a, const struct strings *b)
 {
@@ -293,7 +251,7 @@ int stage_join(const struct stage_env *env, const struct stage_spec *specs, size
 		if (code == 0)
 			code = check_sources(&specs[i], err);
 		if (code == 0)
-			code = canonical_path(specs[i].to, &to, err);
+			code = destination_canonical_path(specs[i].to, &to, err);
 		if (code == 0)
 			code = find_stage(stages, n_stages, &specs[i], to, &s, err);
 		if (code == 0 && s == NULL) {

@@ -205,8 +205,6 @@ bool stage_retain_shared(struct stage *s, const struct record *had);
 /* ---- datastore.c: "datastore:NAME" is the newest version, "datastore:NAME:3" always the same.
  * ---- */
 
-/* Checks that source i is well-formed and that there is a store. 0 or -ERR_USAGE. */
-int stage_datastore_check(const struct stage *s, size_t i, struct error *err);
 /* Returns the name of source i for state files, without a version; heap. */
 char *stage_datastore_key(const struct stage *s, size_t i);
 

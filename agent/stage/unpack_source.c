@@ -61,20 +61,7 @@ static void compute_digest(
 
 static bool read_at(int fd, void *buf, size_t len, off_t at)
 {
-	uint8_t *to = buf;
-
-	while (len > 0) {
-		ssize_t n = pread(fd, to, len, at);
-
-		if (n == 0 || (n < 0 && errno != EINTR))
-			return false;
-		if (n > 0) {
-			to += n;
-			len -= (size_t)n;
-			at += n;
-		}
-	}
-	return true;
+	return files_read_at(fd, buf, len, (uint64_t)at) == (ssize_t)len;
 }
 
 static bool read_piece(const struct partial_download *k, struct block *b, struct piece *ret)

@@ -438,17 +438,19 @@ static int copy_range(int to, int from, uint64_t at, uint64_t len)
 
 	while (len > 0) {
 		ssize_t n = copy_file_range(from, &in, to, &out, len, 0);
+		int code;
 
 		if (n > 0) {
 			len -= (uint64_t)n;
 			continue;
 		}
 		/* Not every file system supports copy_file_range(). */
-		n = pread(from, buf, len < sizeof(buf) ? len : sizeof(buf), in);
-		if (n > 0)
-			n = pwrite(to, buf, (size_t)n, out);
+		n = files_read_at(from, buf, len < sizeof(buf) ? len : sizeof(buf), (uint64_t)in);
 		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
+			return n < 0 ? (int)n : -EIO;
+		code = files_write_all(to, buf, (size_t)n, (uint64_t)out);
+		if (code < 0)
+			return code;
 		in += n;
 		out += n;
 		len -= (uint64_t)n;
@@ -569,21 +571,14 @@ static int file_read(struct store_conn *h, const char *key, struct store_read *r
 {
 	_close_ int fd = -1;
 	int code = open_object(h, key, &fd, &r->size, err);
+	ssize_t n;
 
 	if (code < 0)
 		return code;
-	while (r->got < r->len) {
-		ssize_t n = pread(
-			fd, (char *)r->buf + r->got, r->len - r->got, (off_t)(r->offset + r->got));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return tree_disk_error(err, errno, -1, "read", key);
-		if (n == 0)
-			break;
-		r->got += (size_t)n;
-	}
+	n = files_read_at(fd, r->buf, r->len, r->offset);
+	if (n < 0)
+		return tree_disk_error(err, (int)-n, -1, "read", key);
+	r->got = (size_t)n;
 	return 0;
 }
 

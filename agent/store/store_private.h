@@ -128,6 +128,18 @@ char *store_written(struct store *s, unsigned *ret_version);
 /* 16 random hex digits. */
 void store_random(char ret[static 17]);
 
+/* Creates the object, atomically among all writers: -EEXIST if the key exists. A retry after a lost
+ * answer may also return -EEXIST for the caller's own object: the caller has to compare the
+ * content. */
+int store_put_if_absent(
+	struct store_conn *h, const char *key, const void *bytes, size_t len, struct error *err);
+
+/* Lists the objects below prefix (which ends in '/' or is ""), in the order of their keys. A
+ * negative result of each() ends the listing and is returned. */
+int store_list(struct store_conn *h, const char *prefix,
+	int (*each)(void *ctx, const char *key, uint64_t size, time_t modified, struct error *err),
+	void *ctx, struct error *err);
+
 /* --- the marker, store.json: the object that proves that a place is a store ---
  *
  * Code that removes objects must have seen it. Readers do not need it. */
@@ -196,6 +208,10 @@ enum lease_kind {
 	LEASE_CLOCK,   /* blocks nothing: written to read the store's clock */
 	LEASE_PROBE    /* blocks nothing: left by a probe of the store that was killed */
 };
+
+/* Returns 0 as long as the lease is certainly valid; -ERR_RESTART if not. Does not sleep. It is
+ * called right before a manifest is published. */
+int lease_check(struct lease *l, struct error *err);
 
 /* What the holder writes into its lease, apart from the identity of the process. */
 struct lease_content {
@@ -339,6 +355,11 @@ void layout_key_set_done(struct key_set *s);
 
 /* Larger manifests are neither written nor read. Enough for 250,000 packs, 8 TB. */
 #define MANIFEST_MAX_BYTES ((size_t)64 << 20)
+
+/* Returns the JSON (heap), and sets m->sha256. */
+char *manifest_print(struct manifest *m);
+/* Parses untrusted bytes. -ERR_FORMAT; -ERR_UNSUPPORTED for a newer format. */
+int manifest_parse(const char *json, size_t len, struct manifest **ret, struct error *err);
 
 /* Frees and empties the lists of index parts and objects: the manifest of a version whose content
  * has been removed. */

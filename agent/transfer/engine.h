@@ -278,8 +278,6 @@ uint64_t range_due(const struct range *r);
 /* Returns all reserved blocks except `keep` to the pool. */
 void range_unreserve(struct range *r, unsigned keep);
 struct answer_wanted range_wanted(const struct range *r);
-/* Inside a curl callback. True: the rate limit is reached, and the range's next bytes must wait. */
-bool range_hold(struct range *r);
 /* Resumes held ranges as far as the rate limit allows. */
 void range_hold_release(struct transfer *t);
 

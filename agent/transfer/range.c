@@ -16,7 +16,8 @@
 
 /* Ranges can be held because all downloads together have reached the rate limit. Nothing is read
  * from the connection of a held range, so its server has to wait. */
-bool range_hold(struct range *r)
+/* Inside a curl callback. True: the rate limit is reached, and the range's next bytes must wait. */
+static bool hold(struct range *r)
 {
 	struct transfer *t = r->object->t;
 	uint64_t now = now_ns(), due = throttle_due_ns(t->opts->throttle, now);
@@ -317,7 +318,7 @@ static size_t store_body(struct range *r, const char *bytes, size_t len)
 {
 	size_t taken;
 
-	if (range_hold(r))
+	if (hold(r))
 		return CURL_WRITEFUNC_PAUSE;
 	taken = r->verdict == VERDICT_RANGE ? store_range(r, bytes, len)
 					    : store_stream(r, bytes, len);

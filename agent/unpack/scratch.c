@@ -23,22 +23,11 @@ static int scratch_read_at(
 	struct object *o, uint64_t offset, void *buf, size_t len, struct error *err)
 {
 	const struct scratch_object *s = container_of(o, struct scratch_object, base);
-	uint8_t *to = buf;
+	ssize_t n = files_read_at(s->fd, buf, len, offset);
 
-	while (len > 0) {
-		ssize_t n = pread(s->fd, to, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return error_set(err, -errno, "%s: read the temporary file: %m", o->name);
-		if (n == 0)
-			return error_set(err, -ERR_TRUNCATED, "%s ends early", o->name);
-		to += n;
-		offset += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
+	if (n < 0)
+		return error_set(err, (int)n, "%s: read the temporary file: %m", o->name);
+	return (size_t)n == len ? 0 : error_set(err, -ERR_TRUNCATED, "%s ends early", o->name);
 }
 
 static int stream_next(struct reader *r, struct slice *ret, struct error *err)

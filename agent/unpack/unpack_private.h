@@ -120,6 +120,13 @@ int archive_feed_next_archive(
 
 /* --- select.c --- */
 
+/* As select_apply(), for an entry that is about to be written: 1 and *ret, or 0 when the entry is
+ * left out. Honest archives have names that no tree accepts, absolute ones or names with "..":
+ * these are -ERR_REFUSED, and the message says which strip_components or exclude would help. A name
+ * that consists of slashes is the root directory's. */
+int select_entry(
+	const struct selection *sel, const char *name, const char **ret, struct error *err);
+
 /* A hash of the components of a name. All spellings of one name have the same hash: empty
  * components and "." are ignored. Pure; any thread. */
 uint64_t select_name_hash(const char *name);

@@ -27,9 +27,10 @@
  *                       go to a sink
  *   writer_file.c       regular files; files that a killed run left complete
  *   writer_directory.c  directories; empty files that stand for a directory (directory markers)
- *   writer_symlink.c    symbolic links; the rules for names and link targets
+ *   writer_symlink.c    symbolic links
  *   writer_hardlink.c   hard links; copies where the file system has no links
  *   writer_clone.c      files that are like a file outside of the tree
+ *   tree_path.c         the rules for names and link targets, decided from their text
  *   parents.c           opens parent directories, and caches them for each writer
  *   names.c             remembers names where the file system folds them
  *   metadata.c          owner, mode, attributes and times; records what the file system does not
@@ -251,7 +252,7 @@ bool writer_marker_is_directory(struct writer *w, const struct dir_entry *at);
 /* One thread, all writers closed. Applies the metadata that entries have for directories. */
 int tree_finish_directories(struct tree *t, struct error *err);
 
-/* ---- writer_symlink.c ---- */
+/* ---- tree_path.c ---- */
 
 /* Names and link targets as text. Pure functions, any thread. What text alone cannot decide is left
  * to the kernel (parents.c) and to tree_verify_symlinks(). */
@@ -284,6 +285,8 @@ int tree_path_check_target(
 int tree_entry_refused(struct error *err, const char *name, const char *why, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* ---- writer_symlink.c ---- */
+
 /* The writer's thread. Creates a link at w->path whose target was checked. */
 int writer_symlink_make(struct writer *w, const struct dir_entry *at, const char *target,
 	const struct meta *m, struct error *err);
@@ -309,10 +312,6 @@ void writer_attributes_done(struct attributes *a);
 /* Copies the bytes of fd between two offsets, except its holes, into the open file at the same
  * offsets. */
 int writer_copy_content(struct writer *w, int fd, off_t from, off_t to, struct error *err);
-
-/* Creates a copy of the file `from` at w->path. */
-int writer_copy_file(struct writer *w, const struct dir_entry *from, const struct dir_entry *to,
-	struct error *err);
 
 /* ---- parents.c ---- */
 

@@ -2,6 +2,7 @@
 /* Creates files that are like a file outside of the tree: they share its blocks, are copies, or are
  * hard links to it. Clones and copies are opened and closed as any new file, so limits and
  * cancellation apply, and they are removed on failure. The writer's thread. */
+#include "files.h"
 #include "tree_private.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -38,19 +39,12 @@ static int share_blocks(struct writer *w, int from_fd, uint64_t size, struct err
 static int copy_small(struct writer *w, int from_fd, size_t size, struct error *err)
 {
 	char buffer[SMALL_BYTES];
-	size_t have = 0;
+	ssize_t n = files_read_at(from_fd, buffer, size, 0);
 
-	while (have < size) {
-		ssize_t n = pread(from_fd, buffer + have, size - have, (off_t)have);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return tree_disk_error(err, errno, from_fd, "read", w->path);
-		if (n == 0)
-			return source_changed(w, err);
-		have += (size_t)n;
-	}
+	if (n < 0)
+		return tree_disk_error(err, (int)-n, from_fd, "read", w->path);
+	if ((size_t)n < size)
+		return source_changed(w, err);
 	return writer_regular_write(w, 0, buffer, size, err);
 }
 

@@ -93,7 +93,8 @@ int writer_copy_content(struct writer *w, int fd, off_t from, off_t to, struct e
 	return code;
 }
 
-int writer_copy_file(struct writer *w, const struct dir_entry *from, const struct dir_entry *to,
+/* Creates a copy of the file `from` at w->path. */
+static int copy_file(struct writer *w, const struct dir_entry *from, const struct dir_entry *to,
 	struct error *err)
 {
 	_close_ int fd = openat(from->parent_fd, from->base, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -274,7 +275,7 @@ static int link_file(struct writer *w, const struct dir_entry *from, const struc
 	if (code <= 0)
 		return code;
 	warn_about_links(w);
-	return writer_copy_file(w, from, to, err);
+	return copy_file(w, from, to, err);
 }
 
 static int link_symlink(struct writer *w, const struct dir_entry *from, const struct dir_entry *to,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "store_fixture.h"
+#include "../../agent/store/store_private.h"
 #include "datastore.h"
 #include "defer.h"
 #include "test.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What hooks and actions are told. */
+#include "../../hooks/hooks_private.h"
 #include "contract.h"
 #include "defer.h"
 #include "process.h"

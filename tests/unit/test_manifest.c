@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Manifests as JSON, from friends and from strangers. */
+#include "../../agent/store/store_private.h"
 #include "defer.h"
 #include "manifest.h"
 #include "store_fixture.h"

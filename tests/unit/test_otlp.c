@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "../../agent/report/report_private.h"
 #include "defer.h"
 #include "otlp.h"
 #include "progress.h"

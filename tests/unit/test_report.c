@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What people and machines are told. The display is drawn into a pseudo terminal, and what came out of
  * it goes through a small terminal of the test's own: what counts is what stands on the screen. */
-#include "../../agent/report/display.h"
-#include "../../agent/report/progress_lines.h"
+#include "../../agent/report/report_private.h"
 #include "config_fixture.h"
 #include "defer.h"
 #include "log.h"

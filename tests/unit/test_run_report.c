@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The reports of a run, from timelines that are made up. With STAGERUN_REPORT_SAMPLES=DIR they are
  * left in DIR, for a look at the page: build/unit '*samples*'. */
+#include "../../agent/report/report_private.h"
 #include "defer.h"
 #include "progress.h"
 #include "run_report.h"

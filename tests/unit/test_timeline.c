@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "../../agent/report/report_private.h"
 #include "redact.h"
 #include "test.h"
 #include "text.h"

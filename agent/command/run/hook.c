@@ -3,6 +3,7 @@
  * on_build_end` does in a Dockerfile. Loop thread. */
 #include "../agent.h"
 #include "../plan.h"
+#include "../subcommand.h"
 #include "command.h"
 #include "defer.h"
 #include "log.h"

@@ -3,6 +3,7 @@
  * follow changed sources. Its summary is built as text, without jansson, because file names need
  * not be UTF-8. Loop thread. */
 #include "../options.h"
+#include "../subcommand.h"
 #include "command.h"
 #include "defer.h"
 #include "json_bytes.h"

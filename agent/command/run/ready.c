@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* One line at the end of a run's start: how long it took, and what for. Stages run beside each
  * other, so the waits are those of the one that took longest. */
-#include "ready.h"
 #include "defer.h"
 #include "log.h"
 #include "progress.h"
+#include "run.h"
 #include "stage.h"
 #include "text.h"
 

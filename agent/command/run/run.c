@@ -4,6 +4,7 @@
  * ended, the end of remaining processes, the command `run`. Loop thread. */
 #include "run.h"
 #include "../agent.h"
+#include "../subcommand.h"
 #include "cache.h"
 #include "command.h"
 #include "defer.h"

@@ -8,13 +8,11 @@
 #include "hooks.h"
 #include "oom.h"
 #include "process.h"
-#include "ready.h"
 #include "report.h"
+#include "run_status.h"
 #include "runfile.h"
 #include "settings.h"
 #include "stage.h"
-#include "staged.h"
-#include "status_writer.h"
 #include "telemetry.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,6 +52,71 @@ struct registration {
 void registration_make(struct registration *r, struct agent *a, const struct attachments *attached);
 void registration_remove(struct registration *r, struct agent *a);
 void registration_done(struct registration *r);
+
+/* --- ready.c --- */
+
+/* What the start of a run was spent on, for one line at its end. Loop thread. */
+
+struct ready {
+	uint64_t begun_ns;        /* CLOCK_MONOTONIC */
+	uint64_t dependencies_ns; /* 0: none were installed */
+	uint64_t actions_ns;      /* 0: there were none */
+
+	uint64_t bytes; /* that were brought into directories; 0: all was there already */
+	/* What the stage waited for that took longest. */
+	uint64_t stage_ns, network_ns, decode_ns, disk_ns;
+};
+
+/* As stage_env.on_result, with a struct ready as ctx. */
+void ready_add_stage(void *ready, const struct stage_result *r);
+
+/* Logs how long the start took, and its parts; nothing where there was nothing to do. */
+void ready_log(const struct ready *r);
+
+/* --- staged.c --- */
+
+/* What a run has staged, for its termination message. Loop thread. Zero-initialized by the
+ * caller. */
+struct staged {
+	struct termination_source *v; /* its strings are on the heap */
+	size_t n;
+};
+
+/* As stage_env.on_result, with a struct staged as ctx: adds each source of a stage that
+ * succeeded. */
+void staged_add(void *staged, const struct stage_result *r);
+void staged_done(struct staged *s);
+
+/* --- status_writer.c --- */
+
+/* Writes what the run is doing to its file in the state directory, for `stagerun status`: each
+ * phase at once, and progress once a second. Where no such file can be written there is none, and
+ * one line of debugging. Loop thread. All functions do nothing before status_writer_open(). */
+struct status_writer {
+	bool opened;
+	bool refused;              /* there is no state directory */
+	int directory_fd;          /* -1 before the first write */
+	const struct agent *agent; /* borrowed; NULL before status_writer_watch() */
+	struct run_status status;
+	uint64_t begin_ns, written_ns; /* CLOCK_MONOTONIC */
+};
+
+/* The run begins. Nothing is written yet, so a start without anything to do costs one write. */
+void status_writer_open(struct status_writer *w, bool is_prewarm);
+void status_writer_close(struct status_writer *w); /* accepts a zeroed one; the file stays */
+
+/* After agent_open(): the progress of what the agent stages is written. */
+void status_writer_watch(struct status_writer *w, struct agent *a);
+
+/* The phase begins. PHASE_COMMAND: the start is done. */
+void status_writer_enter(struct status_writer *w, enum run_phase phase);
+
+/* A round of a prewarm that stays has ended. message: why it failed; NULL: it did not. */
+void status_writer_round(struct status_writer *w, const char *message, uint64_t next_ms);
+
+/* How it ended. phase and message are those of a failure. */
+void status_writer_end(
+	struct status_writer *w, int exit_code, const char *phase, const char *message);
 
 /* --- run.c --- */
 

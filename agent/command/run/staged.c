@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Collects the sources that a run has staged, as far as a termination message has room for. Loop
  * thread. */
-#include "staged.h"
+#include "run.h"
 #include "text.h"
 #include <stdlib.h>
 

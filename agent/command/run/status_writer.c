@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Follows a run and writes its status. Loop thread. */
-#include "status_writer.h"
 #include "defer.h"
 #include "log.h"
 #include "redact.h"
+#include "run.h"
 #include <string.h>
 
 #define INTERVAL_NS 1000000000ULL
