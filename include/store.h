@@ -88,8 +88,8 @@ void store_upload_free(struct store_upload *u);                        /* accept
  * known to be a store. ret_objects (may be NULL): the number of objects removed, also on failure.
  * progress (may be NULL) counts what is listed as total and entries_total, what is removed as
  * received and entries. */
-int store_purge(struct store_conn *h, struct progress *progress, uint64_t *ret_objects,
-	struct error *err);
+int store_purge(
+	struct store_conn *h, struct progress *progress, uint64_t *ret_objects, struct error *err);
 /* Checks that conditional writes work, once for each process, before the first creation.
  * -ERR_UNSUPPORTED, with advice, if the store cannot decide which of two writers comes first (a
  * bucket with versioning in Ceph, an old server, a file system without hard links). Also fails with
