@@ -128,13 +128,13 @@ struct stage_result {
 struct stage_env {
 	uv_loop_t *loop;
 	struct transfer *transfer;
-	struct s3 *s3;        /* for s3:// sources; NULL: there is none */
-	struct store *store;  /* for datastore: sources; NULL: there is none */
-	unsigned connections; /* to the store, at once, for each source */
+	struct s3 *s3;            /* for s3:// sources; NULL: there is none */
+	struct store *store;      /* for datastore: sources; NULL: there is none */
+	unsigned connections;     /* to the store, at once, for each source */
 	unsigned connections_all; /* of all downloads together */
-	struct cache *cache;  /* NULL: there is none */
-	bool cache_only;      /* fills only the cache; a source that it cannot store is an error */
-	bool cache_keeps;     /* the cache is told that what is staged stays in use */
+	struct cache *cache;      /* NULL: there is none */
+	bool cache_only;  /* fills only the cache; a source that it cannot store is an error */
+	bool cache_keeps; /* the cache is told that what is staged stays in use */
 	struct budget *budget;
 	struct tree_options tree; /* limits and ownership; the stage sets the rest */
 	unsigned threads;         /* decoding and inflating, for all stages together */
