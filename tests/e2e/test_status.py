@@ -69,7 +69,7 @@ def machine(stagerun, tmp_path):
 @pytest.fixture
 def slow(server):
     """Takes until it is changed."""
-    return server.put("/x.tar", tar(file("a", os.urandom(4_000_000))), rate(200_000))
+    return server.put("/x.tar", tar(file("a", os.urandom(4_000_000))), rate(20_000))
 
 
 def test_without_a_run_the_exit_status_is_4(machine):

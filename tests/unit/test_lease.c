@@ -65,7 +65,7 @@ TEST(a_lease_is_renewed_while_it_is_held)
 	store_fixture_claim(&f);
 	l = take(&f, 3000); /* renewed each second, on a busy machine a little later */
 	for (unsigned i = 0; i < 10; i++) {
-		sleep_ms(400);
+		sleep_ms(1600);
 		assert_int_equal(lease_check(l, &f.err), 0);
 	}
 	lease_release(l);
@@ -455,7 +455,7 @@ static int slow_put(struct store_conn *h, const char *key, const void *bytes, si
 	if (strncmp(key, "leases/", 7) == 0 && lost != NULL)
 		return error_set(err, -EIO, "the network is away");
 	if (strstr(key, "manifest.json") != NULL) {
-		sleep_ms(400);
+		sleep_ms(1600);
 		assert_int_equal(store_delete(h, &lost, 1, NULL), 0);
 	}
 	return slow.put(h, key, bytes, len, if_absent, err);
@@ -475,7 +475,7 @@ static int publish_slowly(struct store_fixture *f, const char *lost)
 	slow.put = ops.put;
 	ops.put = slow_put;
 	f->store->ops = &ops;
-	l = take(f, 400);
+	l = take(f, 1500);
 	atomic_store(&slow.lost, lost);
 	code = publish_under_lease(f->hand, l, m, &f->err);
 	lease_release(l);
