@@ -334,8 +334,8 @@ static int cache_call_run(struct subcommand_call *call, agent_work_fn work,
 		c->progress.name = c->shown;
 	}
 	if (code == 0)
-		code = agent_work(&call->agent, work, c, c->shown != NULL ? &c->progress : NULL,
-			err);
+		code = agent_work(
+			&call->agent, work, c, c->shown != NULL ? &c->progress : NULL, err);
 	if (call->agent.abandoned)
 		return code;
 	if (code == 0)

@@ -50,8 +50,8 @@ static char *advise_connections(const struct advice_facts *f)
 	print_rate(f->received / f->connections, f->wall_ns, each);
 	if (limit == 1)
 		return text_format("more connections (%s is 1): one brought %s", setting, each);
-	return text_format("more connections (%s is %u): the server gives each %s", setting, limit,
-		each);
+	return text_format(
+		"more connections (%s is %u): the server gives each %s", setting, limit, each);
 }
 
 static char *advise_network(const struct advice_facts *f)

@@ -466,8 +466,7 @@ static int result_to_code(const struct call_state *c, CURLcode result)
 	if (proxy_said >= 300)
 		return set_proxy_error(c, proxy_said);
 	c->caller->unresolved = answer_unresolved_name(result, c->said);
-	c->caller->nobody_there =
-		c->caller->unresolved != NULL || result == CURLE_COULDNT_CONNECT;
+	c->caller->nobody_there = c->caller->unresolved != NULL || result == CURLE_COULDNT_CONNECT;
 	if (advice != NULL)
 		return error_set(c->err, -ERR_HTTP, "%s%s", said, advice);
 	return error_set(

@@ -60,8 +60,7 @@ TEST(advice_on_a_limit_of_one_connection_names_the_setting)
 	assert_advice("more connections (connections_per_host is 1): one brought 60.0 MB/s", f);
 	f.connections_all = f.connections = 4;
 	f.connections_max = 16;
-	assert_advice(
-		"more connections (connections is 4): the server gives each 15.0 MB/s", f);
+	assert_advice("more connections (connections is 4): the server gives each 15.0 MB/s", f);
 }
 
 TEST(advice_on_the_network_below_the_limit_is_not_more_connections)

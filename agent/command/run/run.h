@@ -139,7 +139,7 @@ struct run {
 	struct status_writer status;
 	struct ready ready;       /* of `run` alone */
 	const char *why_outlives; /* why the agent outlives the command; NULL: it does not */
-	char *command_path; /* where the command is; NULL: unknown, or it may change; heap */
+	char *command_path;       /* where the command is; NULL: unknown, or it may change; heap */
 	const char *phase; /* "config", "stage", "start", "exec", "command": where it failed */
 	struct error why;  /* how it ended */
 };
