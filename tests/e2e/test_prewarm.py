@@ -318,8 +318,8 @@ def test_a_wrong_duration_is_a_usage_error(stagerun, args, says):
 
 
 def test_a_wrong_rate_or_number_of_jobs_is_named(stagerun):
-    stagerun.run("prewarm", "--max-rate", "fast").failed(1, "--max-rate.*fast")
-    stagerun.run("prewarm", "--jobs", "0").failed(1, "--jobs")
+    stagerun.run("prewarm", "--max-rate", "fast").failed(2, "--max-rate.*fast")
+    stagerun.run("prewarm", "--jobs", "0").failed(2, "--jobs")
 
 
 # The node cache alone.
