@@ -186,42 +186,12 @@ const char *units_print_duration(uint64_t ns, char buf[static 32])
 	return buf;
 }
 
-/* The Gregorian calendar repeats after 400 years. Its years are counted from the first of March of
- * year -400 here, so that the day of a leap year is the last one of its year. */
-enum { DAYS_OF_400_YEARS = 146097, DAYS_OF_100_YEARS = 36524, DAYS_TO_1970 = 719468 + 146097 };
-
-static void set_day(int64_t day, struct tm *ret)
-{
-	int64_t shifted = day + DAYS_TO_1970, era = shifted / DAYS_OF_400_YEARS;
-	int in_era = (int)(shifted % DAYS_OF_400_YEARS);
-	int year = (in_era - in_era / 1460 + in_era / DAYS_OF_100_YEARS -
-			   in_era / (DAYS_OF_400_YEARS - 1)) /
-		   365;
-	int in_year = in_era - (365 * year + year / 4 - year / 100);
-	int month = (5 * in_year + 2) / 153; /* 0: March */
-	bool is_leap = year % 4 == 0 && (year % 100 != 0 || year == 0);
-
-	ret->tm_mday = in_year - (153 * month + 2) / 5 + 1;
-	ret->tm_mon = month < 10 ? month + 2 : month - 10;
-	ret->tm_yday = month < 10 ? in_year + 59 + is_leap : in_year - 306;
-	ret->tm_wday = (int)((day + DAYS_OF_400_YEARS * 7LL + 4) % 7);
-	ret->tm_year = (int)(era * 400) + year - 400 - 1900 + (month >= 10);
-}
-
-/* gmtime_r() would read /etc/localtime, which each start of a run would pay for. */
 struct tm *units_date(time_t t, struct tm *ret)
 {
-	const int64_t first = -62167219200, last = 253402300799, seconds_of_day = 86400;
-	int64_t seconds = t < first ? first : t > last ? last : t;
-	int64_t day = (seconds - first) / seconds_of_day + first / seconds_of_day;
-	int in_day = (int)((seconds - first) % seconds_of_day);
+	const time_t first = -62167219200, last = 253402300799;
 
-	*ret = (struct tm){.tm_zone = "GMT",
-		.tm_hour = in_day / 3600,
-		.tm_min = in_day / 60 % 60,
-		.tm_sec = in_day % 60};
-	set_day(day, ret);
-	return ret;
+	t = t < first ? first : t > last ? last : t;
+	return gmtime_r(&t, ret);
 }
 
 static const char http_date[] = "%a, %d %b %Y %H:%M:%S GMT";

@@ -6,6 +6,7 @@
 #include "progress.h"
 #include "report_private.h"
 #include "text.h"
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -413,28 +414,12 @@ const char *view_advice(const struct view *v)
 	return timeline_text(v->slowest_span, "advice");
 }
 
-static char *put_digits(char *at, int n, uint64_t value, char after)
-{
-	for (int i = n - 1; i >= 0; i--, value /= 10)
-		at[i] = (char)('0' + value % 10);
-	at[n] = after;
-	return at + n + 1;
-}
-
-/* Not by strftime(), which would read /etc/localtime. */
 const char *view_time(uint64_t unix_ns, char buf[static 40])
 {
 	struct tm tm;
-	char *at = buf;
+	size_t n = strftime(
+		buf, 24, "%Y-%m-%dT%H:%M:%S", units_date((time_t)(unix_ns / 1000000000u), &tm));
 
-	units_date((time_t)(unix_ns / 1000000000u), &tm);
-	at = put_digits(at, 4, (uint64_t)tm.tm_year + 1900, '-');
-	at = put_digits(at, 2, (uint64_t)tm.tm_mon + 1, '-');
-	at = put_digits(at, 2, (uint64_t)tm.tm_mday, 'T');
-	at = put_digits(at, 2, (uint64_t)tm.tm_hour, ':');
-	at = put_digits(at, 2, (uint64_t)tm.tm_min, ':');
-	at = put_digits(at, 2, (uint64_t)tm.tm_sec, '.');
-	at = put_digits(at, 9, unix_ns % 1000000000u, 'Z');
-	*at = '\0';
+	snprintf(buf + n, 40 - n, ".%09" PRIu64 "Z", unix_ns % 1000000000u);
 	return buf;
 }

@@ -326,22 +326,6 @@ TEST(any_number_is_a_date)
 	assert_int_equal(-1900, units_date(INT64_MIN, &tm)->tm_year);
 }
 
-TEST(dates_of_ten_thousand_years_are_those_of_the_c_library)
-{
-	for (time_t t = -62167219200; t < 253402300799; t += 86400 * 11 + 3601) {
-		struct tm expected, tm;
-
-		gmtime_r(&t, &expected);
-		units_date(t, &tm);
-		assert_int_equal(expected.tm_year, tm.tm_year);
-		assert_int_equal(expected.tm_yday, tm.tm_yday);
-		assert_int_equal(expected.tm_mon, tm.tm_mon);
-		assert_int_equal(expected.tm_mday, tm.tm_mday);
-		assert_int_equal(expected.tm_wday, tm.tm_wday);
-		assert_int_equal(t, timegm(&tm));
-	}
-}
-
 TEST(date_of_a_header_is_read_as_it_is_printed)
 {
 	char buf[32];
